@@ -1,0 +1,54 @@
+# Upper-case words are make's own; lower-case words on the command line are configuration:
+#   make pretrain CONFIG=configs/pretrain/base.yaml data.root=DIR optim.lr=1e-3
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+EXTRAS ?=
+SLIM ?=
+CONFIG ?= configs/pretrain/mini.yaml
+
+UV_VERSION := 0.13.8
+UV ?= $(or $(shell command -v uv),.uv/bin/uv)
+# What a machine without a GPU does without; torch imports and trains on the CPU without them.
+SLIM_PACKAGES := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bindings cuda-pathfinder
+INSTALL := VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --require-hashes
+# `wandb agent` starts the word python: ours comes first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# key=value words of the command line, each quoted once for the shell.
+quoted = '$(subst ','\'',$(1))'
+lower := $(shell echo {a..z}_)
+is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
+words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
+
+.PHONY: help setup setup-dev pretrain labels manifest config test check format lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	  { echo "Python 3.11 or 3.12 is needed, found $$($(PYTHON) -V 2>&1): say PYTHON=python3.12" >&2; exit 1; }
+	@echo "setting up: uv $(UV_VERSION) into .uv"
+	@$(PYTHON) -m venv .uv || { echo "install python3-venv, or say UV=path/to/uv" >&2; exit 1; }
+	@.uv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/bin/python: | $(UV)
+	@$(UV) venv -q --python "$$(command -v $(PYTHON))" .venv
+
+.venv/.run: requirements.lock | .venv/bin/python
+	@echo "setting up: packages of requirements.lock into .venv (2.7 GB to fetch the first time, once a machine)"
+	@$(INSTALL) -r $(if $(SLIM),<(.venv/bin/python -m recipes.slim requirements.lock $(SLIM_PACKAGES)),requirements.lock)
+	@touch $@
+
+.venv/.dev: requirements-dev.lock | .venv/.run
+	@echo "setting up: test tools of requirements-dev.lock into .venv"
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs)
+
+setup-dev: .venv/.dev ## the same with test tools

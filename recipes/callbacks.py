@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What watches a training run: progress for people, checkpoints on a signal."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+
+class StopSignal(Exception):
+    """Training was asked to stop, and its checkpoint is written."""
+
+
+class UpdateProgress(TQDMProgressBar):
+    """A bar over updates, not batches, that spans all epochs."""
+
+    def __init__(self, total_updates: int):
+        super().__init__(refresh_rate=1, leave=True)
+        self.total_updates = total_updates
+
+    @property
+    def total_train_batches(self) -> int:
+        """Length of the bar."""
+        return self.total_updates
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """One bar for the whole training."""
+        self.train_progress_bar.reset(self.total_updates)
+        self.train_progress_bar.initial = 0
+        self.train_progress_bar.set_description("updates")
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
+    ) -> None:
+        """Show where training stands."""
+        self.train_progress_bar.n = trainer.global_step
+        self.train_progress_bar.set_postfix(_shown(trainer), refresh=True)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Leave the full bar on the screen."""
+        self.train_progress_bar.refresh()
+        self.train_progress_bar.close()
+
+
+class ProgressLines(Callback):
+    """A line every few seconds, for logs and pipes."""
+
+    def __init__(self, total_updates: int, *, every_seconds: float = 10.0):
+        self.total_updates, self.every = total_updates, every_seconds
+        self._last, self._start = 0.0, (0.0, 0)
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Start the clock."""
+        self._start = (time.perf_counter(), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Print if it is time, and for the last update."""
+        now, done = time.perf_counter(), trainer.global_step
+        if done == self._start[1] or (now - self._last < self.every and done < self.total_updates):
+            return
+        self._last = now
+        left = (self.total_updates - done) * (now - self._start[0]) / (done - self._start[1])
+        figures = "  ".join(f"{k} {v}" for k, v in _shown(trainer).items())
+        print(
+            f"update {done}/{self.total_updates}  {figures}  {left / 60:.1f} min left", flush=True
+        )
+
+
+def progress(total_updates: int) -> Callback:
+    """A bar on a terminal, lines elsewhere."""
+    if sys.stderr.isatty():
+        return UpdateProgress(total_updates)
+    return ProgressLines(total_updates)
+
+
+def _shown(trainer: lightning.Trainer) -> dict[str, str]:
+    figures = trainer.callback_metrics
+    shown = {}
+    for key, name, form in (
+        ("train/loss", "loss", "{:.3f}"),
+        ("train/accuracy_masked", "accuracy", "{:.3f}"),
+        ("dev/accuracy_masked", "dev", "{:.3f}"),
+        ("dev_mixed/accuracy_masked", "dev mixed", "{:.3f}"),
+        ("train/hours_per_hour", "hours/hour", "{:.0f}"),
+    ):
+        if key in figures:
+            shown[name] = form.format(float(figures[key]))
+    return shown
+
+
+class StopOnSignal(Callback):
+    """On SIGTERM or Ctrl-C: finish the update, write a checkpoint, stop; a second one kills.
+
+    Between updates nothing is accumulated, so a run that goes on from here equals one that never
+    stopped.
+    """
+
+    def __init__(self, checkpoint: Path):
+        self.checkpoint = checkpoint
+        self.received = 0
+        self._updates = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Take the signals, after Lightning has taken them."""
+        self._updates = trainer.global_step
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop if any process was told to, once an update is complete."""
+        if trainer.global_step == self._updates:
+            return
+        self._updates = trainer.global_step
+        if trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
+            trainer.save_checkpoint(self.checkpoint)
+            raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that builds a Trainer, its loggers and its callbacks from settings."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from recipes.callbacks import StopOnSignal, progress
+from recipes.processes import Processes
+from recipes.settings import Settings
+from wavlm_lightning.config import flat
+
+LAST = "last.ckpt"
+
+
+def quiet_libraries() -> None:
+    """Keep the advice of libraries out of a person's way; warnings about the run itself stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*tensorboardX.*",
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*isinstance\\(treespec.*",
+        ".*litlogger.*",
+        ".*Checkpoint directory.*",
+        ".*using `bf16.*",
+    ):
+        warnings.filterwarnings("ignore", text)
+
+
+def best_precision(accelerator: str) -> str:
+    """bf16 where the processor or the GPU computes in it, else float32."""
+    if accelerator == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        supported = bool(
+            capabilities.get("avx512_bf16")
+            or capabilities.get("amx_bf16")
+            or capabilities.get("bf16")
+        )
+    return "bf16-mixed" if supported else "32-true"
+
+
+def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
+    """A Trainer for one iteration that writes into `folder`."""
+    flags = {k: v for k, v in settings.trainer.items() if v is not None}
+    if flags.get("accelerator", "auto") == "auto":
+        flags["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    flags.setdefault("precision", best_precision(flags["accelerator"]))
+    if processes.world > 1 and flags.get("strategy", "auto") == "auto":
+        flags["strategy"] = "ddp"
+    batches = settings.data.batches_per_update(processes.world) // processes.world
+    flags["devices"] = max(processes.world // flags.get("num_nodes", 1), 1)
+    return lightning.Trainer(
+        **flags,
+        default_root_dir=folder,
+        max_steps=settings.optim.total_updates,
+        max_epochs=-1,
+        accumulate_grad_batches=batches,
+        val_check_interval=settings.run.validate_updates * batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=build_loggers(settings, folder),
+        callbacks=build_callbacks(settings, folder),
+    )
+
+
+def build_loggers(settings: Settings, folder: Path) -> list[Logger]:
+    """CSV always; W&B and TensorBoard when asked for."""
+    loggers: list[Logger] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=10)]
+    name = f"{settings.run.name}/{folder.name}"
+    if settings.wandb.mode != "disabled":
+        loggers.append(
+            WandbLogger(
+                project=settings.wandb.project,
+                name=name,
+                save_dir=folder,
+                offline=settings.wandb.mode == "offline",
+                config=flat(settings.values),
+            )
+        )
+    if settings.tensorboard:
+        try:
+            loggers.append(TensorBoardLogger(folder, name="tensorboard"))
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "tensorboard=true needs TensorBoard: pip install tensorboard"
+            ) from error
+    return loggers
+
+
+def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
+    """Progress, checkpoints (the latest, and the best on mixed dev speech), the signal handler."""
+    checkpoints = folder / "checkpoints"
+    latest: dict[str, Any] = {"dirpath": checkpoints, "auto_insert_metric_name": False}
+    return [
+        progress(settings.optim.total_updates),
+        ModelCheckpoint(
+            **latest,
+            filename="last",
+            every_n_train_steps=settings.run.checkpoint_updates,
+            save_top_k=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+        ModelCheckpoint(
+            **latest,
+            filename="best",
+            monitor="dev_mixed/loss",
+            save_top_k=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+        StopOnSignal(checkpoints / LAST),
+    ]

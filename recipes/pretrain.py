@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train WavLM: recordings, labels, one or more iterations, and a table of what came out.
+
+python -m recipes.pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from recipes.callbacks import StopSignal
+from recipes.common import quiet_libraries
+from recipes.processes import Processes, join, start_others
+from recipes.runs import RESULT, open_run
+from recipes.settings import Settings, read_settings, teacher_settings
+from recipes.stages import Iteration, Recordings, make_labels, prepare_recordings, train_iteration
+from wavlm_lightning.audio import AudioError
+from wavlm_lightning.config import flat
+from wavlm_lightning.pretrain.pretrainer import NonFiniteLossError
+from wavlm_lightning.result import write_result
+
+# What a person can mend: shown as one line, without the way through our code.
+FOR_PEOPLE = (ValueError, AudioError, OSError, NonFiniteLossError, ModuleNotFoundError)
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    started = time.perf_counter()
+    try:
+        quiet_libraries()
+        settings = read_settings(argv)
+        chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
+        start_others("recipes.pretrain", argv, devices=settings.values["trainer"]["devices"])
+        processes = join()
+        folder = processes.from_first(_open(settings) if processes.first else Path())
+        if (folder / RESULT).exists():
+            print(f"{folder} is finished")
+            return 0
+        run(settings, chain, folder, processes=processes, started=started)
+    except StopSignal as stop:
+        print(f"{stop}; the same command goes on from there", file=sys.stderr)
+        return 143
+    except FOR_PEOPLE as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _open(settings: Settings) -> Path:
+    opened = open_run(settings)
+    print(opened.message, flush=True)
+    return opened.path
+
+
+def run(
+    settings: Settings,
+    teachers: list[Settings],
+    folder: Path,
+    *,
+    processes: Processes,
+    started: float,
+) -> None:
+    """All iterations, then the result and the table."""
+    recordings = prepare_recordings(settings, folder / "manifests", processes)
+    if settings.labels.folders or settings.labels.teacher:
+        teachers = []
+    done: list[Iteration] = []
+    for number, stage in enumerate([*teachers, settings], start=1):
+        last = number == len(teachers) + 1
+        place = folder if last else folder / f"iteration{number}"
+        if processes.first:
+            print(f"--- iteration {number} of {len(teachers) + 1}, in {place}", flush=True)
+        teacher = done[-1].checkpoint if done else None
+        done.append(_iteration(stage, recordings, place, teacher=teacher, processes=processes))
+    if processes.first:
+        _finish(settings, recordings, folder, done=done, started=started)
+
+
+def _iteration(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    teacher: Path | None,
+    processes: Processes,
+) -> Iteration:
+    if settings.labels.teacher:
+        teacher = Path(settings.labels.teacher)
+    folders = [Path(f) for f in settings.labels.folders]
+    if not folders:
+        made = make_labels(
+            settings, recordings, folder / "labels", teacher=teacher, processes=processes
+        )
+        folders = [made]
+    return train_iteration(settings, recordings, folder, label_folders=folders, processes=processes)
+
+
+def _finish(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    done: list[Iteration],
+    started: float,
+) -> None:
+    last = done[-1]
+    metrics = dict(last.metrics)
+    for iteration in done:
+        for key, value in iteration.label_report.to_dict().items():
+            metrics[f"labels.{iteration.label_kind}/{key}"] = value
+    seconds = time.perf_counter() - started
+    write_result(
+        folder / RESULT,
+        "pretrain",
+        metrics=metrics,
+        selected_on="last",
+        config=flat(settings.values),
+        checkpoint=last.checkpoint,
+        counts=recordings.counts,
+        seconds=seconds,
+    )
+    print(_table(folder, done, seconds), flush=True)
+
+
+def _table(folder: Path, done: list[Iteration], seconds: float) -> str:
+    """The summary that a run ends with."""
+    last = done[-1].metrics
+    majority = last["dev/majority"]
+    rows = []
+    for split, name in (("dev", "clean"), ("dev_mixed", "mixed")):
+        accuracy = last[f"{split}/accuracy_masked"]
+        rows.append(
+            f"masked accuracy, {name} dev speech   {accuracy:.3f}   "
+            f"{accuracy / majority:.1f} times the majority label's {majority:.3f}"
+        )
+    for number, iteration in enumerate(done, start=1):
+        pnmi = iteration.label_report.pnmi
+        known = "no alignments" if pnmi is None else f"{pnmi:.3f}"
+        rows.append(f"PNMI of labels, iteration {number} ({iteration.label_kind})   {known}")
+    hours = sum(iteration.metrics["audio_hours"] for iteration in done)
+    return "\n".join(
+        [
+            "",
+            *rows,
+            f"audio trained on   {hours:.2f} h, all iterations",
+            f"seconds   {seconds:.0f}, this start",
+            f"checkpoint   {done[-1].checkpoint}",
+            f"curves       {folder / 'curves.png'}",
+            "next: your own recordings:  make pretrain data.root=DIR data.noise=DIR",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

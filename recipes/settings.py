@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of pre-training: its sections, and reading it from files and words."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning import Trainer
+
+from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.model.config import SIZES, WavLMConfig
+from wavlm_lightning.pretrain.data import DataConfig
+from wavlm_lightning.pretrain.masking import SpanMask
+from wavlm_lightning.pretrain.mixing import MixingConfig
+from wavlm_lightning.pretrain.objective import ObjectiveConfig
+from wavlm_lightning.pretrain.pretrainer import OptimConfig
+
+MINI = "mini"  # in place of a folder: the corpus that this project makes itself
+
+# Flags of Lightning's Trainer that follow from other settings here.
+OWNED_FLAGS = {
+    "accumulate_grad_batches",
+    "callbacks",
+    "check_val_every_n_epoch",
+    "default_root_dir",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "fast_dev_run",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "logger",
+    "max_epochs",
+    "max_steps",
+    "min_epochs",
+    "min_steps",
+    "num_sanity_val_steps",
+    "overfit_batches",
+    "reload_dataloaders_every_n_epochs",
+    "use_distributed_sampler",
+    "val_check_interval",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection(DataConfig):
+    """Where recordings are, and how they become batches.
+
+    Args:
+        root: folder of recordings, or "mini" for the corpus that is made here.
+        noise: folder of noise, or "mini"; not needed with mixing.noise_prob=0.
+        dev_share: share held out where the folder has no dev split of its own.
+        check: "full" decodes every file before training, "header" reads headers alone.
+        bad_files: an unusable file ends in an error, or is dropped and counted.
+    """
+
+    root: str
+    noise: str | None = None
+    dev_share: float = 0.01
+    check: Literal["full", "header"] = "full"
+    bad_files: Literal["error", "drop"] = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSection:
+    """Where frame labels come from.
+
+    Args:
+        features: what is clustered: MFCC, or a hidden layer of the iteration before.
+        layer: that layer, counted from 1.
+        num_clusters: codes.
+        preset: k-means with HuBERT's settings, or the fast one.
+        fit_share: share of the utterances that the codebook is fitted on.
+        max_fit_frames: most frames it is fitted on; bounds the memory.
+        teacher: checkpoint that gives the hidden layer, in place of the iterations before.
+        folders: finished label folders, one a label set; nothing is clustered then.
+    """
+
+    features: Literal["mfcc", "hidden"]
+    num_clusters: int
+    layer: int = 0
+    preset: Literal["fast", "fairseq"] = "fast"
+    fit_share: float = 0.1
+    max_fit_frames: int = 2_000_000
+    teacher: str | None = None
+    folders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """Where a run writes, and how often.
+
+    Args:
+        dir: folder of all runs.
+        name: of this configuration; the name of its file if not said.
+        resume: go on with the latest run if it is unfinished and has the same configuration.
+        validate_updates: updates from one validation to the next.
+        checkpoint_updates: updates from one checkpoint to the next.
+    """
+
+    validate_updates: int
+    checkpoint_updates: int
+    dir: str = "runs/pretrain"
+    name: str = ""
+    resume: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbSection:
+    """Weights & Biases.
+
+    Args:
+        mode: "offline" writes to the run folder, without network and account.
+        project: where runs are collected.
+    """
+
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "wavlm_lightning"
+
+
+def build_parser(size: str) -> Parser:
+    """The parser for a model of this size, whose values are the defaults of section `model`."""
+    parser = Parser(prog="recipes.pretrain", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
+    parser.add_class_arguments(WavLMConfig, "model", default=WavLMConfig.preset(size))
+    parser.add_class_arguments(DataSection, "data")
+    parser.add_class_arguments(SpanMask, "mask")
+    parser.add_class_arguments(MixingConfig, "mixing")
+    parser.add_class_arguments(LabelSection, "labels")
+    parser.add_class_arguments(ObjectiveConfig, "objective")
+    parser.add_class_arguments(OptimConfig, "optim")
+    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_class_arguments(RunSection, "run")
+    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
+    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--teachers",
+        type=list[dict[str, Any]],
+        default=[],
+        help="iterations before this one, in order: the settings in which each differs",
+    )
+    return parser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration, as plain values and as the objects of its sections."""
+
+    values: dict[str, Any]
+    model: WavLMConfig
+    data: DataSection
+    mask: SpanMask
+    mixing: MixingConfig
+    labels: LabelSection
+    objective: ObjectiveConfig
+    optim: OptimConfig
+    run: RunSection
+    wandb: WandbSection
+    trainer: dict[str, Any]
+    tensorboard: bool
+    seed: int
+    teachers: list[dict[str, Any]]
+
+
+def read_settings(argv: list[str]) -> Settings:
+    """Settings from command-line words such as `--config=FILE` and `--optim.lr=1e-3`.
+
+    Raises:
+        ConfigError: naming the key, what it wants and what it got.
+    """
+    try:
+        parser = build_parser(_find(argv, "model.size") or "base")
+        parsed = parser.parse_args(argv)
+        objects = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
+    values.pop("config", None)
+    if not values["run"]["name"]:
+        files = [w.partition("=")[2] for w in argv if w.startswith("--config=")]
+        values["run"]["name"] = Path(files[0]).stem if files else "unnamed"
+    sections = {
+        name: getattr(objects, name) for name in Settings.__annotations__ if name != "values"
+    }
+    sections["trainer"] = values["trainer"]
+    sections["run"] = RunSection(**values["run"])
+    return Settings(values=values, **sections)
+
+
+def teacher_settings(argv: list[str], settings: Settings, index: int) -> Settings:
+    """The settings of an iteration before the last: the configuration with its differences."""
+    words = [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in settings.teachers[index].items()
+    ]
+    words.append("--teachers=" + json.dumps(settings.teachers[:index]))
+    try:
+        return read_settings([*argv, *words])
+    except ConfigError as error:
+        raise ConfigError(f"teachers, item {index + 1}: {error}") from error
+
+
+def _find(argv: list[str], key: str) -> str | None:
+    """A value that must be known before the parser can be built: the last of words and files."""
+    found: str | None = None
+    section, name = key.split(".")
+    for word in argv:
+        if word.startswith("--config="):
+            path = Path(word.partition("=")[2])
+            content = yaml.safe_load(path.read_text()) if path.is_file() else None
+            if isinstance(content, dict) and isinstance(content.get(section), dict):
+                found = content[section].get(name, found)
+    for word in argv:
+        if word.startswith(f"--{key}="):
+            found = word.partition("=")[2]
+    if found is not None and found not in SIZES:
+        raise ConfigError(f"{key} wants one of {', '.join(SIZES)}, got {found}")
+    return found

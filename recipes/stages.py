@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recipes.callbacks import StopSignal
+from recipes.common import LAST, build_trainer
+from recipes.plots import plot_curves
+from recipes.processes import Processes
+from recipes.settings import MINI, Settings
+from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
+from wavlm_lightning.pretrain.data import PretrainData, Split
+from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
+from wavlm_lightning.pretrain.label_features import Hidden, LabelFeatures, Mfcc
+from wavlm_lightning.pretrain.label_report import LabelReport, report_labels
+from wavlm_lightning.pretrain.labels import (
+    QUANTIZER,
+    check_same_quantizer,
+    open_labels,
+    sample_frames,
+    write_labels,
+)
+from wavlm_lightning.pretrain.manifest import (
+    Manifest,
+    drop_short,
+    read_manifest,
+    write_manifest,
+)
+from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
+from wavlm_lightning.pretrain.pretrainer import Pretrainer
+from wavlm_lightning.result import file_sha256, write_atomically
+
+MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Manifests of a run, and what its filters left out."""
+
+    manifests: dict[str, Manifest]
+    counts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration of training left."""
+
+    checkpoint: Path
+    metrics: dict[str, float]
+    label_kind: str  # what was clustered: mfcc, hidden, or the name of a finished label folder
+    label_report: LabelReport  # of the first label set, on dev
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """A progress function that prints a line every few seconds."""
+    state = {"last": time.perf_counter()}
+
+    def show(done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - state["last"] > 5 or (done == total and now - state["last"] > 1):
+            state["last"] = now
+            print(f"{what}: {done} of {total}", flush=True)
+
+    return show
+
+
+def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:
+    """Manifests of speech and noise; made once a run, by the first process."""
+    about = folder / "recordings.json"
+    if processes.first and not about.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(about, json.dumps(_make_manifests(settings, folder), indent=2) + "\n")
+    processes.barrier()
+    paths = {name: folder / f"{name}.tsv" for name in MANIFESTS}
+    manifests = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
+    return Recordings(manifests, json.loads(about.read_text()))
+
+
+def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
+    speech, noise = _roots(settings)
+    options = ReadOptions(
+        check=settings.data.check,
+        bad_files=settings.data.bad_files,
+        num_workers=settings.data.num_workers,
+        progress=counter("reading recordings"),
+    )
+    corpus = build_corpus(
+        speech,
+        options,
+        dev_share=settings.data.dev_share,
+        seed=settings.seed,
+    )
+    print(corpus.report(), flush=True)
+    counts: dict[str, float] = {"unusable_files": len(corpus.bad)}
+    if corpus.bad:
+        lines = [f"{path}\t{reason}" for path, reason in sorted(corpus.bad.items())]
+        write_atomically(folder / "unusable.tsv", "\n".join(lines) + "\n")
+    for split, manifest in (("train", corpus.train), ("dev", corpus.dev)):
+        filtered = drop_short(manifest, settings.data.min_samples)
+        print(filtered.report(split), flush=True)
+        write_manifest(filtered.manifest, folder / f"{split}.tsv")
+        counts[f"{split}_utterances"] = len(filtered.manifest)
+        counts[f"{split}_hours"] = round(filtered.manifest.hours, 4)
+        counts[f"{split}_too_short"] = filtered.too_short
+    if noise is not None:
+        clips = build_noise(noise, options)
+        for split, manifest in zip(("train", "dev"), clips, strict=True):
+            write_manifest(manifest, folder / f"noise_{split}.tsv")
+        counts["noise_clips"] = len(clips[0])
+        print(f"noise: {len(clips[0])} clips, {clips[0].hours * 60:.1f} min", flush=True)
+    return counts
+
+
+def _roots(settings: Settings) -> tuple[Path, Path | None]:
+    """Folders of speech and noise; the mini corpus is made if it is wanted and not there yet."""
+    speech, noise = settings.data.root, settings.data.noise
+    if MINI in (speech, noise):
+        from recipes.mini import mini_corpus
+
+        mini = mini_corpus(Path(".cache/mini"), progress=counter("speaking the mini corpus"))
+        speech = str(mini.librispeech) if speech == MINI else speech
+        noise = str(mini.noise) if noise == MINI else noise
+    wants_noise = settings.mixing.noise_prob > 0 and settings.mixing.prob > 0
+    if wants_noise and noise is None:
+        raise ValueError(
+            f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
+            "mixing.noise_prob=0 to mix speech with speech alone"
+        )
+    return Path(speech), Path(noise) if wants_noise and noise else None
+
+
+def make_labels(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    teacher: Path | None,
+    processes: Processes,
+) -> Path:
+    """Label folder of an iteration: codebook, then the codes of every frame of both splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    section = settings.labels
+    features = _features(settings, teacher)
+    if processes.first and not (folder / QUANTIZER).exists():
+        frames = sample_frames(
+            recordings.manifests["train"],
+            features,
+            share=section.fit_share,
+            max_frames=section.max_fit_frames,
+            seed=settings.seed,
+        )
+        print(
+            f"labels: {section.num_clusters} clusters of {len(frames)} frames x {features.dim} "
+            f"({section.features}, preset {section.preset})",
+            flush=True,
+        )
+        centroids = fit_kmeans(
+            frames, section.num_clusters, preset=section.preset, seed=settings.seed
+        )
+        about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
+        if teacher is not None:
+            about |= {"layer": section.layer, "teacher_sha256": file_sha256(teacher)}
+        Quantizer(centroids, about).save(folder / QUANTIZER)
+    processes.barrier()
+    quantizer = Quantizer.load(folder / QUANTIZER)
+    for split in ("train", "dev"):
+        if not (folder / f"{split}.labels.npy").exists():
+            write_labels(
+                folder,
+                split,
+                recordings.manifests[split],
+                features=features,
+                quantizer=quantizer,
+                rank=processes.rank,
+                world=processes.world,
+                progress=counter(f"labelling {split}") if processes.first else None,
+            )
+        processes.barrier()
+    return folder
+
+
+def _features(settings: Settings, teacher: Path | None) -> LabelFeatures:
+    if settings.labels.features == "mfcc":
+        return Mfcc()
+    if teacher is None:
+        raise ValueError(
+            "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give the "
+            "iterations before in teachers"
+        )
+    model = load_wavlm(teacher)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    return Hidden(model, settings.labels.layer)
+
+
+def train_iteration(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    label_folders: list[Path],
+    processes: Processes,
+) -> Iteration:
+    """Train one iteration in `folder`, or finish it, or read what it left if it is finished.
+
+    Raises:
+        StopSignal: if it was told to stop; what is done is saved.
+    """
+    splits = {s: _split(recordings.manifests[s], s, label_folders) for s in ("train", "dev")}
+    for train, dev in zip(splits["train"].labels, splits["dev"].labels, strict=True):
+        check_same_quantizer(train, dev)
+    report = report_labels(splits["dev"].labels[0], recordings.manifests["dev"])
+    if processes.first:
+        print(f"labels of dev: {report.line()}", flush=True)
+    checkpoint, done = folder / "checkpoints" / LAST, folder / "metrics.json"
+    if not done.exists():
+        metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
+        if processes.first:
+            plot_curves(folder)
+            write_atomically(done, json.dumps(metrics, indent=2) + "\n")
+        processes.barrier()
+    kind = label_folders[0].name if settings.labels.folders else settings.labels.features
+    return Iteration(checkpoint, json.loads(done.read_text()), kind, report)
+
+
+def _split(manifest: Manifest, name: str, folders: list[Path]) -> Split:
+    labels = [open_labels(folder, name, manifest) for folder in folders]
+    return Split(manifest=manifest, labels=labels, rows=np.arange(len(manifest)))
+
+
+def _fit(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    splits: dict[str, Split],
+    processes: Processes,
+) -> dict[str, float]:
+    """Train from the latest checkpoint of the folder, then validate once more at the end."""
+    mixers = {
+        split: Mixer(
+            config=settings.mixing,
+            normalize=settings.model.normalize_waveform,
+            noise=_noise(recordings, split),
+        )
+        for split in ("train", "dev")
+    }
+    data = PretrainData(
+        splits["train"],
+        splits["dev"],
+        settings.data,
+        mask=settings.mask,
+        mixers=mixers,
+        normalize=settings.model.normalize_waveform,
+        seed=settings.seed,
+        world=processes.world,
+    )
+    module = Pretrainer(
+        settings.model,
+        settings.objective,
+        settings.optim,
+        num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
+        seed=settings.seed,
+    )
+    trainer = build_trainer(settings, folder, processes)
+    last = folder / "checkpoints" / LAST
+    if processes.first:
+        print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path=str(last) if last.exists() else None,
+        weights_only=True,
+    )
+    if trainer.global_step < settings.optim.total_updates:
+        raise StopSignal(f"stopped after update {trainer.global_step}")
+    trainer.save_checkpoint(last)
+    trainer.validate(module, datamodule=data, verbose=False)
+    figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
+    return {**figures, "audio_hours": module.audio_seconds / 3600}
+
+
+def _noise(recordings: Recordings, split: str) -> NoiseClips | None:
+    manifest = recordings.manifests.get(f"noise_{split}")
+    return None if manifest is None else NoiseClips(manifest)
+
+
+def _about(
+    settings: Settings, module: Pretrainer, data: PretrainData, trainer: Any, *, resumed: bool
+) -> str:
+    """One line on what is about to be trained."""
+    parameters = sum(p.numel() for p in module.parameters()) / 1e6
+    seconds = data.plan.seconds_per_batch * data.plan.batches_per_update
+    return (
+        f"{'resuming' if resumed else 'training'} {settings.model.size}: {parameters:.1f} million "
+        f"parameters, {settings.optim.total_updates} updates of at most {seconds:.0f} s, "
+        f"{data.plan.updates} an epoch, {trainer.world_size} process(es) on "
+        f"{trainer.strategy.root_device.type}, {trainer.precision}"
+    )

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sizes of WavLM, and every switch where released code and good practice part.
+
+Values: stored configurations of the released checkpoints (microsoft/unilm 768a3c8, wavlm/), and for
+what Large's lack, the training configuration of UniSpeech-SAT Large (microsoft/UniSpeech 40d3227).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wavlm_lightning.lengths import KERNELS, STRIDES
+
+Attention = Literal["auto", "eager", "sdpa", "flex"]
+SIZES = ("mini", "base", "base_plus", "large")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavLMConfig:
+    """Shape and behaviour of one WavLM; stored in its checkpoints.
+
+    Args:
+        size: name of the preset that this configuration started from.
+        num_layers: transformer blocks.
+        dim: width of the transformer.
+        ffn_dim: inner width of the feed-forward part.
+        num_heads: attention heads; `dim` must be a multiple of it.
+        frontend_dim: channels of the convolutional front end.
+        frontend_norm: "group" normalises the first convolution over time (Base), "layer" every
+            convolution over channels (Large).
+        masked_group_norm: leave padding out of the statistics of the group norm, so that a frame
+            does not depend on the batch. False: as the released weights were trained.
+        norm_first: layer norm before attention and feed-forward (Large) or after (Base).
+        normalize_waveform: give every utterance zero mean and unit variance.
+        last_layer_normed: with `norm_first`, the last of `layers` is taken after the final layer
+            norm, as s3prl does and SUPERB's numbers were made. False: before it, as transformers.
+        frontend_grad_scale: factor on the gradient that enters the front end; 0 freezes it.
+        dropout: on residual branches and after the position embedding.
+        attention_dropout: on attention weights.
+        activation_dropout: inside the feed-forward part.
+        input_dropout: on projected features, before the encoder.
+        layer_drop: probability that training skips a block.
+        layer_drop_official: a dropped first block takes the position bias of the whole network
+            with it, as in the released code. False: the bias survives.
+        block_padding: count valid frames as the released code does, up to one more than the
+            convolutions give.
+        num_buckets: rows of the relative position table.
+        max_distance: frames beyond which all distances share a bucket.
+        position_kernel: taps of the convolutional position embedding, in frames.
+        position_groups: its groups.
+        attention: back-end; "auto" takes `sdpa` for inference and `eager` for training.
+    """
+
+    size: str
+    num_layers: int
+    dim: int
+    ffn_dim: int
+    num_heads: int
+    frontend_dim: int
+    frontend_norm: Literal["group", "layer"]
+    norm_first: bool
+    normalize_waveform: bool
+    frontend_grad_scale: float
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    input_dropout: float
+    layer_drop: float
+    num_buckets: int
+    max_distance: int
+    position_kernel: int
+    position_groups: int
+    masked_group_norm: bool = True
+    last_layer_normed: bool = True
+    layer_drop_official: bool = False
+    block_padding: bool = False
+    attention: Attention = "auto"
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ValueError(
+                f"model.dim={self.dim} is not a multiple of model.num_heads={self.num_heads}"
+            )
+        if self.dim % self.position_groups:
+            raise ValueError(
+                f"model.dim={self.dim} is not a multiple of "
+                f"model.position_groups={self.position_groups}"
+            )
+        if self.num_buckets % 4:
+            raise ValueError(f"model.num_buckets={self.num_buckets} is not a multiple of 4")
+
+    @property
+    def conv_layers(self) -> list[tuple[int, int, int]]:
+        """(channels, kernel, stride) of each convolution of the front end."""
+        return [(self.frontend_dim, k, s) for k, s in zip(KERNELS, STRIDES, strict=True)]
+
+    @classmethod
+    def preset(cls, size: str) -> "WavLMConfig":
+        """The configuration of one of the names in `SIZES`."""
+        if size not in SIZES:
+            raise ValueError(f"model.size={size} is not one of {', '.join(SIZES)}")
+        config: WavLMConfig = getattr(cls, size)()
+        return config
+
+    @classmethod
+    def base(cls) -> "WavLMConfig":
+        """12 layers of width 768: 94.4 million parameters."""
+        return cls(
+            size="base",
+            num_layers=12,
+            dim=768,
+            ffn_dim=3072,
+            num_heads=12,
+            frontend_dim=512,
+            frontend_norm="group",
+            norm_first=False,
+            normalize_waveform=False,
+            frontend_grad_scale=0.1,
+            dropout=0.1,
+            attention_dropout=0.1,
+            activation_dropout=0.0,
+            input_dropout=0.1,
+            layer_drop=0.05,
+            num_buckets=320,
+            max_distance=800,
+            position_kernel=128,
+            position_groups=16,
+        )
+
+    @classmethod
+    def base_plus(cls) -> "WavLMConfig":
+        """Base trained on more data; its dropouts are assumed to be Base's (UNVERIFIED)."""
+        return dataclasses.replace(cls.base(), size="base_plus")
+
+    @classmethod
+    def large(cls) -> "WavLMConfig":
+        """24 layers of width 1024: 315.5 million parameters."""
+        return dataclasses.replace(
+            cls.base(),
+            size="large",
+            num_layers=24,
+            dim=1024,
+            ffn_dim=4096,
+            num_heads=16,
+            frontend_norm="layer",
+            norm_first=True,
+            normalize_waveform=True,
+            frontend_grad_scale=1.0,
+            dropout=0.0,
+            attention_dropout=0.0,
+            input_dropout=0.0,
+            layer_drop=0.0,
+        )
+
+    @classmethod
+    def mini(cls) -> "WavLMConfig":
+        """Base's mechanisms at a size that two processor cores train in minutes; ours."""
+        return dataclasses.replace(
+            cls.base(),
+            size="mini",
+            num_layers=4,
+            dim=256,
+            ffn_dim=1024,
+            num_heads=4,
+            frontend_dim=128,
+            frontend_grad_scale=1.0,
+            dropout=0.05,
+            attention_dropout=0.0,
+            input_dropout=0.05,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for YAML and for checkpoints."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "WavLMConfig":
+        """The inverse of `to_dict`; ValueError names keys that do not belong or are missing."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+        unknown, missing = set(values) - set(fields), required - set(values)
+        if unknown or missing:
+            raise ValueError(
+                f"model configuration: unknown keys {sorted(unknown)}, missing {sorted(missing)}"
+            )
+        return cls(**values)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transformer: position embedding, blocks with shared position bias, LayerDrop, every layer out.
+
+WavLM (Chen et al. 2021); behaviour as in microsoft/unilm 768a3c8, wavlm/WavLM.py, unless said.
+
+Differs from the released code: the position table belongs to the encoder, so that dropping the
+first block does not take the position bias from all others (`layer_drop_official` does as released),
+and a dropped block takes part with weight zero, so that distributed training sees every parameter.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavlm_lightning.lengths import padding_mask
+from wavlm_lightning.model.attention import DENSE, Bias, SelfAttention, choose, dense_table
+from wavlm_lightning.model.config import Attention, WavLMConfig
+from wavlm_lightning.model.position import ConvPosition, relative_buckets
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with a residual; layer norm before (Large) or after (Base)."""
+
+    def __init__(self, config: WavLMConfig):
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.feed_forward_in = nn.Linear(config.dim, config.ffn_dim)
+        self.feed_forward_out = nn.Linear(config.ffn_dim, config.dim)
+        self.feed_forward_norm = nn.LayerNorm(config.dim)
+
+    def _drop(self, x: Tensor, rate: float) -> Tensor:
+        return F.dropout(x, rate, self.training)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        x = self._drop(F.gelu(self.feed_forward_in(x)), self.activation_dropout)
+        return self._drop(self.feed_forward_out(x), self.dropout)
+
+    def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
+        """(B, F, D) -> (B, F, D)."""
+        if self.norm_first:
+            y = self.attention(self.attention_norm(x), bias, backend)
+            x = x + self._drop(y, self.dropout)
+            return x + self._feed_forward(self.feed_forward_norm(x))
+        x = x + self._drop(self.attention(x, bias, backend), self.dropout)
+        x = self.attention_norm(x)
+        return self.feed_forward_norm(x + self._feed_forward(x))
+
+
+class Encoder(nn.Module):
+    """Projected features (B, F, D) -> the input of the first block and the output of each."""
+
+    def __init__(self, config: WavLMConfig):
+        super().__init__()
+        self.config = config
+        self.position = ConvPosition(
+            config.dim, config.position_kernel, groups=config.position_groups
+        )
+        self.position_bias = nn.Embedding(config.num_buckets, config.num_heads)
+        self.norm = nn.LayerNorm(config.dim)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.apply(_init_bert)
+
+    def table(self, num_frames: int) -> Tensor:
+        """Position bias (H, 2F-1) of the distances -(F-1) ... F-1, before any gate."""
+        device = self.position_bias.weight.device
+        distances = torch.arange(1 - num_frames, num_frames, device=device)
+        buckets = relative_buckets(
+            distances, self.config.num_buckets, max_distance=self.config.max_distance
+        )
+        return self.position_bias(buckets).T
+
+    def _dropped(self, generator: torch.Generator | None) -> list[bool]:
+        if not self.training or self.config.layer_drop == 0:
+            return [False] * len(self.layers)
+        draws = torch.rand(len(self.layers), generator=generator)
+        return (draws < self.config.layer_drop).tolist()
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        """(B, F, D) with valid frames (B,), None for no padding -> num_layers + 1 of (B, F, D).
+
+        Args:
+            generator: of the CPU, for LayerDrop; the same state on all ranks drops the same layers.
+        """
+        padding = None if lengths is None else padding_mask(lengths, x.shape[1])
+        if padding is not None:
+            x = x.masked_fill(padding[..., None], 0)
+        x = x + self.position(x)
+        if not self.config.norm_first:
+            x = self.norm(x)
+        x = F.dropout(x, self.config.dropout, self.training)
+        backend = choose(self.config.attention, training=torch.is_grad_enabled())
+        dropped = self._dropped(generator)
+        table: Tensor | None = self.table(x.shape[1])
+        if table is not None and backend in DENSE:
+            table = dense_table(table)
+        if self.config.layer_drop_official and dropped[0]:
+            table = None
+        layers = [x]
+        for block, skip in zip(self.layers, dropped, strict=True):
+            x = x + _unused(block) if skip else block(x, Bias(table, padding), backend)
+            layers.append(x)
+        if self.config.norm_first and self.config.last_layer_normed:
+            layers[-1] = self.norm(layers[-1])
+        return tuple(layers)
+
+
+def _unused(module: nn.Module) -> Tensor:
+    """Zero that depends on every parameter of the module (see the module's docstring)."""
+    return torch.stack([p.sum() for p in module.parameters()]).sum() * 0.0
+
+
+def _init_bert(module: nn.Module) -> None:
+    """Normal weights of deviation 0.02 and zero biases for linear layers and tables, as BERT's."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

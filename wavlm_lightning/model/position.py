@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a frame stands: the convolutional position embedding, and buckets of relative distance.
+
+Buckets are T5's (Raffel et al. 2020) with WavLM's numbers: 320 of them, exact up to 79 frames, then
+logarithmic up to 800 (Chen et al. 2021, section 3.1; values from the released checkpoints).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def relative_buckets(distances: Tensor, num_buckets: int, *, max_distance: int) -> Tensor:
+    """Bucket of each distance j - i (key minus query, in frames); int64, same shape.
+
+    Half of the buckets are for keys after the query, half for keys before it or at it; half of
+    each holds one distance a bucket.
+
+    >>> relative_buckets(torch.tensor([0, -1, -80, 1, 500]), 320, max_distance=800)
+    tensor([  0,   1,  80, 161, 303])
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    n = distances.abs()
+    # float32 with clamp and truncation in this order: the golden values depend on it.
+    ratio = torch.log(n.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    coarse = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
+    return torch.where(n < exact, n, coarse) + torch.where(distances > 0, half, 0)
+
+
+class ConvPosition(nn.Module):
+    """Position embedding from neighbouring frames: one wide grouped convolution, then GELU.
+
+    The weight is normalised once for each tap of the kernel (`weight_g` holds the gains).
+    """
+
+    def __init__(self, dim: int, kernel: int, *, groups: int):
+        super().__init__()
+        self.groups = groups
+        self.weight_v = nn.Parameter(torch.empty(dim, dim // groups, kernel))
+        nn.init.normal_(self.weight_v, std=math.sqrt(4 / (kernel * dim)))
+        norms = self.weight_v.detach().norm(dim=(0, 1), keepdim=True)
+        self.weight_g = nn.Parameter(norms)  # (1, 1, kernel)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F, D), zero on padding -> (B, F, D), to be added to x."""
+        kernel = self.weight_v.shape[-1]
+        # The operation behind torch.nn.utils' weight_norm: other orders round differently.
+        weight = torch._weight_norm(self.weight_v, self.weight_g, 2)
+        y = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=kernel // 2, groups=self.groups)
+        if kernel % 2 == 0:
+            y = y[..., :-1]  # an even kernel gives one frame too many
+        return F.gelu(y).transpose(1, 2)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which utterances train together: the plan of an epoch.
+
+A pure function of (seed, epoch) over the lengths. Batches hold utterances of nearly equal length and
+at most a stated number of seconds; a fixed number of batches makes one update, whoever computes it:
+the same updates come out for one process that accumulates and for many that do not.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.seeding import generator
+
+BUCKET_RATIO = 1.05  # lengths within 5 % count as equal, and cropping costs at most that
+
+
+def bucket_sizes(num_samples: NDArray[np.int64], max_samples: int) -> NDArray[np.int64]:
+    """Length that stands for each utterance in the plan: the top of its bucket, at most the crop."""
+    capped = np.minimum(num_samples, max_samples)
+    tops = np.ceil(np.log(capped) / math.log(BUCKET_RATIO))
+    return np.minimum(np.ceil(BUCKET_RATIO**tops), max_samples).astype(np.int64)
+
+
+@dataclass
+class BatchPlan:
+    """Batches of an epoch, grouped into updates.
+
+    Args:
+        num_samples: (N,) lengths of the utterances.
+        seconds_per_batch: most seconds of audio in one batch.
+        batches_per_update: batches whose gradients make one update.
+        max_samples: longest crop.
+        seed: of the order.
+    """
+
+    num_samples: NDArray[np.int64]
+    seconds_per_batch: float
+    batches_per_update: int
+    max_samples: int
+    seed: int
+    updates: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sizes = bucket_sizes(self.num_samples, self.max_samples)
+        budget = self.seconds_per_batch * SAMPLE_RATE
+        if self._sizes.max() > budget:
+            raise ValueError(
+                f"data.seconds_per_batch={self.seconds_per_batch:g} is less than one utterance of "
+                f"{self._sizes.max() / SAMPLE_RATE:.1f} s: raise it or lower data.max_samples"
+            )
+        # Sizes are sorted, so where to cut does not depend on the epoch: all epochs are as long.
+        self._cuts = _cut(np.sort(self._sizes)[::-1], budget)
+        self.updates = len(self._cuts) // self.batches_per_update
+        if self.updates == 0:
+            seconds = float(self.num_samples.sum()) / SAMPLE_RATE
+            raise ValueError(
+                f"{seconds:.0f} s of audio make {len(self._cuts)} batches, an update wants "
+                f"{self.batches_per_update}: lower data.audio_seconds_per_update, or give more audio"
+            )
+
+    @property
+    def left_out(self) -> int:
+        """Batches an epoch that make no whole update; other ones each epoch."""
+        return len(self._cuts) - self.updates * self.batches_per_update
+
+    def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
+        """Updates of an epoch; each a list of batches, longest utterances first; each of indices."""
+        rng = generator(self.seed, "plan", epoch)
+        order = np.lexsort((rng.random(len(self._sizes)), -self._sizes))
+        batches = np.split(order, self._cuts[1:])
+        shuffled = rng.permutation(len(batches))
+        updates = []
+        for update in range(self.updates):
+            start = update * self.batches_per_update
+            chosen = shuffled[start : start + self.batches_per_update]
+            updates.append([batches[i] for i in np.sort(chosen)])
+        return updates
+
+
+def _cut(sizes: NDArray[np.int64], budget: float) -> NDArray[np.int64]:
+    """First positions of batches of descending sizes with (largest x rows) within the budget."""
+    starts, position = [], 0
+    while position < len(sizes):
+        starts.append(position)
+        position += max(1, int(budget // sizes[position]))
+    return np.array(starts, np.int64)
+
+
+class PlanSampler(Sampler[tuple[int, list[int]]]):
+    """One rank's batches of an epoch, from any position: (epoch, indices of a batch).
+
+    Epoch and start are given when it is made, because Lightning makes the first iterator of a resumed
+    run before it calls `set_epoch`; the length is that of a whole epoch, as Lightning expects.
+    """
+
+    def __init__(self, plan: BatchPlan, *, rank: int, world: int, epoch: int = 0, start: int = 0):
+        if plan.batches_per_update % world:
+            raise ValueError(f"{plan.batches_per_update} batches an update over {world} processes")
+        self.plan, self.rank, self.world = plan, rank, world
+        self._epoch, self._start = epoch, start
+
+    def __len__(self) -> int:
+        return self.plan.updates * self.plan.batches_per_update // self.world
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of every epoch; only a new one starts at its beginning."""
+        if epoch != self._epoch:
+            self._epoch, self._start = epoch, 0
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        epoch = self._epoch
+        # Neighbours in length go to the ranks of one step, so that ranks wait little for each other.
+        mine = [
+            batch for update in self.plan.epoch(epoch) for batch in update[self.rank :: self.world]
+        ]
+        for batch in mine[self._start :]:
+            yield epoch, batch.tolist()

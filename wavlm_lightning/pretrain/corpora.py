@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of recordings to manifests: which files, which split, which part of a long file.
+
+The layouts of LibriSpeech, Libri-Light, GigaSpeech and VoxPopuli are recognised, and a folder with
+a `manifest.tsv` of named columns; any other folder is searched for audio. The segmentation of
+WavLM's own data is not published (microsoft/unilm issue 1695), so what is done here is ours.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from wavlm_lightning.audio import AudioError, audio_length, check_audio
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.pretrain.manifest import Entry, Manifest
+from wavlm_lightning.seeding import generator
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+MAX_SEGMENT_SECONDS = 30.0  # ours: long sessions are cut into parts of at most this
+Progress = Callable[[int, int], None]
+
+
+class Found(NamedTuple):
+    """A candidate utterance: a path below the root, its split if known, a part in seconds."""
+
+    path: str
+    split: str  # "train", "dev", another name (left out), or "" for a share held out
+    start: float = 0.0
+    stop: float | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Train and dev manifests of a folder, and what was not used."""
+
+    layout: str
+    train: Manifest
+    dev: Manifest
+    bad: dict[str, str] = field(default_factory=dict)  # path -> reason
+    other_splits: dict[str, int] = field(default_factory=dict)  # split -> utterances left out
+
+    def report(self) -> str:
+        """Lines for the log."""
+        lines = [
+            f"{self.layout}: train {len(self.train)} utterances, {self.train.hours:.2f} h; "
+            f"dev {len(self.dev)}, {self.dev.hours:.2f} h"
+        ]
+        if self.other_splits:
+            left = ", ".join(f"{s} {n}" for s, n in sorted(self.other_splits.items()))
+            lines.append(f"left out, other splits: {left}")
+        if self.bad:
+            lines.append(f"left out, unusable: {len(self.bad)} files ({_first(self.bad)})")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a folder is read.
+
+    Args:
+        check: "full" decodes every file once, so that a broken one is known before training;
+            "header" believes the headers.
+        bad_files: what an unusable file does: end in an error, or be left out and counted.
+        num_workers: threads that read.
+        progress: called with (files done, files in all).
+    """
+
+    check: Literal["full", "header"] = "full"
+    bad_files: Literal["error", "drop"] = "error"
+    num_workers: int = 2
+    progress: Progress | None = None
+
+
+def build_corpus(
+    root: Path, options: ReadOptions, *, dev_share: float = 0.01, seed: int = 0
+) -> Corpus:
+    """Train and dev manifests of a folder of speech.
+
+    Args:
+        root: the folder.
+        options: how it is read.
+        dev_share: share held out for validation where the folder has no split of its own.
+        seed: of the choice of that share.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no audio, too little, or an unusable file.
+    """
+    layout, found = _find(root)
+    unsplit = [f.path for f in found if not f.split]
+    held_out = _hold_out(unsplit, dev_share, seed=seed)
+    placed = [
+        f if f.split else f._replace(split="dev" if f.path in held_out else "train") for f in found
+    ]
+    entries, bad = _read(root, [f for f in placed if f.split in ("train", "dev")], options)
+    for split in ("train", "dev"):
+        if not entries.get(split):
+            raise ValueError(
+                f"{root}: no usable utterance for split {split} ({layout}, {len(found)} found, "
+                f"{len(bad)} unusable{': ' + _first(bad) if bad else ''}); at least two files are "
+                "wanted, one to train and one to validate on"
+            )
+    others: dict[str, int] = {}
+    for item in placed:
+        if item.split not in ("train", "dev"):
+            others[item.split] = others.get(item.split, 0) + 1
+    train, dev = (Manifest(root, entries[s]) for s in ("train", "dev"))
+    return Corpus(layout, train, dev, bad, others)
+
+
+def build_noise(root: Path, options: ReadOptions) -> tuple[Manifest, Manifest]:
+    """Noise for training and for validation; the same clips where the folder has no split.
+
+    Raises:
+        FileNotFoundError, ValueError: as `build_corpus`.
+    """
+    _, found = _find(root)
+    entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
+    both = entries.get("", [])
+    train, dev = entries.get("train", []) + both, entries.get("dev", []) + both
+    if not train:
+        raise ValueError(f"{root}: no usable noise clip, {len(bad)} unusable")
+    return Manifest(root, train), Manifest(root, dev or train)
+
+
+def _find(root: Path) -> tuple[str, list[Found]]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder: say data.root=DIR, data.noise=DIR")
+    layout, find = recognise(root)
+    found = sorted(find(root))
+    if not found:
+        raise ValueError(f"{root}: no audio found ({layout}); formats: {' '.join(SUFFIXES)}")
+    return layout, found
+
+
+def _read(
+    root: Path, found: list[Found], options: ReadOptions
+) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    """Entries by split, and reasons by unusable file."""
+    groups = _by_file(found)
+    entries: dict[str, list[Entry]] = {}
+    bad: dict[str, str] = {}
+    check = check_audio if options.check == "full" else audio_length
+    with ThreadPoolExecutor(max(options.num_workers, 1)) as pool:
+        lengths = pool.map(lambda path: _length(check, root / path), groups)
+        for done, (path, length) in enumerate(zip(groups, lengths, strict=True), start=1):
+            if options.progress:
+                options.progress(done, len(groups))
+            if isinstance(length, AudioError):
+                bad[path] = str(length)
+                continue
+            for item in groups[path]:
+                entries.setdefault(item.split, []).append(_entry(item, length))
+    if bad and options.bad_files == "error":
+        raise ValueError(
+            f"{len(bad)} of {len(groups)} files cannot be used: {_first(bad)}. Mend or remove "
+            "them, or say data.bad_files=drop"
+        )
+    return entries, bad
+
+
+def recognise(root: Path) -> tuple[str, Callable[[Path], Iterator[Found]]]:
+    """The name of a folder's layout, and what finds its utterances."""
+    if (root / "manifest.tsv").is_file():
+        return "manifest folder", _manifest_folder
+    if (root / "GigaSpeech.json").is_file():
+        return "GigaSpeech", _gigaspeech
+    if _children(root, "train-*") and _children(root, "dev-*"):
+        return "LibriSpeech", _librispeech
+    if _children(root, "LibriSpeech") and _children(root / "LibriSpeech", "train-*"):
+        return "LibriSpeech", _librispeech
+    if any((root / s).is_dir() for s in ("small", "medium", "large")) and next(
+        root.glob("*/*/*/*.json"), None
+    ):
+        return "Libri-Light", _librilight
+    if (root / "train").is_dir() and (root / "dev").is_dir():
+        return "folders train and dev", _split_folders
+    if (root / "raw_audios").is_dir():
+        return "VoxPopuli", _voxpopuli
+    return "folder of audio", _folder
+
+
+def _children(root: Path, pattern: str) -> list[Path]:
+    return [p for p in root.glob(pattern) if p.is_dir()]
+
+
+def _audio_below(root: Path, folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            yield path.relative_to(root).as_posix()
+
+
+def _folder(root: Path) -> Iterator[Found]:
+    yield from (Found(path, "") for path in _audio_below(root, root))
+
+
+def _split_folders(root: Path) -> Iterator[Found]:
+    for split in ("train", "dev", "test"):
+        yield from (Found(path, split) for path in _audio_below(root, root / split))
+
+
+def _manifest_folder(root: Path) -> Iterator[Found]:
+    """Columns `path` and `split` of manifest.tsv (train, dev, test); the rest is for other tasks."""
+    with (root / "manifest.tsv").open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if missing := {"path", "split"} - set(rows.fieldnames or ()):
+            raise ValueError(f"{root / 'manifest.tsv'} lacks the columns {sorted(missing)}")
+        for row in rows:
+            yield Found(row["path"], row["split"])
+
+
+def _librispeech(root: Path) -> Iterator[Found]:
+    """All train-* sets train; dev-clean validates (dev-other where there is no dev-clean)."""
+    base = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
+    names = {p.name for p in base.iterdir() if p.is_dir()}
+    dev = "dev-clean" if "dev-clean" in names else next(n for n in names if n.startswith("dev"))
+    for name in sorted(names):
+        if name.startswith(("train", "dev", "test")):
+            split = "train" if name.startswith("train") else "dev" if name == dev else name
+            yield from (Found(path, split) for path in _audio_below(root, base / name))
+
+
+def _librilight(root: Path) -> Iterator[Found]:
+    """Parts between long silences, from the voice activity in each file's JSON.
+
+    Differs from Libri-Light's own cutter, which removes the silence inside a part.
+    """
+    for path in _audio_below(root, root):
+        about = root / Path(path).with_suffix(".json")
+        voiced = _json(about)["voice_activity"] if about.is_file() else []
+        if not voiced:
+            yield Found(path, "")
+        for start, stop in join_spans([(float(a), float(b)) for a, b in voiced]):
+            yield Found(path, "", start, stop)
+
+
+def join_spans(
+    spans: list[tuple[float, float]], max_seconds: float = MAX_SEGMENT_SECONDS
+) -> Iterator[tuple[float, float]]:
+    """Neighbouring spans joined while the whole stays within `max_seconds`.
+
+    >>> list(join_spans([(0.0, 9.0), (10.0, 19.0), (22.0, 40.0)], 20.0))
+    [(0.0, 19.0), (22.0, 40.0)]
+    """
+    current: tuple[float, float] | None = None
+    for start, stop in spans:
+        if current is not None and stop - current[0] <= max_seconds:
+            current = (current[0], stop)
+            continue
+        if current is not None:
+            yield current
+        current = (start, stop)
+    if current is not None:
+        yield current
+
+
+def _gigaspeech(root: Path) -> Iterator[Found]:
+    """Segments of GigaSpeech.json; subsets DEV and TEST keep their roles, the rest trains."""
+    for audio in _json(root / "GigaSpeech.json")["audios"]:
+        for segment in audio["segments"]:
+            subsets = {s.strip("{}") for s in segment["subsets"]}
+            split = "dev" if "DEV" in subsets else "test" if "TEST" in subsets else "train"
+            yield Found(audio["path"], split, segment["begin_time"], segment["end_time"])
+
+
+def _voxpopuli(root: Path) -> Iterator[Found]:
+    """Long sessions under raw_audios/<language>/<year>, cut into equal parts."""
+    for path in _audio_below(root, root / "raw_audios"):
+        try:
+            seconds = audio_length(root / path) / SAMPLE_RATE
+        except AudioError:
+            yield Found(path, "")  # its reason is reported with all others
+            continue
+        parts = max(1, -(-seconds // MAX_SEGMENT_SECONDS))
+        for i in range(int(parts)):
+            yield Found(path, "", i * seconds / parts, (i + 1) * seconds / parts)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _by_file(found: list[Found]) -> dict[str, list[Found]]:
+    groups: dict[str, list[Found]] = {}
+    for item in found:
+        groups.setdefault(item.path, []).append(item)
+    return groups
+
+
+def _length(check: Callable[[Path], int], path: Path) -> int | AudioError:
+    try:
+        return check(path)
+    except AudioError as error:
+        return error
+
+
+def _entry(item: Found, num_samples: int) -> Entry:
+    start = min(round(item.start * SAMPLE_RATE), num_samples)
+    stop = num_samples if item.stop is None else min(round(item.stop * SAMPLE_RATE), num_samples)
+    return Entry(item.path, stop - start, start)
+
+
+def _hold_out(paths: list[str], share: float, *, seed: int) -> set[str]:
+    """Files kept for validation: whole folders where there are many (often speakers), else files."""
+    paths = sorted(set(paths))
+    if len(paths) < 2:
+        return set()
+    folders = sorted({str(Path(p).parent) for p in paths})
+    by_folder = len(folders) >= 10
+    units = folders if by_folder else paths
+    count = min(max(1, round(share * len(units))), len(units) - 1)
+    chosen = generator(seed, "hold out").permutation(len(units))[:count]
+    kept = {units[i] for i in chosen}
+    return {p for p in paths if (str(Path(p).parent) if by_folder else p) in kept}
+
+
+def _first(bad: dict[str, str]) -> str:
+    reasons = list(bad.values())
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more

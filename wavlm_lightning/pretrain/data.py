@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From manifests and labels to batches: crops, mixing, masks and labels, each drawn by utterance.
+
+Everything random is drawn here, in the worker, from (seed, epoch, utterance); the training step gets
+waveforms, labels and masks and draws nothing but dropout.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
+from wavlm_lightning.model.wavlm import normalize_waveforms
+from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler
+from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
+from wavlm_lightning.pretrain.manifest import Manifest
+from wavlm_lightning.pretrain.masking import SpanMask
+from wavlm_lightning.pretrain.mixing import Mixer
+from wavlm_lightning.seeding import generator
+
+VALIDATION_EPOCH = 2**31  # stands for the epoch in what validation draws: the same every time
+
+
+class PretrainBatch(NamedTuple):
+    """What one step trains on."""
+
+    waveforms: Tensor  # (B, T) float32, normalised if the model wants it, mixed
+    lengths: Tensor  # (B,) int64 samples
+    labels: Tensor  # (B, F, S) int64, -1 where there is none
+    masked: Tensor  # (B, F) bool, True where hidden
+    kinds: Tensor  # (B,) int64: 0 clean, 1 another utterance mixed in, 2 noise
+    ids: list[str]
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How utterances become batches.
+
+    Args:
+        min_samples: shorter utterances are dropped and counted.
+        max_samples: longest crop.
+        seconds_per_batch: most seconds of audio in one batch of one process.
+        audio_seconds_per_update: seconds of audio behind one update, all processes together;
+            the number of batches that are accumulated follows from it.
+        num_workers: processes that load, for each training process.
+        snap_crops: crops start at whole frames, so that labels do not jitter by up to half of one.
+    """
+
+    min_samples: int
+    max_samples: int
+    seconds_per_batch: float
+    audio_seconds_per_update: float
+    num_workers: int = 2
+    snap_crops: bool = False
+
+    def batches_per_update(self, world: int) -> int:
+        """Batches behind one update, a multiple of the number of processes.
+
+        >>> DataConfig(min_samples=32_000, max_samples=250_000, seconds_per_batch=87.5,
+        ...     audio_seconds_per_update=2800).batches_per_update(world=32)
+        32
+        """
+        wanted = self.audio_seconds_per_update / self.seconds_per_batch
+        return max(1, math.ceil(round(wanted, 6) / world)) * world
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Utterances with labels; `rows` are those that are used, of the manifest and of the labels."""
+
+    manifest: Manifest
+    labels: Sequence[Labels]  # one a label set
+    rows: NDArray[np.int64]
+
+    @property
+    def num_samples(self) -> NDArray[np.int64]:
+        """(N,) samples of the rows used."""
+        return self.manifest.num_samples[self.rows]
+
+
+class PretrainDataset(Dataset[PretrainBatch]):
+    """Makes the batch of a list of utterances.
+
+    Args:
+        split: utterances and labels.
+        config: crops.
+        mask: draws what is hidden.
+        mixer: lays other sound over utterances; None for clean speech.
+        normalize: the model wants zero mean and unit variance.
+        train: crop all rows to the shortest at random places; otherwise keep the beginning of each,
+            padded.
+        seed: of everything drawn.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        config: DataConfig,
+        *,
+        mask: SpanMask,
+        mixer: Mixer | None,
+        normalize: bool,
+        train: bool,
+        seed: int,
+    ):
+        self.split, self.config, self.mask, self.mixer = split, config, mask, mixer
+        self.normalize, self.train, self.seed = normalize, train, seed
+
+    def __getitem__(self, key: tuple[int, list[int]]) -> PretrainBatch:
+        """The batch of (epoch, positions of utterances)."""
+        epoch, positions = key
+        rows = [int(self.split.rows[p]) for p in positions]
+        sizes = [
+            min(int(self.split.manifest.num_samples[r]), self.config.max_samples) for r in rows
+        ]
+        if self.train:
+            sizes = [min(sizes)] * len(rows)
+        starts = [self._start(epoch, r, size=n) for r, n in zip(rows, sizes, strict=True)]
+        waveforms, lengths = pad_batch(
+            [self._read(r, s, size=n) for r, s, n in zip(rows, starts, sizes, strict=True)]
+        )
+        kinds = torch.zeros(len(rows), dtype=torch.int64)
+        if self.mixer is not None:
+            waveforms, kinds = self.mixer(waveforms, lengths, self._draws("mix", epoch, rows))
+        frames = conv_lengths(lengths)
+        masked = self.mask(frames.tolist(), self._draws("mask", epoch, rows))
+        labels = torch.full((*masked.shape, len(self.split.labels)), NO_LABEL)
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            for j, source in enumerate(self.split.labels):
+                labels[i, : frames[i], j] = torch.from_numpy(
+                    source.crop(row, start, int(frames[i]))
+                )
+        ids = [self.split.manifest[r].name for r in rows]
+        return PretrainBatch(waveforms, lengths, labels, masked, kinds, ids, epoch)
+
+    def _draws(self, purpose: str, epoch: int, rows: list[int]) -> list[np.random.Generator]:
+        return [generator(self.seed, purpose, epoch, r) for r in rows]
+
+    def _start(self, epoch: int, row: int, *, size: int) -> int:
+        if not self.train:
+            return 0
+        room = int(self.split.manifest.num_samples[row]) - size
+        start = int(generator(self.seed, "crop", epoch, row).integers(room + 1))
+        return start // HOP * HOP if self.config.snap_crops else start
+
+    def _read(self, row: int, start: int, *, size: int) -> Tensor:
+        if not self.normalize:
+            return self.split.manifest.read(row, start, start + size)
+        # The whole utterance is normalised, then cropped, as the released models were trained.
+        whole = self.split.manifest.read(row)
+        return normalize_waveforms(whole[None], None)[0, start : start + size]
+
+
+class PretrainData(lightning.LightningDataModule):
+    """Train, dev and mixed dev loaders; remembers the position for an exact resume.
+
+    Args:
+        train: training split.
+        dev: validation split; its two loaders give it clean and mixed.
+        config: crops and batches.
+        mask: draws what is hidden.
+        mixers: for training ("train") and for mixed validation ("dev").
+        normalize: the model wants zero mean and unit variance.
+        seed: of plan, crops, mixing and masks.
+    """
+
+    def __init__(
+        self,
+        train: Split,
+        dev: Split,
+        config: DataConfig,
+        *,
+        mask: SpanMask,
+        mixers: Mapping[str, Mixer],
+        normalize: bool,
+        seed: int,
+        world: int = 1,
+    ):
+        super().__init__()
+        common: dict[str, Any] = {"mask": mask, "normalize": normalize, "seed": seed}
+        self.config = config
+        self.train = PretrainDataset(train, config, mixer=mixers["train"], train=True, **common)
+        self.dev = PretrainDataset(dev, config, mixer=None, train=False, **common)
+        mixer = mixers["dev"]
+        always = dataclasses.replace(mixer, config=dataclasses.replace(mixer.config, prob=1.0))
+        self.dev_mixed = PretrainDataset(dev, config, mixer=always, train=False, **common)
+        self.plan = BatchPlan(
+            train.num_samples,
+            config.seconds_per_batch,
+            config.batches_per_update(world),
+            max_samples=config.max_samples,
+            seed=seed,
+        )
+        self._dev_batches = BatchPlan(
+            dev.num_samples, config.seconds_per_batch, 1, max_samples=config.max_samples, seed=seed
+        ).epoch(0)
+        self._position = {"epoch": 0, "batch": 0}
+
+    def train_dataloader(self) -> DataLoader[PretrainBatch]:
+        """Batches of this process, from the position of a loaded checkpoint on."""
+        trainer = self._trainer()
+        epoch, batch = self._position["epoch"], self._position["batch"]
+        sampler = PlanSampler(self.plan, rank=trainer.global_rank, world=trainer.world_size)
+        if batch >= len(sampler):
+            epoch, batch = epoch + 1, 0
+        sampler = PlanSampler(
+            self.plan,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            epoch=epoch,
+            start=batch,
+        )
+        return self._loader(self.train, sampler)
+
+    def val_dataloader(self) -> list[DataLoader[PretrainBatch]]:
+        """The dev split clean, and with every utterance mixed."""
+        trainer = self._trainer()
+        batches = [(VALIDATION_EPOCH, update[0].tolist()) for update in self._dev_batches]
+        mine = batches[trainer.global_rank :: trainer.world_size]
+        return [self._loader(self.dev, mine), self._loader(self.dev_mixed, mine)]
+
+    def _trainer(self) -> lightning.Trainer:
+        if self.trainer is None:
+            raise RuntimeError("PretrainData needs a Trainer: it shares batches between processes")
+        return self.trainer
+
+    def _loader(self, dataset: PretrainDataset, sampler: Any) -> DataLoader[PretrainBatch]:
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.config.num_workers,
+            persistent_workers=False,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "utterances": len(self.plan.num_samples),
+            "samples": int(self.plan.num_samples.sum()),
+            "seed": self.plan.seed,
+            "seconds_per_batch": self.plan.seconds_per_batch,
+            "batches_per_update": self.plan.batches_per_update,
+            "processes": self._trainer().world_size,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: epoch, batches done in it, and what the plan was made of."""
+        trainer = self._trainer()
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        return {
+            "epoch": trainer.current_epoch,
+            "batch": progress.processed,
+            "plan": self._fingerprint(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: if the data or the batches changed, which a resume cannot follow.
+        """
+        old, new = state_dict["plan"], self._fingerprint()
+        if changed := {k: (old.get(k), v) for k, v in new.items() if old.get(k) != v}:
+            what = "; ".join(f"{k} was {a}, is {b}" for k, (a, b) in changed.items())
+            raise ValueError(
+                f"the checkpoint was made with other data or batches: {what}. Bring them back, or "
+                "start a new run with run.resume=false"
+            )
+        self._position = {k: state_dict[k] for k in ("epoch", "batch")}

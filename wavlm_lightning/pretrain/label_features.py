@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What k-means clusters: MFCC for the first iteration, a hidden layer for the next.
+
+HuBERT (Hsu et al. 2021), section 4.2; settings of fairseq 3d262bb, examples/hubert/simple_kmeans.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE
+from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
+
+CHUNK_FRAMES = 5_000  # 100 s: longer files go through the model in parts of this
+
+
+class LabelFeatures(Protocol):
+    """Frames to be clustered."""
+
+    rate: int  # frames a second
+    dim: int
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """(T,) float32 at 16 kHz -> (F, dim) float32."""
+        ...
+
+
+class Mfcc:
+    """13 Kaldi cepstra with first and second differences: 39 values, 100 frames a second."""
+
+    rate, dim = 100, 39
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """(T,) -> (F, 39)."""
+        from torchaudio.compliance.kaldi import mfcc
+        from torchaudio.functional import compute_deltas
+
+        cepstra = mfcc(waveform[None], use_energy=False, sample_frequency=SAMPLE_RATE).T  # (13, F)
+        first = compute_deltas(cepstra)
+        return torch.cat([cepstra, first, compute_deltas(first)]).T.contiguous()
+
+
+class Hidden:
+    """Output of one block of a WavLM: 50 frames a second.
+
+    Differs from fairseq's feature dump, which loses a frame every 100 s: parts overlap by what the
+    convolutions need, so that frame f of a file of any length stands at sample 320 f.
+    """
+
+    rate = SAMPLE_RATE // HOP
+
+    def __init__(self, model: WavLM, layer: int, *, chunk_frames: int = CHUNK_FRAMES):
+        """`layer` counts from 1, the output of the first block."""
+        if not 1 <= layer <= model.config.num_layers:
+            raise ValueError(
+                f"labels.layer={layer}: the teacher has layers 1 to {model.config.num_layers}"
+            )
+        self.model, self.layer, self.dim = model.eval(), layer, model.config.dim
+        self.chunk_frames = chunk_frames
+
+    @torch.inference_mode()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """(T,) -> (F, D)."""
+        device = self.model.mask_vector.device
+        batch = waveform[None].to(device)
+        if self.model.config.normalize_waveform:
+            batch = normalize_waveforms(batch, None)
+        step, overlap = self.chunk_frames * HOP, RECEPTIVE_FIELD - HOP
+        parts = []
+        for start in range(0, max(batch.shape[1] - overlap, 1), step):
+            part = batch[:, start : start + step + overlap]
+            if part.shape[1] < RECEPTIVE_FIELD:
+                break
+            lengths = torch.tensor([part.shape[1]], device=device)
+            parts.append(self.model.encode(part, lengths).layers[self.layer][0].float().cpu())
+        return torch.cat(parts)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frame labels on disk: written in one pass over the audio, read back memory-mapped.
+
+A label folder holds, for each split, `<split>.labels.npy` (uint16, all utterances one after another)
+and `<split>.offsets.npy` (int64, N + 1 positions), the codebook as `quantizer.safetensors`, and
+`labels.json`: rate, number of codes, hash of the codebook, and a fingerprint of each manifest.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavlm_lightning.lengths import HOP, SAMPLE_RATE
+from wavlm_lightning.pretrain.kmeans import Quantizer
+from wavlm_lightning.pretrain.label_features import LabelFeatures
+from wavlm_lightning.pretrain.manifest import Manifest
+from wavlm_lightning.seeding import generator
+
+QUANTIZER = "quantizer.safetensors"
+SHARD_UTTERANCES = 200  # what a killed run loses at most
+MAX_DIFFERENCE_SECONDS = 0.1  # between audio and labels; fairseq 3d262bb, hubert_dataset.py
+NO_LABEL = -1
+Progress = Callable[[int, int], None]
+
+
+def sample_frames(
+    manifest: Manifest, features: LabelFeatures, *, share: float, max_frames: int, seed: int
+) -> Tensor:
+    """Features (N, D) of randomly drawn utterances, to fit a codebook on.
+
+    Args:
+        manifest: utterances to draw from.
+        features: what to compute of each.
+        share: of the utterances that is drawn at most.
+        max_frames: drawing ends here; bounds the memory.
+        seed: of the draw.
+    """
+    order = generator(seed, "codebook").permutation(len(manifest))
+    wanted = order[: max(1, round(share * len(manifest)))]
+    drawn: list[Tensor] = []
+    count = 0
+    for waveform in _waveforms(manifest, wanted):
+        drawn.append(features(waveform))
+        count += len(drawn[-1])
+        if count >= max_frames:
+            break
+    return torch.cat(drawn)[:max_frames]
+
+
+def _waveforms(manifest: Manifest, indices: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Read ahead by one thread while the caller computes; at most a few utterances wait."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = [pool.submit(manifest.read, int(i)) for i in indices[:4]]
+        for position in range(len(indices)):
+            yield ahead.pop(0).result()
+            if position + 4 < len(indices):
+                ahead.append(pool.submit(manifest.read, int(indices[position + 4])))
+
+
+def write_labels(
+    folder: Path,
+    split: str,
+    manifest: Manifest,
+    *,
+    features: LabelFeatures,
+    quantizer: Quantizer,
+    rank: int = 0,
+    world: int = 1,
+    progress: Progress | None = None,
+) -> bool:
+    """Label every utterance; features are quantized at once and never stored.
+
+    Work is cut into shards; finished ones are skipped, so that a killed run goes on where it was, and
+    `world` processes share the work without talking to each other.
+
+    Returns:
+        True if all shards are there and the split is complete (for the last process).
+    """
+    parts = folder / f".{split}.{quantizer.sha256[:12]}.{manifest.fingerprint()[:12]}"
+    parts.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(manifest), SHARD_UTTERANCES)
+    for shard, start in enumerate(starts):
+        path = parts / f"{shard:06d}.npz"
+        stop = min(start + SHARD_UTTERANCES, len(manifest))
+        if shard % world == rank and not path.exists():
+            codes: list[NDArray[np.uint16]] = []
+            for waveform in _waveforms(manifest, np.arange(start, stop)):
+                codes.append(quantizer(features(waveform)).numpy().astype(np.uint16))
+                if progress:
+                    progress(start + len(codes), len(manifest))
+            _save_shard(path, codes)
+    files = [parts / f"{shard:06d}.npz" for shard in range(len(starts))]
+    if not all(f.exists() for f in files):
+        return False
+    _merge(folder, split, files)
+    _describe(folder, split, manifest, quantizer)
+    shutil.rmtree(parts)
+    return True
+
+
+def _save_shard(path: Path, codes: list[NDArray[np.uint16]]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, labels=np.concatenate(codes), counts=np.array([len(c) for c in codes]))
+    os.replace(temporary, path)
+
+
+def _merge(folder: Path, split: str, files: list[Path]) -> None:
+    labels, counts = [], []
+    for path in files:
+        with np.load(path, allow_pickle=False) as shard:
+            labels.append(shard["labels"])
+            counts.append(shard["counts"])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    for name, array in (("labels", np.concatenate(labels)), ("offsets", offsets)):
+        temporary = folder / f"{split}.{name}.tmp.npy"
+        np.save(temporary, array, allow_pickle=False)
+        os.replace(temporary, folder / f"{split}.{name}.npy")
+
+
+def _describe(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:
+    quantizer.save(folder / QUANTIZER)
+    path = folder / "labels.json"
+    about: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"splits": {}}
+    about["splits"][split] = {
+        "quantizer_sha256": quantizer.sha256,
+        "manifest": manifest.fingerprint(),
+        "utterances": len(manifest),
+        "num_clusters": len(quantizer.centroids),
+        **quantizer.features,
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(about, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one split.
+
+    Attributes:
+        name: folder and split, for messages.
+        codes: all labels, memory-mapped.
+        offsets: (N + 1,) int64.
+        rate: labels a second.
+        num_clusters: codes are below this.
+        quantizer_sha256: hash of the codebook.
+    """
+
+    name: str
+    codes: NDArray[np.uint16]
+    offsets: NDArray[np.int64]
+    rate: int
+    num_clusters: int
+    quantizer_sha256: str
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def utterance(self, index: int) -> NDArray[np.uint16]:
+        """All labels of one utterance."""
+        return self.codes[self.offsets[index] : self.offsets[index + 1]]
+
+    def crop(self, index: int, start: int, num_frames: int) -> NDArray[np.int64]:
+        """Labels (F,) of the frames of a crop that starts at sample `start`; -1 where none is left.
+
+        Frame i takes label round(start * rate / 16000) + floor(i * ratio): fairseq 3d262bb,
+        data/audio/hubert_dataset.py and models/hubert/hubert.py.
+        """
+        codes = self.utterance(index)
+        first = round(start * self.rate / SAMPLE_RATE)
+        wanted = first + np.arange(num_frames) * (self.rate * HOP) // SAMPLE_RATE
+        out = np.full(num_frames, NO_LABEL, np.int64)
+        there = wanted < len(codes)
+        out[there] = codes[wanted[there]]
+        return out
+
+
+def open_labels(folder: Path, split: str, manifest: Manifest) -> Labels:
+    """Memory-map the labels of a split and check that they belong to the manifest.
+
+    Raises:
+        FileNotFoundError: if the folder or a file of it is missing.
+        ValueError: if the labels are of other audio, another length or not of one codebook.
+    """
+    about_path = folder / "labels.json"
+    if not about_path.is_file():
+        raise FileNotFoundError(f"no labels in {folder}: make labels writes labels.json there")
+    about = json.loads(about_path.read_text())["splits"].get(split)
+    if about is None:
+        raise FileNotFoundError(f"{about_path} has no split {split}: run make labels for it")
+    for name in (f"{split}.labels.npy", f"{split}.offsets.npy"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing: run make labels again")
+    labels = Labels(
+        f"{folder}/{split}",
+        np.load(folder / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False),
+        np.load(folder / f"{split}.offsets.npy", mmap_mode="r", allow_pickle=False),
+        about["rate"],
+        about["num_clusters"],
+        about["quantizer_sha256"],
+    )
+    _check(labels, manifest, about["manifest"])
+    return labels
+
+
+def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
+    if len(labels) != len(manifest):
+        raise ValueError(
+            f"{labels.name} labels {len(labels)} utterances, the manifest lists {len(manifest)}: "
+            "run make labels for this manifest"
+        )
+    counts = np.diff(labels.offsets)
+    difference = np.abs(counts / labels.rate - manifest.num_samples / SAMPLE_RATE)
+    if (worst := int(difference.argmax())) >= 0 and difference[worst] > MAX_DIFFERENCE_SECONDS:
+        raise ValueError(
+            f"{labels.name}: {manifest[worst].name} has {counts[worst]} labels "
+            f"({counts[worst] / labels.rate:.2f} s at {labels.rate} a second) and "
+            f"{manifest.num_samples[worst] / SAMPLE_RATE:.2f} s of audio: run make labels again"
+        )
+    if fingerprint != manifest.fingerprint():
+        raise ValueError(
+            f"{labels.name} was made for another list of files than {manifest.root}: run make "
+            "labels for this manifest"
+        )
+    # Of very many labels every n-th is looked at: reading them all takes longer than it tells.
+    highest = int(labels.codes[:: max(1, len(labels.codes) // 10_000_000)].max(initial=0))
+    if labels.num_clusters < 2 or highest == 0:
+        raise ValueError(
+            f"{labels.name}: empty codebook, every frame has code 0 of {labels.num_clusters}; a "
+            "model would learn nothing from it. Make the labels again with more audio"
+        )
+    if highest >= labels.num_clusters:
+        raise ValueError(
+            f"{labels.name}: code {highest} where {labels.num_clusters} codes are declared: the "
+            "files belong to different codebooks, run make labels again"
+        )
+
+
+def check_same_quantizer(train: Labels, dev: Labels) -> None:
+    """Refuse to compare labels of different codebooks.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if train.quantizer_sha256 != dev.quantizer_sha256:
+        raise ValueError(
+            f"{train.name} and {dev.name} come from different codebooks "
+            f"({train.quantizer_sha256[:12]} and {dev.quantizer_sha256[:12]}): label both splits "
+            "with one quantizer"
+        )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked prediction: which code belongs to a hidden frame?
+
+HuBERT (Hsu et al. 2021), section 3.2, as WavLM uses it: the cosine between a projected frame and a
+vector for each code, over a temperature, is the logit. One product of two normalised matrices over
+hidden frames alone gives the same loss as the released code's stack of gathered positives.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Settings of the objective.
+
+    Args:
+        projection_dim: width that frames and code vectors are compared in.
+        temperature: divides the cosine.
+        feature_penalty: weight of the mean square of the front end's features.
+        special_classes: classes before the first code that never occur; the released models carry
+            the four special symbols of a fairseq dictionary.
+    """
+
+    projection_dim: int
+    temperature: float
+    feature_penalty: float
+    special_classes: int = 0
+
+
+class MaskedLoss(NamedTuple):
+    """Sums over the hidden frames of a batch, to be divided by the count of all batches."""
+
+    loss: Tensor  # scalar, in nats: cross-entropy summed over frames and label sets
+    correct: Tensor  # scalar int64: frames of the first label set whose best code is the label
+    frames: Tensor  # scalar int64: hidden frames that have a label
+
+
+class MaskedPrediction(nn.Module):
+    """The head: a projection for each label set, and one vector for each class of each set."""
+
+    def __init__(self, dim: int, num_clusters: tuple[int, ...], config: ObjectiveConfig):
+        super().__init__()
+        self.config = config
+        self.num_classes = [c + config.special_classes for c in num_clusters]
+        self.projection = nn.Linear(dim, config.projection_dim * len(num_clusters))
+        self.classes = nn.Parameter(torch.rand(sum(self.num_classes), config.projection_dim))
+
+    def logits(self, frames: Tensor) -> list[Tensor]:
+        """(N, D) -> one (N, C) float32 a label set: cosine over temperature."""
+        projected = self.projection(frames).float().chunk(len(self.num_classes), dim=-1)
+        tables = self.classes.float().split(self.num_classes)
+        with torch.autocast(frames.device.type, enabled=False):
+            return [
+                F.normalize(x, dim=-1) @ F.normalize(t, dim=-1).T / self.config.temperature
+                for x, t in zip(projected, tables, strict=True)
+            ]
+
+    def forward(self, hidden: Tensor, labels: Tensor, masked: Tensor) -> MaskedLoss:
+        """Loss on the frames that are hidden and have a label.
+
+        Args:
+            hidden: (B, F, D) last layer.
+            labels: (B, F, S) int64 codes of S label sets, -1 where there is none.
+            masked: (B, F) bool, True where hidden.
+
+        >>> head = MaskedPrediction(8, (500,), ObjectiveConfig(
+        ...     projection_dim=4, temperature=0.1, feature_penalty=10.0))
+        >>> out = head(torch.randn(2, 5, 8), torch.zeros(2, 5, 1).long(), torch.ones(2, 5).bool())
+        >>> int(out.frames)
+        10
+        """
+        chosen = masked & (labels >= 0).all(-1)
+        targets = labels[chosen] + self.config.special_classes  # (N, S)
+        logits = self.logits(hidden[chosen])
+        losses = [
+            F.cross_entropy(scores, targets[:, i], reduction="sum")
+            for i, scores in enumerate(logits)
+        ]
+        correct = (logits[0].argmax(-1) == targets[:, 0]).sum()
+        return MaskedLoss(torch.stack(losses).sum(), correct, chosen.sum())
+
+
+def feature_penalty(frontend: Tensor) -> Tensor:
+    """Mean square of the front end's features (B, F, C), in float32: keeps them from growing."""
+    return frontend.float().square().mean()

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training of WavLM: one step, one validation, optimizer and schedule.
+
+Adam with decoupled weight decay on all parameters, linear warm-up and decay, and a gradient that is
+the mean over the hidden frames of all batches and processes of an update: HuBERT's recipe (fairseq
+3d262bb, examples/hubert), which WavLM follows.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.pretrain.data import PretrainBatch
+from wavlm_lightning.pretrain.metrics import MaskedMetrics
+from wavlm_lightning.pretrain.objective import (
+    MaskedLoss,
+    MaskedPrediction,
+    ObjectiveConfig,
+    feature_penalty,
+)
+from wavlm_lightning.pretrain.schedule import rate_for_update
+from wavlm_lightning.seeding import torch_generator, torch_seed
+
+# The loss of a batch is divided by this before the backward pass and multiplied again before the
+# optimizer: any constant would do, this one keeps half precision in range.
+NOMINAL_FRAMES = 1000.0
+VALIDATIONS = ("dev", "dev_mixed")  # the loaders of PretrainData, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW and its schedule.
+
+    Args:
+        lr: peak learning rate.
+        betas: decay of Adam's two averages.
+        eps: Adam's epsilon.
+        weight_decay: decoupled, on every parameter.
+        warmup_updates: the rate rises from zero over these.
+        total_updates: the rate falls to zero at this one, and training ends.
+        clip: largest L2 norm of the whole gradient.
+    """
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    warmup_updates: int
+    total_updates: int
+    clip: float
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is NaN or infinite; the message says in which update, for which utterances."""
+
+
+class Pretrainer(lightning.LightningModule):
+    """WavLM with its prediction head, for `lightning.Trainer.fit`.
+
+    Args:
+        model: the encoder.
+        objective: the head and the loss.
+        optim: optimizer and schedule.
+        num_clusters: codes of each label set.
+        seed: of initial weights, dropout and LayerDrop.
+    """
+
+    def __init__(
+        self,
+        model: WavLMConfig,
+        objective: ObjectiveConfig,
+        optim: OptimConfig,
+        *,
+        num_clusters: tuple[int, ...],
+        seed: int,
+    ):
+        super().__init__()
+        self.save_hyperparameters(
+            {
+                "model": asdict(model),
+                "objective": asdict(objective),
+                "optim": {**asdict(optim), "betas": list(optim.betas)},
+                "num_clusters": list(num_clusters),
+                "seed": seed,
+            }
+        )
+        self.optim, self.seed = optim, seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(seed, "weights"))
+            self.model = WavLM(model)
+            self.objective = MaskedPrediction(model.dim, num_clusters, objective)
+        self.metrics = torch.nn.ModuleDict(
+            {name: MaskedMetrics(num_clusters[0]) for name in VALIDATIONS}
+        )
+        self._reset_update()
+        self.audio_seconds = 0.0  # trained on so far, all processes
+
+    def _reset_update(self) -> None:
+        # loss, correct, hidden frames, samples, penalty x frames, utterances, mixed ones
+        self._sums = torch.zeros(7, dtype=torch.float64)
+        self._clock = time.perf_counter()
+
+    def forward(self, batch: PretrainBatch) -> tuple[MaskedLoss, Tensor]:
+        """Sums over the hidden frames of a batch, and its feature penalty."""
+        # One draw an update: the same layers on all processes, however they share the batches.
+        layers = torch_generator(self.seed, "layer_drop", self.global_step)
+        features = self.model.encode(
+            batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
+        )
+        loss = self.objective(features.layers[-1], batch.labels, batch.masked)
+        return loss, feature_penalty(features.frontend)
+
+    def on_train_batch_start(self, batch: PretrainBatch, batch_idx: int) -> None:
+        """Dropout depends on the position in training, so that a resumed run repeats it."""
+        torch.manual_seed(
+            torch_seed(self.seed, "dropout", self.global_step, batch_idx, self.global_rank)
+        )
+
+    def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
+        """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
+        loss, penalty = self(batch)
+        weighted = self.objective.config.feature_penalty * penalty * loss.frames
+        total = loss.loss + weighted
+        if not torch.isfinite(total):
+            raise NonFiniteLossError(self._save_batch(batch))
+        self._sums += torch.stack(
+            [
+                loss.loss.detach(),
+                loss.correct,
+                loss.frames,
+                batch.lengths.sum(),
+                (penalty * loss.frames).detach(),
+                torch.tensor(len(batch.ids), device=self.device),
+                (batch.kinds > 0).sum(),
+            ]
+        ).to(self._sums)
+        return total / NOMINAL_FRAMES
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turn the gradient into the mean over the update's hidden frames, clip it, and log.
+
+        Clipping is done here because Lightning does not clip for fused optimizers.
+        """
+        sums = self._sums.to(self.device)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        frames = float(sums[2])
+        if frames == 0:
+            raise ValueError(
+                f"update {self.global_step}: no hidden frame has a label; labels end too early"
+            )
+        # Lightning divides by the accumulated batches, distributed training by the processes.
+        parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, NOMINAL_FRAMES * parts / frames)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.clip, norm)
+        self._log_update(sums.tolist(), norm)
+        self._reset_update()
+
+    def _log_update(self, sums: list[float], norm: Tensor) -> None:
+        loss, correct, frames, samples, penalty, utterances, mixed = sums
+        seconds = time.perf_counter() - self._clock
+        self.audio_seconds += samples / SAMPLE_RATE
+        shown = {
+            "train/loss": loss / frames,
+            "train/accuracy_masked": correct / frames,
+            "train/hours_per_hour": samples / SAMPLE_RATE / seconds,
+        }
+        self.log_dict(shown, prog_bar=True)
+        self.log_dict(
+            {
+                "train/feature_penalty": penalty / frames,
+                "train/gradient_norm": norm,
+                "train/lr": self.lr_schedulers().get_last_lr()[0],  # type: ignore[union-attr]
+                "train/mixed_share": mixed / utterances,
+                "train/masked_frames": frames,
+                "train/audio_hours": self.audio_seconds / 3600,
+            }
+        )
+
+    def _save_batch(self, batch: PretrainBatch) -> str:
+        path = Path(self.trainer.default_root_dir) / (
+            f"nonfinite-update{self.global_step}-rank{self.global_rank}.pt"
+        )
+        torch.save(batch._asdict(), path)
+        return (
+            f"the loss of update {self.global_step} is not finite; utterances: "
+            f"{', '.join(batch.ids)}. The batch is saved in {path}. Look at these recordings, or "
+            "lower optim.lr"
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation starts from nothing."""
+        for metrics in self.metrics.values():
+            metrics.reset()  # type: ignore[operator]
+
+    def validation_step(
+        self, batch: PretrainBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Add a batch of clean (loader 0) or mixed (loader 1) speech."""
+        loss, _ = self(batch)
+        targets = batch.labels[..., 0][batch.masked]
+        self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets[targets >= 0])  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log both; the time spent here does not count as training time."""
+        for name, metrics in self.metrics.items():
+            values = metrics.compute()  # type: ignore[operator]
+            self.log_dict({f"{name}/{k}": v.float() for k, v in values.items()})
+        self._clock = time.perf_counter()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on every parameter, one learning rate for all."""
+        optim = self.optim
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=optim.lr,
+            betas=optim.betas,
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+            # A fused step would unscale half-precision gradients after we have read them.
+            fused=not str(self.trainer.precision).startswith("16"),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda n: rate_for_update(n, warmup=optim.warmup_updates, total=optim.total_updates),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count of audio."""
+        checkpoint["audio_seconds"] = self.audio_seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.audio_seconds = checkpoint["audio_seconds"]

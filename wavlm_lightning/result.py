@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One JSON file a run: its figures, and what is needed to doubt them."""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "scikit-learn", "soundfile")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run leaves for tables and for other programs.
+
+    Args:
+        stage: "pretrain", or the name of a task.
+        metrics: flat, keys such as "dev/accuracy_masked".
+        selected_on: the figure that chose the checkpoint, or "last".
+        config: flat, as the run used it.
+        checkpoint: path of the checkpoint.
+        checkpoint_sha256: hash of that file.
+        counts: utterances, hours, dropped ones.
+        seconds: wall time.
+        commit: of the code, or "unknown".
+        versions: of Python and packages.
+    """
+
+    stage: str
+    metrics: dict[str, float]
+    selected_on: str
+    config: dict[str, Any]
+    checkpoint: str
+    checkpoint_sha256: str
+    counts: dict[str, float]
+    seconds: float
+    commit: str
+    versions: dict[str, str]
+
+
+def write_result(
+    path: Path,
+    stage: str,
+    *,
+    metrics: Mapping[str, float],
+    selected_on: str,
+    config: Mapping[str, Any],
+    checkpoint: Path,
+    counts: Mapping[str, float],
+    seconds: float,
+) -> Result:
+    """Fill in what can be looked up and write the file.
+
+    Raises:
+        ValueError: naming a metric that is not finite.
+    """
+    if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
+        raise ValueError(f"{path}: not finite: {', '.join(wrong)}")
+    result = Result(
+        stage=stage,
+        metrics=dict(metrics),
+        selected_on=selected_on,
+        config=dict(config),
+        checkpoint=str(checkpoint),
+        checkpoint_sha256=file_sha256(checkpoint),
+        counts=dict(counts),
+        seconds=round(seconds, 1),
+        commit=commit(),
+        versions=versions(),
+    )
+    write_atomically(path, json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commit() -> str:
+    """The commit of the source tree, with "+changes" if files differ from it."""
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        state = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True)
+    except OSError:
+        return "unknown"
+    if head.returncode:
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if state.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
