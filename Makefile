@@ -14,13 +14,14 @@ UV_VERSION := 0.13.8
 UV ?= $(or $(shell command -v uv),.uv/bin/uv)
 # What a machine without a GPU does without; torch imports and trains on the CPU without them.
 SLIM_PACKAGES := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bindings cuda-pathfinder
+COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 INSTALL := VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --require-hashes
 # `wandb agent` starts the word python: ours comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # key=value words of the command line, each quoted once for the shell.
 quoted = '$(subst ','\'',$(1))'
-lower := $(shell echo {a..z}_)
+lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
@@ -52,3 +53,31 @@ help: ## this list
 setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs)
 
 setup-dev: .venv/.dev ## the same with test tools
+
+pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
+	@python -m recipes.pretrain --config=$(CONFIG) $(words)
+
+labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
+	@python -m recipes.labels $(words)
+
+manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DIR out=DIR
+	@python -m recipes.manifest $(words)
+
+config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
+	@python -m recipes.config --config=$(CONFIG) $(words)
+
+test: .venv/.dev ## all tests
+	@python -m pytest
+
+check: .venv/.dev ## lint, format, types, layers
+	@ruff check . && ruff format --check . && mypy && python -m pytest -q tests/test_layers.py
+
+format: .venv/.dev ## format the code
+	@ruff format . && ruff check --fix .
+
+lock: | $(UV) ## resolve the dependencies again, into requirements.lock and requirements-dev.lock
+	@$(COMPILE) --extra mini pyproject.toml -o requirements.lock
+	@$(COMPILE) --extra mini --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove environments and caches; runs and results stay
+	@rm -rf .venv .uv .cache .pytest_cache .ruff_cache .mypy_cache

@@ -104,6 +104,7 @@ class StopOnSignal(Callback):
         self.checkpoint = checkpoint
         self.received = 0
         self._updates = 0
+        self._saved = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -117,13 +118,20 @@ class StopOnSignal(Callback):
         signal.signal(number, signal.SIG_DFL)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop if any process was told to, once an update is complete."""
+        """Save if any process was told to stop, once an update is complete."""
         if trainer.global_step == self._updates:
             return
         self._updates = trainer.global_step
         if trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
             trainer.save_checkpoint(self.checkpoint)
+            self._saved = True
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """End here, not in the hook above: by now the loggers have the update's figures."""
+        if self._saved:
             raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
+
+    on_validation_start = on_train_batch_start
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Give the signals back."""

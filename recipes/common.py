@@ -2,6 +2,7 @@
 """The one place that builds a Trainer, its loggers and its callbacks from settings."""
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from recipes.settings import Settings
 from wavlm_lightning.config import flat
 
 LAST = "last.ckpt"
+LOG_EVERY_BATCHES = 10
 
 
 def quiet_libraries() -> None:
@@ -29,6 +31,7 @@ def quiet_libraries() -> None:
         ".*LeafSpec.*",
         ".*isinstance\\(treespec.*",
         ".*litlogger.*",
+        ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
         ".*Checkpoint directory.*",
         ".*using `bf16.*",
     ):
@@ -54,6 +57,7 @@ def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lig
     flags = {k: v for k, v in settings.trainer.items() if v is not None}
     if flags.get("accelerator", "auto") == "auto":
         flags["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    flags.setdefault("log_every_n_steps", LOG_EVERY_BATCHES)
     flags.setdefault("precision", best_precision(flags["accelerator"]))
     if processes.world > 1 and flags.get("strategy", "auto") == "auto":
         flags["strategy"] = "ddp"
@@ -70,6 +74,8 @@ def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lig
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=build_loggers(settings, folder),
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
         callbacks=build_callbacks(settings, folder),
     )
 

@@ -88,10 +88,16 @@ def _iteration(
         teacher = Path(settings.labels.teacher)
     folders = [Path(f) for f in settings.labels.folders]
     if not folders:
-        made = make_labels(
-            settings, recordings, folder / "labels", teacher=teacher, processes=processes
-        )
-        folders = [made]
+        folders = [
+            make_labels(
+                settings.labels,
+                recordings.manifests,
+                folder / "labels",
+                teacher=teacher,
+                seed=settings.seed,
+                processes=processes,
+            )
+        ]
     return train_iteration(settings, recordings, folder, label_folders=folders, processes=processes)
 
 

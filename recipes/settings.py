@@ -26,6 +26,7 @@ OWNED_FLAGS = {
     "check_val_every_n_epoch",
     "default_root_dir",
     "enable_checkpointing",
+    "enable_model_summary",
     "enable_progress_bar",
     "fast_dev_run",
     "gradient_clip_algorithm",

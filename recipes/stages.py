@@ -15,7 +15,7 @@ from recipes.callbacks import StopSignal
 from recipes.common import LAST, build_trainer
 from recipes.plots import plot_curves
 from recipes.processes import Processes
-from recipes.settings import MINI, Settings
+from recipes.settings import MINI, LabelSection, Settings
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -139,33 +139,31 @@ def _roots(settings: Settings) -> tuple[Path, Path | None]:
 
 
 def make_labels(
-    settings: Settings,
-    recordings: Recordings,
+    section: LabelSection,
+    manifests: dict[str, Manifest],
     folder: Path,
     *,
     teacher: Path | None,
+    seed: int,
     processes: Processes,
 ) -> Path:
-    """Label folder of an iteration: codebook, then the codes of every frame of both splits."""
+    """Label folder: a codebook, unless it is there, then the codes of all frames of both splits."""
     folder.mkdir(parents=True, exist_ok=True)
-    section = settings.labels
-    features = _features(settings, teacher)
+    features = _features(section, teacher)
     if processes.first and not (folder / QUANTIZER).exists():
         frames = sample_frames(
-            recordings.manifests["train"],
+            manifests["train"],
             features,
             share=section.fit_share,
             max_frames=section.max_fit_frames,
-            seed=settings.seed,
+            seed=seed,
         )
         print(
             f"labels: {section.num_clusters} clusters of {len(frames)} frames x {features.dim} "
             f"({section.features}, preset {section.preset})",
             flush=True,
         )
-        centroids = fit_kmeans(
-            frames, section.num_clusters, preset=section.preset, seed=settings.seed
-        )
+        centroids = fit_kmeans(frames, section.num_clusters, preset=section.preset, seed=seed)
         about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
         if teacher is not None:
             about |= {"layer": section.layer, "teacher_sha256": file_sha256(teacher)}
@@ -177,7 +175,7 @@ def make_labels(
             write_labels(
                 folder,
                 split,
-                recordings.manifests[split],
+                manifests[split],
                 features=features,
                 quantizer=quantizer,
                 rank=processes.rank,
@@ -188,8 +186,8 @@ def make_labels(
     return folder
 
 
-def _features(settings: Settings, teacher: Path | None) -> LabelFeatures:
-    if settings.labels.features == "mfcc":
+def _features(section: LabelSection, teacher: Path | None) -> LabelFeatures:
+    if section.features == "mfcc":
         return Mfcc()
     if teacher is None:
         raise ValueError(
@@ -199,7 +197,7 @@ def _features(settings: Settings, teacher: Path | None) -> LabelFeatures:
     model = load_wavlm(teacher)
     if torch.cuda.is_available():
         model = model.cuda()
-    return Hidden(model, settings.labels.layer)
+    return Hidden(model, section.layer)
 
 
 def train_iteration(

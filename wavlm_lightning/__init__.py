@@ -5,7 +5,7 @@
 >>> model = WavLM(WavLMConfig.mini()).eval()
 >>> features = model(torch.randn(2, 16_000), torch.tensor([16_000, 12_000]))
 >>> len(features.layers), features.layers[-1].shape, features.lengths
-(5, torch.Size([2, 49, 256]), tensor([49, 37]))
+(5, torch.Size([2, 49, 192]), tensor([49, 37]))
 """
 
 from typing import Any

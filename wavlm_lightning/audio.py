@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sound files in: any format that soundfile reads, any rate, any channels -> float32 at 16 kHz, mono.
+"""Sound files in: any format of soundfile, any rate, any channels -> float32 at 16 kHz, mono.
 
 The only file I/O on sound. torchaudio resamples; it does not read files, for which it would need
 FFmpeg.

@@ -129,7 +129,7 @@ class SelfAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, F, d)
 
     def gates(self, x: Tensor) -> Tensor:
-        """Factor (B, H, F) on the position bias of each query, from the module's input (B, F, D)."""
+        """Factor (B, H, F) on the position bias of each query, of the module's input (B, F, D)."""
         logits = self.gate(self._heads(x)).unflatten(-1, (2, 4)).sum(-1)  # (B, H, F, 2)
         a, b = logits.sigmoid().unbind(-1)
         return a * (b * self.gate_scale[..., 0] - 1) + 2

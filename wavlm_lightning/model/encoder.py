@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer: position embedding, blocks with shared position bias, LayerDrop, every layer out.
+"""The transformer: position embedding, blocks with one position bias, LayerDrop, all layers out.
 
 WavLM (Chen et al. 2021); behaviour as in microsoft/unilm 768a3c8, wavlm/WavLM.py, unless said.
 
 Differs from the released code: the position table belongs to the encoder, so that dropping the
-first block does not take the position bias from all others (`layer_drop_official` does as released),
-and a dropped block takes part with weight zero, so that distributed training sees every parameter.
+first block does not take the position bias from all others (`layer_drop_official` does as
+released), and a dropped block takes part with weight zero, so that distributed training sees every
+parameter.
 """
 
 import torch
@@ -19,7 +20,7 @@ from wavlm_lightning.model.position import ConvPosition, relative_buckets
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each with a residual; layer norm before (Large) or after (Base)."""
+    """Attention and feed-forward with residuals; layer norm before (Large) or after them (Base)."""
 
     def __init__(self, config: WavLMConfig):
         super().__init__()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The convolutional front end: raw samples in, one feature vector every 20 ms out.
 
-Seven strided convolutions without bias, GELU after each (wav2vec 2.0, Baevski et al. 2020; normalised
-over time once for Base, over channels everywhere for Large: WavLM, Chen et al. 2021).
+Seven strided convolutions without bias, GELU after each (wav2vec 2.0, Baevski et al. 2020);
+normalised over time once for Base, over channels everywhere for Large (WavLM, Chen et al. 2021).
 
 Differs from the released code: the group norm's statistics leave padding out, unless
 `masked_group_norm` is off. Released Base models see zeros as part of the utterance, and an

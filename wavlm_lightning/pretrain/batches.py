@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which utterances train together: the plan of an epoch.
 
-A pure function of (seed, epoch) over the lengths. Batches hold utterances of nearly equal length and
-at most a stated number of seconds; a fixed number of batches makes one update, whoever computes it:
-the same updates come out for one process that accumulates and for many that do not.
+A pure function of (seed, epoch) over the lengths. Batches hold utterances of nearly equal length
+and at most a stated number of seconds; a fixed number of batches makes one update, whoever computes
+it: the same updates come out for one process that accumulates and for many that do not.
 """
 
 import math
@@ -21,7 +21,7 @@ BUCKET_RATIO = 1.05  # lengths within 5 % count as equal, and cropping costs at 
 
 
 def bucket_sizes(num_samples: NDArray[np.int64], max_samples: int) -> NDArray[np.int64]:
-    """Length that stands for each utterance in the plan: the top of its bucket, at most the crop."""
+    """Length of each utterance in the plan: the top of its bucket, at most the crop."""
     capped = np.minimum(num_samples, max_samples)
     tops = np.ceil(np.log(capped) / math.log(BUCKET_RATIO))
     return np.minimum(np.ceil(BUCKET_RATIO**tops), max_samples).astype(np.int64)
@@ -61,7 +61,7 @@ class BatchPlan:
             seconds = float(self.num_samples.sum()) / SAMPLE_RATE
             raise ValueError(
                 f"{seconds:.0f} s of audio make {len(self._cuts)} batches, an update wants "
-                f"{self.batches_per_update}: lower data.audio_seconds_per_update, or give more audio"
+                f"{self.batches_per_update}: lower data.audio_seconds_per_update or give more audio"
             )
 
     @property
@@ -70,7 +70,7 @@ class BatchPlan:
         return len(self._cuts) - self.updates * self.batches_per_update
 
     def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
-        """Updates of an epoch; each a list of batches, longest utterances first; each of indices."""
+        """Updates of an epoch: each a list of batches, and those arrays of indices."""
         rng = generator(self.seed, "plan", epoch)
         order = np.lexsort((rng.random(len(self._sizes)), -self._sizes))
         batches = np.split(order, self._cuts[1:])
@@ -95,8 +95,8 @@ def _cut(sizes: NDArray[np.int64], budget: float) -> NDArray[np.int64]:
 class PlanSampler(Sampler[tuple[int, list[int]]]):
     """One rank's batches of an epoch, from any position: (epoch, indices of a batch).
 
-    Epoch and start are given when it is made, because Lightning makes the first iterator of a resumed
-    run before it calls `set_epoch`; the length is that of a whole epoch, as Lightning expects.
+    Epoch and start are given when it is made, because Lightning makes the first iterator of a
+    resumed run before it calls `set_epoch`; the length is that of a whole epoch, as it wants.
     """
 
     def __init__(self, plan: BatchPlan, *, rank: int, world: int, epoch: int = 0, start: int = 0):
@@ -109,13 +109,13 @@ class PlanSampler(Sampler[tuple[int, list[int]]]):
         return self.plan.updates * self.plan.batches_per_update // self.world
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of every epoch; only a new one starts at its beginning."""
+        """Called by Lightning at the start of an epoch; a new one starts at its beginning."""
         if epoch != self._epoch:
             self._epoch, self._start = epoch, 0
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         epoch = self._epoch
-        # Neighbours in length go to the ranks of one step, so that ranks wait little for each other.
+        # Neighbours in length go to the ranks of one step, so that none waits long.
         mine = [
             batch for update in self.plan.epoch(epoch) for batch in update[self.rank :: self.world]
         ]

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from wavlm_lightning.audio import AudioError, audio_length, check_audio
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.pretrain.manifest import Entry, Manifest
+from wavlm_lightning.pretrain.manifest import Entry, Manifest, read_manifest
 from wavlm_lightning.seeding import generator
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
@@ -90,7 +90,7 @@ def build_corpus(
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no audio, too little, or an unusable file.
     """
-    layout, found = _find(root)
+    layout, root, found = _find(root)
     unsplit = [f.path for f in found if not f.split]
     held_out = _hold_out(unsplit, dev_share, seed=seed)
     placed = [
@@ -118,7 +118,7 @@ def build_noise(root: Path, options: ReadOptions) -> tuple[Manifest, Manifest]:
     Raises:
         FileNotFoundError, ValueError: as `build_corpus`.
     """
-    _, found = _find(root)
+    _, root, found = _find(root)
     entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
     both = entries.get("", [])
     train, dev = entries.get("train", []) + both, entries.get("dev", []) + both
@@ -127,14 +127,33 @@ def build_noise(root: Path, options: ReadOptions) -> tuple[Manifest, Manifest]:
     return Manifest(root, train), Manifest(root, dev or train)
 
 
-def _find(root: Path) -> tuple[str, list[Found]]:
+def _find(root: Path) -> tuple[str, Path, list[Found]]:
+    """Layout, folder that the paths start from, and utterances."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: say data.root=DIR, data.noise=DIR")
+    if (root / "train.tsv").is_file():
+        return _fairseq_manifests(root)
     layout, find = recognise(root)
     found = sorted(find(root))
     if not found:
         raise ValueError(f"{root}: no audio found ({layout}); formats: {' '.join(SUFFIXES)}")
-    return layout, found
+    return layout, root, found
+
+
+def _fairseq_manifests(folder: Path) -> tuple[str, Path, list[Found]]:
+    """train.tsv and dev.tsv, or valid.tsv as fairseq calls it, of one root folder."""
+    name = next((n for n in ("dev.tsv", "valid.tsv") if (folder / n).is_file()), None)
+    if name is None:
+        raise FileNotFoundError(f"{folder} has train.tsv and neither dev.tsv nor valid.tsv")
+    found = []
+    train, dev = read_manifest(folder / "train.tsv"), read_manifest(folder / name)
+    if train.root != dev.root:
+        raise ValueError(f"{folder}: train.tsv starts from {train.root}, {name} from {dev.root}")
+    for split, manifest in (("train", train), ("dev", dev)):
+        for entry in (manifest[i] for i in range(len(manifest))):
+            stop = (entry.start + entry.num_samples) / SAMPLE_RATE
+            found.append(Found(entry.path, split, entry.start / SAMPLE_RATE, stop))
+    return "fairseq manifests", train.root, found
 
 
 def _read(
@@ -204,7 +223,7 @@ def _split_folders(root: Path) -> Iterator[Found]:
 
 
 def _manifest_folder(root: Path) -> Iterator[Found]:
-    """Columns `path` and `split` of manifest.tsv (train, dev, test); the rest is for other tasks."""
+    """Columns `path` and `split` of manifest.tsv; the others are for other tasks."""
     with (root / "manifest.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if missing := {"path", "split"} - set(rows.fieldnames or ()):
@@ -308,7 +327,7 @@ def _entry(item: Found, num_samples: int) -> Entry:
 
 
 def _hold_out(paths: list[str], share: float, *, seed: int) -> set[str]:
-    """Files kept for validation: whole folders where there are many (often speakers), else files."""
+    """Files kept for validation: whole folders (often speakers) where there are many, or files."""
     paths = sorted(set(paths))
     if len(paths) < 2:
         return set()

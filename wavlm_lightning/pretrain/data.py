@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From manifests and labels to batches: crops, mixing, masks and labels, each drawn by utterance.
 
-Everything random is drawn here, in the worker, from (seed, epoch, utterance); the training step gets
-waveforms, labels and masks and draws nothing but dropout.
+Everything random is drawn here, in the worker, from (seed, epoch, utterance); the training step
+gets waveforms, labels and masks and draws nothing but dropout.
 """
 
 import dataclasses

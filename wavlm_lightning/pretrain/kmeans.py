@@ -83,8 +83,8 @@ def fit_kmeans(
     """
     if len(frames) < num_clusters:
         raise ValueError(
-            f"{num_clusters} clusters are wanted of {len(frames)} frames: lower labels.num_clusters "
-            "or give more audio"
+            f"{num_clusters} clusters are wanted of {len(frames)} frames: lower "
+            "labels.num_clusters or give more audio"
         )
     if preset == "fairseq":
         return _minibatch(frames, num_clusters, seed=seed)

@@ -6,7 +6,6 @@ Phone purity, cluster purity and PNMI: HuBERT (Hsu et al. 2021), section 5.1.
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray

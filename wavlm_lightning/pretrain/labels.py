@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frame labels on disk: written in one pass over the audio, read back memory-mapped.
 
-A label folder holds, for each split, `<split>.labels.npy` (uint16, all utterances one after another)
-and `<split>.offsets.npy` (int64, N + 1 positions), the codebook as `quantizer.safetensors`, and
+A label folder holds, for each split, `<split>.labels.npy` (uint16, all utterances in one row) and
+`<split>.offsets.npy` (int64, N + 1 positions), the codebook as `quantizer.safetensors`, and
 `labels.json`: rate, number of codes, hash of the codebook, and a fingerprint of each manifest.
 """
 
@@ -80,8 +80,8 @@ def write_labels(
 ) -> bool:
     """Label every utterance; features are quantized at once and never stored.
 
-    Work is cut into shards; finished ones are skipped, so that a killed run goes on where it was, and
-    `world` processes share the work without talking to each other.
+    Work is cut into shards; finished ones are skipped, so that a killed run goes on where it was,
+    and `world` processes share the work without talking to each other.
 
     Returns:
         True if all shards are there and the split is complete (for the last process).

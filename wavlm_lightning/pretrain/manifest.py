@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The list of utterances of one split: where each lies and how long it is.
 
-On disk it is fairseq's `<split>.tsv` (facebookresearch/fairseq 3d262bb, examples/wav2vec): the first
-line is the root folder, each further one a path below it, a tab, and the number of samples at 16 kHz.
-Where an utterance is a part of a longer file there is a third column, its first sample at 16 kHz,
-which fairseq does not know.
+On disk it is fairseq's `<split>.tsv` (facebookresearch/fairseq 3d262bb, examples/wav2vec): the
+first line is the root folder, each further one a path below it, a tab, and the number of samples at
+16 kHz. Where an utterance is a part of a longer file there is a third column, its first sample at
+16 kHz, which fairseq does not know.
 """
 
 import hashlib

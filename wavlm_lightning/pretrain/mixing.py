@@ -5,9 +5,9 @@ WavLM (Chen et al. 2021), section 3.2: with probability `prob` an utterance gets
 batch, or noise, over at most half of its length, at a random energy ratio. The labels stay those
 of the first speaker, who is the one that lasts longer.
 
-Differs from the released code (microsoft/UniSpeech 40d3227): nobody is mixed with itself, the second
-utterance is taken as it was before mixing, the overlap is at least one sample (the paper's rule).
-`self_mixing` and `mixed_secondary` bring the released behaviour back.
+Differs from the released code (microsoft/UniSpeech 40d3227): nobody is mixed with itself, the
+second utterance is taken as it was before mixing, the overlap is at least one sample (the paper's
+rule). `self_mixing` and `mixed_secondary` bring the released behaviour back.
 """
 
 from collections.abc import Sequence

@@ -24,12 +24,16 @@ class ObjectiveConfig:
         feature_penalty: weight of the mean square of the front end's features.
         special_classes: classes before the first code that never occur; the released models carry
             the four special symbols of a fairseq dictionary.
+        unmasked_weight: weight of the same loss on frames that are not hidden; HuBERT and WavLM
+            leave them out. Where training is very short it teaches the encoder sooner what the
+            codes sound like.
     """
 
     projection_dim: int
     temperature: float
     feature_penalty: float
     special_classes: int = 0
+    unmasked_weight: float = 0.0
 
 
 class MaskedLoss(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.model.wavlm import Features, WavLM
 from wavlm_lightning.pretrain.data import PretrainBatch
 from wavlm_lightning.pretrain.metrics import MaskedMetrics
 from wavlm_lightning.pretrain.objective import (
@@ -104,19 +104,29 @@ class Pretrainer(lightning.LightningModule):
         self.audio_seconds = 0.0  # trained on so far, all processes
 
     def _reset_update(self) -> None:
-        # loss, correct, hidden frames, samples, penalty x frames, utterances, mixed ones
+        # loss, correct, hidden frames, samples, what is added to the loss, utterances, mixed ones
         self._sums = torch.zeros(7, dtype=torch.float64)
         self._clock = time.perf_counter()
 
     def forward(self, batch: PretrainBatch) -> tuple[MaskedLoss, Tensor]:
-        """Sums over the hidden frames of a batch, and its feature penalty."""
+        """Sums over the hidden frames of a batch, and what training adds to their loss."""
         # One draw an update: the same layers on all processes, however they share the batches.
         layers = torch_generator(self.seed, "layer_drop", self.global_step)
         features = self.model.encode(
             batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
         )
-        loss = self.objective(features.layers[-1], batch.labels, batch.masked)
-        return loss, feature_penalty(features.frontend)
+        hidden = features.layers[-1]
+        loss: MaskedLoss = self.objective(hidden, batch.labels, batch.masked)
+        return loss, self._added(features, batch, frames=loss.frames)
+
+    def _added(self, features: Features, batch: PretrainBatch, *, frames: Tensor) -> Tensor:
+        """What is added to the sum of the loss over `frames` hidden frames."""
+        config = self.objective.config
+        added = config.feature_penalty * feature_penalty(features.frontend) * frames
+        if config.unmasked_weight > 0:
+            visible = self.objective(features.layers[-1], batch.labels, ~batch.masked)
+            added = added + config.unmasked_weight * visible.loss
+        return added
 
     def on_train_batch_start(self, batch: PretrainBatch, batch_idx: int) -> None:
         """Dropout depends on the position in training, so that a resumed run repeats it."""
@@ -126,9 +136,8 @@ class Pretrainer(lightning.LightningModule):
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
         """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
-        loss, penalty = self(batch)
-        weighted = self.objective.config.feature_penalty * penalty * loss.frames
-        total = loss.loss + weighted
+        loss, added = self(batch)
+        total = loss.loss + added
         if not torch.isfinite(total):
             raise NonFiniteLossError(self._save_batch(batch))
         self._sums += torch.stack(
@@ -137,7 +146,7 @@ class Pretrainer(lightning.LightningModule):
                 loss.correct,
                 loss.frames,
                 batch.lengths.sum(),
-                (penalty * loss.frames).detach(),
+                added.detach(),
                 torch.tensor(len(batch.ids), device=self.device),
                 (batch.kinds > 0).sum(),
             ]
@@ -167,7 +176,7 @@ class Pretrainer(lightning.LightningModule):
         self._reset_update()
 
     def _log_update(self, sums: list[float], norm: Tensor) -> None:
-        loss, correct, frames, samples, penalty, utterances, mixed = sums
+        loss, correct, frames, samples, added, utterances, mixed = sums
         seconds = time.perf_counter() - self._clock
         self.audio_seconds += samples / SAMPLE_RATE
         shown = {
@@ -178,7 +187,7 @@ class Pretrainer(lightning.LightningModule):
         self.log_dict(shown, prog_bar=True)
         self.log_dict(
             {
-                "train/feature_penalty": penalty / frames,
+                "train/added_loss": added / frames,
                 "train/gradient_norm": norm,
                 "train/lr": self.lr_schedulers().get_last_lr()[0],  # type: ignore[union-attr]
                 "train/mixed_share": mixed / utterances,

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label recordings: features, k-means, the code of every frame.
+
+    python -m recipes.labels --root=DIR --out=DIR --features=mfcc --num_clusters=100
+    python -m recipes.labels --root=DIR --out=DIR --features=hidden --teacher=CKPT --layer=6 ...
+
+Training takes the folder with `labels.folders=[DIR]`. Under torchrun the processes share the work;
+a killed run goes on where it was.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from recipes.processes import Processes, join
+from recipes.settings import LabelSection
+from recipes.stages import counter, make_labels
+from wavlm_lightning.audio import AudioError
+from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
+from wavlm_lightning.pretrain.label_report import report_labels
+from wavlm_lightning.pretrain.labels import QUANTIZER, open_labels
+from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
+from wavlm_lightning.result import write_atomically
+
+
+def build_parser() -> Parser:
+    """Options: those of section `labels` of pre-training, and where to read and write."""
+    parser = Parser(prog="recipes.labels", description=__doc__)
+    parser.add_argument("--root", type=str, required=True, help="folder of recordings")
+    parser.add_argument("--out", type=str, required=True, help="label folder to write")
+    parser.add_class_arguments(LabelSection, skip={"folders"})
+    parser.add_argument("--quantizer", type=str | None, default=None, help="codebook to reuse")
+    parser.add_argument("--dev_share", type=float, default=0.01)
+    parser.add_argument("--min_samples", type=int, default=32_000)
+    parser.add_argument("--num_workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Write the label folder and its report; 1 after an error."""
+    try:
+        args = build_parser().parse_args(argv)
+        names = [n for n in LabelSection.__dataclass_fields__ if n != "folders"]
+        section = LabelSection(**{name: args[name] for name in names})
+        processes = join()
+        out = Path(args.out)
+        if processes.first:
+            _manifests(args, out)
+        processes.barrier()
+        manifests = {s: read_manifest(out / f"{s}.tsv") for s in ("train", "dev")}
+        make_labels(
+            section,
+            manifests,
+            out,
+            teacher=Path(section.teacher) if section.teacher else None,
+            seed=args.seed,
+            processes=processes,
+        )
+        if processes.first:
+            _report(out, manifests, processes)
+    except (ConfigError, AudioError, ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _manifests(args, out: Path) -> None:  # type: ignore[no-untyped-def]
+    out.mkdir(parents=True, exist_ok=True)
+    if args.quantizer and not (out / QUANTIZER).exists():
+        shutil.copyfile(args.quantizer, out / QUANTIZER)
+    if (out / "train.tsv").exists():
+        return
+    options = ReadOptions(num_workers=args.num_workers, progress=counter("reading recordings"))
+    corpus = build_corpus(Path(args.root), options, dev_share=args.dev_share, seed=args.seed)
+    print(corpus.report(), flush=True)
+    for split in ("dev", "train"):
+        filtered = drop_short(getattr(corpus, split), args.min_samples)
+        print(filtered.report(split), flush=True)
+        write_manifest(filtered.manifest, out / f"{split}.tsv")
+
+
+def _report(out: Path, manifests: dict[str, Manifest], processes: Processes) -> None:
+    reports = {}
+    for split, manifest in manifests.items():
+        labels = open_labels(out, split, manifest)
+        report = report_labels(labels, manifest)
+        reports[split] = report.to_dict()
+        print(f"{split}: {report.line()}")
+    write_atomically(out / "report.json", json.dumps(reports, indent=2) + "\n")
+    print(
+        f"codebook {labels.quantizer_sha256[:12]}; next: make pretrain labels.folders=[{out}] ..."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pre-training that takes seconds, on recordings that the tests make."""
+
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+model:
+  {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, frontend_dim: 16,
+   position_kernel: 16, position_groups: 4, layer_drop: 0.2}
+data:
+  {min_samples: 32000, max_samples: 48000, seconds_per_batch: 7, audio_seconds_per_update: 14,
+   num_workers: 0}
+mask: {prob: 0.8, length: 10, min_spans: 2}
+mixing: {prob: 0.5, noise_prob: 0.3, speech_db: [-5, 5], noise_db: [-5, 20], max_overlap: 0.5}
+labels: {features: hidden, layer: 1, num_clusters: 5, fit_share: 1.0}
+objective: {projection_dim: 16, temperature: 0.1, feature_penalty: 10.0}
+optim:
+  {lr: 1e-3, betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.01, warmup_updates: 2,
+   total_updates: 8, clip: 10.0}
+run: {validate_updates: 4, checkpoint_updates: 2}
+trainer: {precision: 32-true, log_every_n_steps: 1}
+teachers:
+  - {labels.features: mfcc, mixing.prob: 0.0, optim.total_updates: 3}
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path, recordings: Path) -> list[str]:
+    """Command-line words of that pre-training; its runs lie in `tmp_path / "runs"`."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG)
+    return [
+        f"--config={config}",
+        f"--data.root={recordings / 'speech'}",
+        f"--data.noise={recordings / 'noise'}",
+        f"--run.dir={tmp_path / 'runs'}",
+    ]
+
+
+@pytest.fixture
+def mfcc_labels(tmp_path: Path, recordings: Path) -> Path:
+    """A finished label folder for the recordings."""
+    from recipes.labels import main
+
+    out = tmp_path / "labels"
+    words = [f"--root={recordings / 'speech'}", f"--out={out}"]
+    assert main([*words, "--features=mfcc", "--num_clusters=5", "--fit_share=1.0"]) == 0
+    return out

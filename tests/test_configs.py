@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every YAML loads into its schema, and states what it should."""
+
+from pathlib import Path
+
+import pytest
+
+from recipes.settings import read_settings, teacher_settings
+from wavlm_lightning.config import ConfigError
+
+FILES = sorted((Path(__file__).parent.parent / "configs" / "pretrain").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_file_loads_with_all_its_iterations(file: Path) -> None:
+    argv = [f"--config={file}"]
+    settings = read_settings(argv)
+    chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
+    assert settings.run.name == file.stem
+    assert settings.model.size == file.stem
+    assert next(iter([*chain, settings])).labels.features == "mfcc"
+    assert all(s.mixing.prob == 0 for s in chain)
+    assert settings.mixing.prob == 0.2
+
+
+def test_resolved_configuration_loads_again_and_is_the_same(tmp_path: Path) -> None:
+    import yaml
+
+    first = read_settings([f"--config={FILES[0]}", "--optim.lr=1e-5"])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(first.values))
+    again = read_settings([f"--config={path}"])
+    assert again.values == first.values
+    assert again.optim.lr == 1e-5
+
+
+def test_unknown_key_names_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lrr is not .* the nearest one is optim\.lr"):
+        read_settings([f"--config={FILES[0]}", "--optim.lrr=3"])
+
+
+def test_unknown_key_in_a_teacher_names_the_teacher(tmp_path: Path) -> None:
+    argv = [f"--config={FILES[0]}", '--teachers=[{"optim.lrr": 1}]']
+    with pytest.raises(ConfigError, match=r"teachers, item 1: optim\.lrr is not"):
+        teacher_settings(argv, read_settings(argv), 0)
+
+
+def test_wrong_type_names_key_wanted_and_got() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.total_updates wants int, got many"):
+        read_settings([f"--config={FILES[0]}", "--optim.total_updates=many"])
+
+
+def test_wrong_size_lists_the_sizes() -> None:
+    with pytest.raises(ConfigError, match="mini, base, base_plus, large"):
+        read_settings(["--model.size=huge"])

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports run one way, down the layers, and never in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("wavlm_lightning", "downstream", "recipes")
+
+# The first prefix that fits gives the layer; imports come from the same layer or a lower one.
+LAYERS = [
+    ("wavlm_lightning.model", 1),
+    ("wavlm_lightning.pretrain", 2),
+    ("wavlm_lightning.", 0),
+    ("wavlm_lightning", 3),
+    ("downstream.tasks", 7),
+    ("downstream.features", 4),
+    ("downstream.upstream", 4),
+    ("downstream.featurizer", 4),
+    ("downstream.heads", 5),
+    ("downstream.metrics", 5),
+    ("downstream.corpora", 5),
+    ("downstream.losses", 5),
+    ("downstream.text", 5),
+    ("downstream.", 6),
+    ("downstream", 7),
+    ("recipes", 8),
+]
+# What a program of one recipe may share with another.
+COMMAND_LINES = ("recipes.pretrain", "recipes.labels", "recipes.manifest", "recipes.config")
+
+
+def layer(module: str) -> int:
+    return next(number for prefix, number in LAYERS if module.startswith(prefix))
+
+
+def modules() -> dict[str, set[str]]:
+    """Each module of ours, and those of ours that it imports when it is itself imported."""
+    files = [f for p in PACKAGES for f in sorted((ROOT / p).rglob("*.py"))]
+    names = {
+        ".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f
+        for f in files
+    }
+    found = {}
+    for name, file in names.items():
+        tree = ast.parse(file.read_text())
+        inner = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        wanted = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node not in inner:
+                for alias in node.names:  # a name of a package may be a module of its own
+                    full = f"{node.module}.{alias.name}"
+                    wanted.add(full if full in names else node.module)
+            elif isinstance(node, ast.Import) and node not in inner:
+                wanted |= {a.name for a in node.names}
+        found[name] = {w for w in wanted if w in names and w != name}
+    return found
+
+
+def test_modules_import_only_from_their_layer_and_below() -> None:
+    wrong = [
+        f"{module} ({layer(module)}) imports {other} ({layer(other)})"
+        for module, others in modules().items()
+        for other in others
+        if layer(other) > layer(module)
+    ]
+    assert wrong == []
+
+
+def test_no_module_is_in_an_import_cycle() -> None:
+    graph = modules()
+    while leaves := [m for m, others in graph.items() if not others & set(graph)]:
+        for leaf in leaves:
+            del graph[leaf]
+    assert graph == {}
+
+
+def test_downstream_does_not_import_pretraining() -> None:
+    wrong = [
+        m
+        for m, o in modules().items()
+        if m.startswith("downstream") and any("pretrain" in x for x in o)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_nothing_imports_a_command_line(name: str) -> None:
+    assert [m for m, others in modules().items() if name in others] == []
+
+
+def test_every_forward_says_its_shapes() -> None:
+    """A docstring with (B, ...) or (N, ...), or one of the class that has it."""
+    bare = []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef) and node.name == "forward":
+                    words = ast.get_docstring(node) or ""
+                    static = any(
+                        isinstance(d, ast.Name) and d.id == "staticmethod"
+                        for d in node.decorator_list
+                    )
+                    if not static and "(B" not in words and "batch" not in words:
+                        bare.append(f"{file.name}:{node.lineno}")
+    assert bare == []

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make passes configuration on as a person wrote it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def command(*words: str) -> str:
+    """The command line that make would run, its set-up left out."""
+    done = subprocess.run(
+        ["make", "-n", "-o", ".venv/.run", "-o", ".venv/.dev", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_lower_case_words_become_configuration() -> None:
+    got = command("pretrain", "optim.lr=1e-3", "data.root=my data")
+    wanted = (
+        "python -m recipes.pretrain --config=configs/pretrain/mini.yaml "
+        "'--data.root=my data' '--optim.lr=1e-3'"
+    )
+    assert got == wanted
+
+
+def test_upper_case_words_belong_to_make() -> None:
+    got = command("pretrain", "CONFIG=configs/pretrain/base.yaml", "PYTHON=python3.12")
+    assert got == "python -m recipes.pretrain --config=configs/pretrain/base.yaml"
+
+
+def test_quotes_in_a_value_do_not_reach_the_shell() -> None:
+    assert command("pretrain", "data.root=it's; ls") == (
+        "python -m recipes.pretrain --config=configs/pretrain/mini.yaml '--data.root=it'\\''s; ls'"
+    )
+
+
+def test_every_target_for_people_is_explained_by_help() -> None:
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("setup", "pretrain", "labels", "manifest", "config", "test", "check"):
+        assert f"\n{target} " in "\n" + text.stdout

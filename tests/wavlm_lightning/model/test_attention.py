@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate on the position bias, and attention back-ends that agree with the eager one."""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from wavlm_lightning.model.attention import (
+    BACKENDS,
+    DENSE,
+    Bias,
+    SelfAttention,
+    attend_eager,
+    attend_flex,
+    dense_table,
+)
+
+PADDING = torch.arange(21) >= torch.tensor([[21], [13]])
+both_paddings = pytest.mark.parametrize(
+    "padding", [None, PADDING], ids=["without_padding", "with_padding"]
+)
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="FlexAttention's gradient: runs where there is CUDA"
+)
+compiles = pytest.mark.skipif(
+    not torch.cuda.is_available() and "WAVLM_SLOW_TESTS" not in os.environ,
+    reason="compiles for about a minute on a CPU: runs with WAVLM_SLOW_TESTS=1 or CUDA",
+)
+
+
+class Inputs(NamedTuple):
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    gate: Tensor
+    table: Tensor
+
+
+def inputs(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
+    """Two heads of 16, 21 frames, two rows."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 2, 21, 16)] * 3 + [(2, 2, 21), (2, 41)]
+    tensors = (torch.randn(s, generator=generator) for s in shapes)
+    return Inputs(*(t.to(device, dtype).requires_grad_() for t in tensors))
+
+
+def constants() -> Inputs:
+    """As `inputs`, for FlexAttention on a CPU, which takes nothing that wants a gradient."""
+    return Inputs(*(t.detach() for t in inputs()))
+
+
+def attend(backend: str, x: Inputs, padding: Tensor | None) -> Tensor:
+    table = dense_table(x.table) if backend in DENSE else x.table
+    bias = Bias(table, padding)
+    return BACKENDS[backend](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
+
+
+def gradients(backend: str, x: Inputs, padding: Tensor | None) -> dict[str, Tensor]:
+    weights = torch.linspace(-1, 1, x.q.numel(), device=x.q.device).view_as(x.q)
+    loss = (attend(backend, x, padding).float() * weights).sum()
+    return dict(zip(Inputs._fields, torch.autograd.grad(loss, x), strict=True))
+
+
+def relative_error(x: Tensor, reference: Tensor) -> float:
+    x, reference = x.detach().float(), reference.detach()
+    return float((x - reference).abs().max() / reference.abs().max())
+
+
+def set_gate_bias(attention: SelfAttention, values: list[float]) -> None:
+    with torch.no_grad():
+        attention.gate.weight.zero_()
+        attention.gate.bias.copy_(torch.tensor(values))
+
+
+def test_gate_is_1_75_at_zero_logits_and_unit_constant(tiny) -> None:
+    attention = SelfAttention(tiny("base"))
+    set_gate_bias(attention, [0.0] * 8)
+    gates = attention.gates(torch.randn(2, 5, 64))
+    torch.testing.assert_close(gates, torch.full((2, 4, 5), 1.75))
+
+
+def test_gate_sums_its_outputs_in_two_groups_of_four(tiny) -> None:
+    attention = SelfAttention(tiny("base"))
+    set_gate_bias(attention, [0.1, 0.2, 0.3, 0.4, -1.0, -0.5, 0.0, 0.0])
+    with torch.no_grad():
+        attention.gate_scale.copy_(torch.tensor([0.5, 1.0, 2.0, 3.0]).view(1, 4, 1, 1))
+    a, b = torch.sigmoid(torch.tensor([1.0, -1.5]))
+    expected = a * (b * torch.tensor([0.5, 1.0, 2.0, 3.0]) - 1) + 2
+    gates = attention.gates(torch.randn(1, 1, 64))
+    torch.testing.assert_close(gates, expected.view(1, 4, 1))
+
+
+def test_gate_reads_its_own_head_of_the_modules_input(tiny) -> None:
+    attention = SelfAttention(tiny("base"))  # 4 heads of 16
+    x = torch.randn(1, 3, 64, requires_grad=True)
+    seen = torch.autograd.grad(attention.gates(x)[0, 1, 2], x)[0].nonzero()
+    assert seen.tolist() == [[0, 2, i] for i in range(16, 32)]
+
+
+def test_bias_of_a_distance_is_added_to_the_keys_at_that_distance() -> None:
+    x = inputs()
+    keys = attend_eager(
+        torch.zeros_like(x.q[:1]),
+        x.k[:1],
+        torch.eye(21).expand(1, 2, 21, 21),  # values that give the weights back
+        gate=torch.full((1, 2, 21), 2.0),
+        bias=Bias(dense_table(x.table), None),
+        dropout=0.0,
+    )
+    query, head = 4, 1
+    distances = torch.arange(21) - query  # key minus query
+    expected = torch.softmax(2 * x.table[head, distances + 20], 0)
+    torch.testing.assert_close(keys[0, head, query], expected)
+
+
+@both_paddings
+def test_sdpa_gives_the_output_of_eager(padding: Tensor | None) -> None:
+    x = inputs()
+    reference = attend("eager", x, padding)
+    torch.testing.assert_close(attend("sdpa", x, padding), reference, atol=1e-5, rtol=1e-5)
+
+
+@both_paddings
+def test_sdpa_gives_the_gradients_of_eager(padding: Tensor | None) -> None:
+    reference = gradients("eager", inputs(), padding)
+    assert min(float(g.abs().max()) for g in reference.values()) > 0
+    found = gradients("sdpa", inputs(), padding)
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+
+
+@both_paddings
+@pytest.mark.parametrize("backend", DENSE)
+def test_bf16_gives_the_output_of_fp32_within_two_percent(
+    backend: str, padding: Tensor | None
+) -> None:
+    reference = attend("eager", inputs(), padding)
+    found = attend(backend, inputs(torch.bfloat16), padding)
+    assert found.dtype == torch.bfloat16
+    assert relative_error(found, reference) < 0.02
+
+
+@both_paddings
+@pytest.mark.parametrize("backend", DENSE)
+def test_bf16_gives_the_gradients_of_fp32_within_two_percent(
+    backend: str, padding: Tensor | None
+) -> None:
+    reference = gradients("eager", inputs(), padding)
+    found = gradients(backend, inputs(torch.bfloat16), padding)
+    errors = {n: relative_error(found[n], reference[n]) for n in reference}
+    assert max(errors.values()) < 0.02, errors
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@both_paddings
+def test_score_function_of_flex_gives_the_output_of_eager(padding: Tensor | None) -> None:
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        found = attend("flex", constants(), padding)
+    reference = attend("eager", constants(), padding)
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+
+
+@compiles
+def test_compiled_flex_gives_the_output_of_eager() -> None:
+    reference = attend("eager", constants(), PADDING)
+    found = attend("flex", constants(), PADDING)
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+
+
+@needs_cuda
+@both_paddings
+def test_flex_gives_the_gradients_of_eager(padding: Tensor | None) -> None:
+    padding = None if padding is None else padding.cuda()
+    reference = gradients("eager", inputs(device="cuda"), padding)
+    found = gradients("flex", inputs(device="cuda"), padding)
+    errors = {n: relative_error(found[n], reference[n]) for n in reference}
+    assert max(errors.values()) < 2e-3, errors  # its products may run in TF32
+
+
+def test_flex_refuses_attention_dropout() -> None:
+    x = inputs()
+    with pytest.raises(ValueError, match=r"say model\.attention_dropout=0"):
+        attend_flex(x.q, x.k, x.v, gate=x.gate, bias=Bias(x.table, None), dropout=0.1)
+
+
+def test_flex_refuses_attention_dropout_when_a_model_trains(tiny, build, batch) -> None:
+    model = build(tiny("base", attention="flex", attention_dropout=0.1, layer_drop=0.0)).train()
+    with pytest.raises(ValueError, match=r"say model\.attention_dropout=0"):
+        model(*batch(4000))
+
+
+def test_eager_drops_attention_weights() -> None:
+    x, eye = inputs(), torch.eye(21).expand(2, 2, 21, 21)
+    torch.manual_seed(0)
+    kept = attend_eager(x.q, x.k, eye, gate=x.gate, bias=Bias(None, None), dropout=0.25)
+    assert 0.2 < float((kept == 0).float().mean()) < 0.3
+
+
+def test_fp16_eager_survives_scores_beyond_its_range() -> None:
+    x = inputs(torch.float16)
+    x = x._replace(q=200 * x.q, k=200 * x.k)
+    scores = x.q.detach().float() @ x.k.detach().float().transpose(-1, -2) / 4
+    assert float(scores.abs().max()) > 2 * 65_504  # twice what float16 holds
+    found = attend("eager", x, PADDING)
+    assert found.dtype == torch.float16
+    assert bool(found.isfinite().all())
+
+
+def test_fp16_eager_gives_the_output_of_fp32() -> None:
+    reference = attend("eager", inputs(), PADDING)
+    assert relative_error(attend("eager", inputs(torch.float16), PADDING), reference) < 2e-3
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_a_model_gives_the_same_layers_with_every_dense_back_end(
+    tiny, build, batch, size: str
+) -> None:
+    config = tiny(size)
+    layers = []
+    for backend in DENSE:
+        model = build(dataclasses.replace(config, attention=backend))
+        with torch.no_grad():
+            layers.append(model(*batch(8000, 5000)).layers)
+    torch.testing.assert_close(layers[0], layers[1], atol=1e-5, rtol=1e-5)

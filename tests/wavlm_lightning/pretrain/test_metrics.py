@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation figures over several batches."""
+
+import torch
+
+from wavlm_lightning.pretrain.metrics import MaskedMetrics
+from wavlm_lightning.pretrain.objective import MaskedLoss
+
+
+def loss(total: float, *, correct: int, frames: int) -> MaskedLoss:
+    return MaskedLoss(torch.tensor(total), torch.tensor(correct), torch.tensor(frames))
+
+
+def test_batches_count_by_their_frames() -> None:
+    metrics = MaskedMetrics(num_classes=4)
+    metrics.update(loss(9.0, correct=1, frames=3), torch.tensor([0, 1, 1]))
+    metrics.update(loss(1.0, correct=1, frames=1), torch.tensor([1]))
+    found = {k: v.double() for k, v in metrics.compute().items()}
+    wanted = {"loss": 2.5, "accuracy_masked": 0.5, "majority": 0.75}
+    torch.testing.assert_close(found, {k: torch.tensor(v).double() for k, v in wanted.items()})
+
+
+def test_reset_forgets_everything() -> None:
+    metrics = MaskedMetrics(num_classes=2)
+    metrics.update(loss(9.0, correct=3, frames=3), torch.tensor([0, 0, 0]))
+    metrics.reset()
+    metrics.update(loss(1.0, correct=0, frames=1), torch.tensor([1]))
+    assert float(metrics.compute()["accuracy_masked"]) == 0.0

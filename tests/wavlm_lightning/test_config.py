@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration: files and words merge, and an error says what to change."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from wavlm_lightning.config import ConfigError, Parser, flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    lr: float
+    steps: int = 10
+    name: Literal["adam", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.98)
+    noise: str | None = None
+
+
+@pytest.fixture
+def parser() -> Parser:
+    parser = Parser(prog="test")
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Optim, "optim")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def message(parser: Parser, *words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parser.parse_args(list(words))
+    return str(caught.value)
+
+
+def yaml(tmp_path: Path, text: str, name: str = "a.yaml") -> str:
+    (tmp_path / name).write_text(text)
+    return f"--config={tmp_path / name}"
+
+
+def test_later_file_and_word_win(parser: Parser, tmp_path: Path) -> None:
+    first = yaml(tmp_path, "optim: {lr: 0.1, steps: 5}\nseed: 1\n")
+    second = yaml(tmp_path, "optim: {steps: 7}\n", "b.yaml")
+    parsed = parser.parse_args([first, second, "--seed=3"])
+    assert (parsed.optim.lr, parsed.optim.steps, parsed.seed) == (0.1, 7, 3)
+
+
+@pytest.mark.parametrize("spelling", ["1e-3", "1e-03", "0.001"])
+def test_number_in_yaml_is_a_number(parser: Parser, tmp_path: Path, spelling: str) -> None:
+    parsed = parser.parse_args([yaml(tmp_path, f"optim: {{lr: {spelling}}}\n")])
+    assert parsed.optim.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("word", "unknown", "known"),
+    [
+        ("--optim.learning=1", "optim.learning", ""),
+        ("--optim.setps=1", "optim.setps", "optim.steps"),
+        ("--optm.lr=1", "optm.lr", "optim.lr"),
+        ("--sed=1", "sed", "seed"),
+    ],
+)
+def test_unknown_word_names_the_nearest_key(
+    parser: Parser, word: str, unknown: str, known: str
+) -> None:
+    found = message(parser, "--optim.lr=1", word)
+    assert found.startswith(f"{unknown} is not a configuration key; the nearest one is {known}")
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "known"),
+    [
+        ("optim: {lr: 1, step: 1}", "optim.step", "optim.steps"),
+        ("optim: {lr: 1}\nsed: 1", "sed", "seed"),
+    ],
+)
+def test_unknown_key_of_a_file_names_the_nearest_key(
+    parser: Parser, tmp_path: Path, text: str, unknown: str, known: str
+) -> None:
+    found = message(parser, yaml(tmp_path, text))
+    assert f"{unknown} is not a configuration key; the nearest one is {known}" in found
+
+
+@pytest.mark.xfail(strict=True, reason="argparse expands abbreviations")
+def test_abbreviated_key_is_unknown(parser: Parser) -> None:
+    found = message(parser, "--optim.lr=1", "--optim.st=1")
+    assert found.startswith("optim.st is not a configuration key")
+
+
+def test_key_far_from_all_others_names_the_sections(parser: Parser) -> None:
+    found = message(parser, "--optim.lr=1", "--zzzzzzzzzz=1")
+    assert found.startswith("zzzzzzzzzz is not a configuration key; there are optim, ")
+    assert found.endswith(", seed")
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("--optim.lr=fast", ("optim.lr", "float", "fast")),
+        ("--optim.steps=1.5", ("optim.steps", "int", "1.5")),
+        ("--optim.name=lion", ("optim.name", "adam", "sgd", "lion")),
+        ("--optim.betas=[0.9]", ("optim.betas", "[0.9]")),
+        ("--seed=x", ("seed", "int", "x")),
+    ],
+)
+def test_wrong_value_names_key_wanted_and_got(
+    parser: Parser, word: str, parts: tuple[str, ...]
+) -> None:
+    found = message(parser, "--optim.lr=1", word)
+    assert found.startswith(parts[0])
+    assert all(part in found for part in parts)
+
+
+def test_wrong_value_of_a_file_names_the_key(parser: Parser, tmp_path: Path) -> None:
+    found = message(parser, yaml(tmp_path, "optim: {lr: fast}"))
+    assert "optim.lr" in found
+    assert "fast" in found
+
+
+def test_missing_key_is_named(parser: Parser) -> None:
+    assert "optim.lr" in message(parser)
+
+
+def test_missing_file_is_named(parser: Parser) -> None:
+    assert "nowhere.yaml" in message(parser, "--config=nowhere.yaml")
+
+
+@pytest.mark.parametrize("word", ["--optim.lr=fast", "--optm.lr=1", "--config=nowhere.yaml"])
+def test_message_is_one_line(parser: Parser, word: str) -> None:
+    assert "\n" not in message(parser, word)
+
+
+def test_message_on_broken_yaml_is_one_line(parser: Parser, tmp_path: Path) -> None:
+    assert "\n" not in message(parser, yaml(tmp_path, "optim: [\nlr: }\n"))
+
+
+@pytest.mark.xfail(strict=True, reason="the parser says <unicode string> in place of the file")
+def test_message_on_broken_yaml_names_the_file(parser: Parser, tmp_path: Path) -> None:
+    assert "a.yaml" in message(parser, yaml(tmp_path, "optim: [\nlr: }\n"))
+
+
+def test_flat_joins_keys_with_dots() -> None:
+    nested = {"a": {"b": {"c": 1}, "d": None}, "e": [{"f": 2}], "g": {}}
+    assert flat(nested) == {"a.b.c": 1, "a.d": None, "e": [{"f": 2}], "g": {}}
