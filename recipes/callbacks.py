@@ -128,10 +128,15 @@ class StopOnSignal(Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """End here, not in the hook above: by now the loggers have the update's figures."""
+        self._stop()
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Nor wait for a validation; the resumed run goes on without it."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._saved:
             raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
-
-    on_validation_start = on_train_batch_start
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Give the signals back."""

@@ -118,6 +118,7 @@ def _finish(
     write_result(
         folder / RESULT,
         "pretrain",
+        upstream=f"wavlm_{settings.run.name}",
         metrics=metrics,
         selected_on="last",
         config=flat(settings.values),

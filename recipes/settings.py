@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from lightning import Trainer
 
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError, Parser, read_yaml
 from wavlm_lightning.model.config import SIZES, WavLMConfig
 from wavlm_lightning.pretrain.data import DataConfig
 from wavlm_lightning.pretrain.masking import SpanMask
@@ -210,9 +210,8 @@ def _find(argv: list[str], key: str) -> str | None:
     section, name = key.split(".")
     for word in argv:
         if word.startswith("--config="):
-            path = Path(word.partition("=")[2])
-            content = yaml.safe_load(path.read_text()) if path.is_file() else None
-            if isinstance(content, dict) and isinstance(content.get(section), dict):
+            content = read_yaml(Path(word.partition("=")[2]))
+            if isinstance(content.get(section), dict):
                 found = content[section].get(name, found)
     for word in argv:
         if word.startswith(f"--{key}="):

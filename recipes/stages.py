@@ -25,6 +25,8 @@ from wavlm_lightning.pretrain.label_report import LabelReport, report_labels
 from wavlm_lightning.pretrain.labels import (
     QUANTIZER,
     check_same_quantizer,
+    has_labels,
+    merge_labels,
     open_labels,
     sample_frames,
     write_labels,
@@ -171,7 +173,7 @@ def make_labels(
     processes.barrier()
     quantizer = Quantizer.load(folder / QUANTIZER)
     for split in ("train", "dev"):
-        if not (folder / f"{split}.labels.npy").exists():
+        if not has_labels(folder, split):
             write_labels(
                 folder,
                 split,
@@ -182,6 +184,9 @@ def make_labels(
                 world=processes.world,
                 progress=counter(f"labelling {split}") if processes.first else None,
             )
+        processes.barrier()
+        if processes.first and not has_labels(folder, split):
+            merge_labels(folder, split, manifests[split], quantizer)
         processes.barrier()
     return folder
 

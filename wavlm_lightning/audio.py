@@ -118,6 +118,8 @@ def _resampler(rate: int) -> torch.nn.Module:
 
 
 def _resample(waveform: Tensor, rate: int) -> Tensor:
+    if len(waveform) == 0:
+        return waveform
     with torch.no_grad():
         y: Tensor = _resampler(rate)(waveform)
     return y

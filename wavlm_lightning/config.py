@@ -7,10 +7,14 @@ adds the nearest known key to an unknown one.
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
+
+NOT_KEYS = ("help", "config", "print_config", "print_shtab")  # words of the parser's own
 
 
 class ConfigError(ValueError):
@@ -18,7 +22,22 @@ class ConfigError(ValueError):
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """A parser that raises `ConfigError` where others print their usage and exit."""
+    """A parser that raises `ConfigError` where others print their usage and exit.
+
+    Keys are taken whole: `--optim.warmup` is not `--optim.warmup_updates`.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any
+    ) -> Any:
+        """As jsonargparse's, after a look at the files, so that a broken one is named."""
+        for word in args or ():
+            if word.startswith("--config="):
+                read_yaml(Path(word.partition("=")[2]))
+        return super().parse_args(args, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Called by jsonargparse with whatever went wrong."""
@@ -34,13 +53,14 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
             wanted = re.sub(r"<class '(\w+)'>", r"\1", match[2]).replace("typing.", "")
             wanted = wanted.replace("Expected a ", "wants ").replace(". Got value: ", ", got ")
+            wanted = re.sub(r"Literal\[([^]]*)\]", r"one of \1", wanted)
             return f"{match[1]} {' '.join(wanted.split())}"
         if match := re.match(r"the following arguments are required: (.*)", message):
-            return f"not set: {match[1]}; give --config=configs/pretrain/mini.yaml or another file"
+            return f"not set: {match[1]}; a configuration file sets them all, --config=FILE"
         return " ".join(message.split())
 
     def _unknown(self, key: str) -> str:
-        known = [a.dest for a in self._actions if a.dest and a.dest not in ("help", "config")]
+        known = [a.dest for a in self._actions if a.dest and a.dest not in NOT_KEYS]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; the nearest one is {near[0]}" if near else f"; there are {_groups(known)}"
         return f"{key} is not a configuration key{hint}"
@@ -48,6 +68,23 @@ class Parser(jsonargparse.ArgumentParser):
 
 def _groups(known: list[str]) -> str:
     return ", ".join(sorted({k.split(".")[0] for k in known}))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file.
+
+    Raises:
+        ConfigError: naming the file, if it is missing or not a mapping in YAML.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no configuration file {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no sections: a mapping in YAML is wanted")
+    return content
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

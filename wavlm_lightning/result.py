@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "scikit-learn", "soundfile")
 
 
@@ -22,6 +24,7 @@ class Result:
 
     Args:
         stage: "pretrain", or the name of a task.
+        upstream: name of the model that was trained or judged.
         metrics: flat, keys such as "dev/accuracy_masked".
         selected_on: the figure that chose the checkpoint, or "last".
         config: flat, as the run used it.
@@ -34,6 +37,7 @@ class Result:
     """
 
     stage: str
+    upstream: str
     metrics: dict[str, float]
     selected_on: str
     config: dict[str, Any]
@@ -49,6 +53,7 @@ def write_result(
     path: Path,
     stage: str,
     *,
+    upstream: str,
     metrics: Mapping[str, float],
     selected_on: str,
     config: Mapping[str, Any],
@@ -65,6 +70,7 @@ def write_result(
         raise ValueError(f"{path}: not finite: {', '.join(wrong)}")
     result = Result(
         stage=stage,
+        upstream=upstream,
         metrics=dict(metrics),
         selected_on=selected_on,
         config=dict(config),
@@ -82,8 +88,12 @@ def write_result(
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def file_sha256(path: Path) -> str:
@@ -109,4 +119,5 @@ def commit() -> str:
 def versions() -> dict[str, str]:
     """Python and the packages that numbers depend on."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    found["torch"] = torch.__version__  # with its build: +cpu, +cu130
     return {"python": platform.python_version(), **found}

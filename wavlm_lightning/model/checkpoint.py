@@ -312,10 +312,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: if the file cannot be read, or holds more than tensors and plain values.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or ["the file is empty"])[0]
         raise ValueError(f"{path} is not a checkpoint that is safe to read: {reason}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
     return content
 
 
@@ -334,8 +336,8 @@ def load_wavlm(source: str | Path) -> WavLM:
     if path.is_dir():
         from safetensors.torch import load_file
 
-        config = config_from_transformers(json.loads((path / "config.json").read_text()))
-        state = rename(load_file(path / "model.safetensors"), "transformers", "ours")
+        config = config_from_transformers(json.loads(_inside(path, "config.json").read_text()))
+        state = rename(load_file(_inside(path, "model.safetensors")), "transformers", "ours")
         return _build(config, state, path)
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -343,7 +345,7 @@ def load_wavlm(source: str | Path) -> WavLM:
     if "cfg" in content:
         state = rename(content["model"], "released", "ours")
         return _build(config_from_released(content["cfg"]), state, path)
-    if "state_dict" not in content:
+    if "state_dict" not in content or "model" not in content.get("hyper_parameters", {}):
         raise ValueError(f"{path} is no WavLM checkpoint: it holds {_some(sorted(content))}")
     prefix = "model."
     state = {
@@ -352,8 +354,20 @@ def load_wavlm(source: str | Path) -> WavLM:
     return _build(WavLMConfig.from_dict(content["hyper_parameters"]["model"]), state, path)
 
 
+def _inside(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {name}")
+    return folder / name
+
+
 def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
     model = WavLM(config)
+    for name, tensor in model.state_dict().items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{path} does not fit its configuration: {name} has shape "
+                f"{tuple(state[name].shape)}, {tuple(tensor.shape)} is wanted"
+            )
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise ValueError(

@@ -81,8 +81,11 @@ class Encoder(nn.Module):
 
     def forward(
         self, x: Tensor, lengths: Tensor | None, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, ...]:
-        """(B, F, D) with valid frames (B,), None for no padding -> num_layers + 1 of (B, F, D).
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, F, D) with valid frames (B,), None for no padding -> layers and output.
+
+        The layers are num_layers + 1 of (B, F, D); the output (B, F, D) is the last one, always
+        after the final layer norm where there is one: what pre-training predicts from.
 
         Args:
             generator: of the CPU, for LayerDrop; the same state on all ranks drops the same layers.
@@ -105,9 +108,12 @@ class Encoder(nn.Module):
         for block, skip in zip(self.layers, dropped, strict=True):
             x = x + _unused(block) if skip else block(x, Bias(table, padding), backend)
             layers.append(x)
-        if self.config.norm_first and self.config.last_layer_normed:
-            layers[-1] = self.norm(layers[-1])
-        return tuple(layers)
+        if all(dropped):
+            x = x + _unused(self.position_bias)
+        output = self.norm(x) if self.config.norm_first else x
+        if self.config.last_layer_normed:
+            layers[-1] = output
+        return tuple(layers), output
 
 
 def _unused(module: nn.Module) -> Tensor:

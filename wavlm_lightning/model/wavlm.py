@@ -22,6 +22,7 @@ class Features(NamedTuple):
     layers: tuple[Tensor, ...]  # num_layers + 1 of (B, F, D); layer 0 enters the first block
     lengths: Tensor  # (B,) int64 valid frames
     frontend: Tensor  # (B, F, C) of the convolutions, before projection and layer norm
+    output: Tensor  # (B, F, D) last layer after the final layer norm, whatever `layers` ends with
 
 
 def normalize_waveforms(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
@@ -61,7 +62,7 @@ class WavLM(nn.Module):
         _check(waveforms, lengths)
         if self.config.normalize_waveform:
             waveforms = normalize_waveforms(waveforms, _padded(lengths, waveforms.shape[1]))
-        return self.encode(waveforms, lengths, masked=masked)
+        return self._encode(waveforms, lengths, masked, None)
 
     def encode(
         self,
@@ -75,7 +76,20 @@ class WavLM(nn.Module):
 
         Args:
             generator: of the CPU, for LayerDrop.
+
+        Raises:
+            ValueError: as `forward`.
         """
+        _check(waveforms, lengths)
+        return self._encode(waveforms, lengths, masked, generator)
+
+    def _encode(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masked: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Features:
         samples = _padded(lengths, waveforms.shape[1])
         frontend = self.frontend(waveforms, samples)  # (B, F, C)
         frames = self._frames(lengths, waveforms.shape[1], num_frames=frontend.shape[1])
@@ -84,8 +98,8 @@ class WavLM(nn.Module):
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_vector.to(x.dtype), x)
         valid = None if samples is None else frames
-        layers = self.encoder(x, valid, generator=generator)
-        return Features(layers, frames, frontend)
+        layers, output = self.encoder(x, valid, generator=generator)
+        return Features(layers, frames, frontend, output)
 
     def _frames(self, lengths: Tensor, num_samples: int, *, num_frames: int) -> Tensor:
         if self.config.block_padding:
@@ -99,7 +113,7 @@ def _padded(lengths: Tensor, size: int) -> Tensor | None:
 
 
 def _check(waveforms: Tensor, lengths: Tensor) -> None:
-    if waveforms.ndim != 2 or lengths.shape != waveforms.shape[:1]:
+    if waveforms.ndim != 2 or lengths.shape != waveforms.shape[:1] or len(lengths) == 0:
         raise ValueError(
             f"waveforms (B, T) and lengths (B,) are wanted, got {tuple(waveforms.shape)} and "
             f"{tuple(lengths.shape)}"

@@ -23,7 +23,7 @@ BUCKET_RATIO = 1.05  # lengths within 5 % count as equal, and cropping costs at 
 def bucket_sizes(num_samples: NDArray[np.int64], max_samples: int) -> NDArray[np.int64]:
     """Length of each utterance in the plan: the top of its bucket, at most the crop."""
     capped = np.minimum(num_samples, max_samples)
-    tops = np.ceil(np.log(capped) / math.log(BUCKET_RATIO))
+    tops = np.ceil(np.log(capped.clip(min=1)) / math.log(BUCKET_RATIO))
     return np.minimum(np.ceil(BUCKET_RATIO**tops), max_samples).astype(np.int64)
 
 
@@ -49,10 +49,11 @@ class BatchPlan:
     def __post_init__(self) -> None:
         self._sizes = bucket_sizes(self.num_samples, self.max_samples)
         budget = self.seconds_per_batch * SAMPLE_RATE
-        if self._sizes.max() > budget:
+        longest = int(np.minimum(self.num_samples, self.max_samples).max(initial=0))
+        if longest > budget:
             raise ValueError(
                 f"data.seconds_per_batch={self.seconds_per_batch:g} is less than one utterance of "
-                f"{self._sizes.max() / SAMPLE_RATE:.1f} s: raise it or lower data.max_samples"
+                f"{longest / SAMPLE_RATE:.1f} s: raise it or lower data.max_samples"
             )
         # Sizes are sorted, so where to cut does not depend on the epoch: all epochs are as long.
         self._cuts = _cut(np.sort(self._sizes)[::-1], budget)

@@ -8,6 +8,7 @@ WavLM's own data is not published (microsoft/unilm issue 1695), so what is done 
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from wavlm_lightning.pretrain.manifest import Entry, Manifest, read_manifest
 from wavlm_lightning.seeding import generator
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
-MAX_SEGMENT_SECONDS = 30.0  # ours: long sessions are cut into parts of at most this
+MAX_SEGMENT_SECONDS = 30.0  # ours: speech is joined, and long sessions are cut, up to this
 Progress = Callable[[int, int], None]
 
 
@@ -91,12 +92,12 @@ def build_corpus(
         ValueError: if it holds no audio, too little, or an unusable file.
     """
     layout, root, found = _find(root)
-    unsplit = [f.path for f in found if not f.split]
-    held_out = _hold_out(unsplit, dev_share, seed=seed)
-    placed = [
-        f if f.split else f._replace(split="dev" if f.path in held_out else "train") for f in found
-    ]
-    entries, bad = _read(root, [f for f in placed if f.split in ("train", "dev")], options)
+    entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
+    unsplit = entries.pop("", [])
+    held_out = _hold_out([e.path for e in unsplit], dev_share, seed=seed)
+    for entry in unsplit:
+        split = "dev" if entry.path in held_out else "train"
+        entries.setdefault(split, []).append(entry)
     for split in ("train", "dev"):
         if not entries.get(split):
             raise ValueError(
@@ -105,8 +106,8 @@ def build_corpus(
                 "wanted, one to train and one to validate on"
             )
     others: dict[str, int] = {}
-    for item in placed:
-        if item.split not in ("train", "dev"):
+    for item in found:
+        if item.split not in ("", "train", "dev"):
             others[item.split] = others.get(item.split, 0) + 1
     train, dev = (Manifest(root, entries[s]) for s in ("train", "dev"))
     return Corpus(layout, train, dev, bad, others)
@@ -173,7 +174,10 @@ def _read(
                 bad[path] = str(length)
                 continue
             for item in groups[path]:
-                entries.setdefault(item.split, []).append(_entry(item, length))
+                try:
+                    entries.setdefault(item.split, []).append(_entry(item, length))
+                except AudioError as error:
+                    bad[path] = str(error)
     if bad and options.bad_files == "error":
         raise ValueError(
             f"{len(bad)} of {len(groups)} files cannot be used: {_first(bad)}. Mend or remove "
@@ -188,9 +192,7 @@ def recognise(root: Path) -> tuple[str, Callable[[Path], Iterator[Found]]]:
         return "manifest folder", _manifest_folder
     if (root / "GigaSpeech.json").is_file():
         return "GigaSpeech", _gigaspeech
-    if _children(root, "train-*") and _children(root, "dev-*"):
-        return "LibriSpeech", _librispeech
-    if _children(root, "LibriSpeech") and _children(root / "LibriSpeech", "train-*"):
+    if any(_children(r, "train-*") and _children(r, "dev-*") for r in (root, root / "LibriSpeech")):
         return "LibriSpeech", _librispeech
     if any((root / s).is_dir() for s in ("small", "medium", "large")) and next(
         root.glob("*/*/*/*.json"), None
@@ -208,9 +210,11 @@ def _children(root: Path, pattern: str) -> list[Path]:
 
 
 def _audio_below(root: Path, folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path.relative_to(root).as_posix()
+    """Paths below the root of the files with a known ending, through links to folders too."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
+                yield (Path(place) / name).relative_to(root).as_posix()
 
 
 def _folder(root: Path) -> Iterator[Found]:
@@ -228,7 +232,9 @@ def _manifest_folder(root: Path) -> Iterator[Found]:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if missing := {"path", "split"} - set(rows.fieldnames or ()):
             raise ValueError(f"{root / 'manifest.tsv'} lacks the columns {sorted(missing)}")
-        for row in rows:
+        for number, row in enumerate(rows, start=2):
+            if not row["path"] or not row["split"]:
+                raise ValueError(f"{root / 'manifest.tsv'}: line {number} lacks path or split")
             yield Found(row["path"], row["split"])
 
 
@@ -250,7 +256,7 @@ def _librilight(root: Path) -> Iterator[Found]:
     """
     for path in _audio_below(root, root):
         about = root / Path(path).with_suffix(".json")
-        voiced = _json(about)["voice_activity"] if about.is_file() else []
+        voiced = _json(about).get("voice_activity", []) if about.is_file() else []
         if not voiced:
             yield Found(path, "")
         for start, stop in join_spans([(float(a), float(b)) for a, b in voiced]):
@@ -321,9 +327,19 @@ def _length(check: Callable[[Path], int], path: Path) -> int | AudioError:
 
 
 def _entry(item: Found, num_samples: int) -> Entry:
-    start = min(round(item.start * SAMPLE_RATE), num_samples)
-    stop = num_samples if item.stop is None else min(round(item.stop * SAMPLE_RATE), num_samples)
-    return Entry(item.path, stop - start, start)
+    """The utterance, ending where the file ends.
+
+    Raises:
+        AudioError: if it starts after the end, or claims 0.1 s more than there is.
+    """
+    start = round(item.start * SAMPLE_RATE)
+    stop = num_samples if item.stop is None else round(item.stop * SAMPLE_RATE)
+    if start >= num_samples or stop > num_samples + SAMPLE_RATE // 10:
+        raise AudioError(
+            f"{item.path}: ends at {num_samples / SAMPLE_RATE:.2f} s, an utterance from "
+            f"{start / SAMPLE_RATE:.2f} to {stop / SAMPLE_RATE:.2f} s is listed"
+        )
+    return Entry(item.path, min(stop, num_samples) - start, start)
 
 
 def _hold_out(paths: list[str], share: float, *, seed: int) -> set[str]:

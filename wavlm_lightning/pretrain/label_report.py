@@ -14,7 +14,7 @@ from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.pretrain.labels import Labels
 from wavlm_lightning.pretrain.manifest import Manifest
 
-_INTERVAL = re.compile(r'xmin = ([\d.]+)\s+xmax = ([\d.]+)\s+text = "((?:[^"]|"")*)"')
+_INTERVAL = re.compile(r'xmin = ([-+.\de]+)\s+xmax = ([-+.\de]+)\s+text = "((?:[^"]|"")*)"')
 SILENCE = "sil"
 
 
@@ -93,7 +93,7 @@ def read_alignment(manifest: Manifest, index: int) -> list[tuple[float, float, s
     tier = tier.partition('class = "IntervalTier"')[0]
     shift = manifest.starts[index] / SAMPLE_RATE
     return [
-        (float(a) - shift, float(b) - shift, text or SILENCE)
+        (float(a) - shift, float(b) - shift, text.replace('""', '"') or SILENCE)
         for a, b, text in _INTERVAL.findall(tier)
     ]
 

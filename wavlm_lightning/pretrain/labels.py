@@ -26,7 +26,7 @@ from wavlm_lightning.pretrain.label_features import LabelFeatures
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.seeding import generator
 
-QUANTIZER = "quantizer.safetensors"
+ABOUT, QUANTIZER = "labels.json", "quantizer.safetensors"
 SHARD_UTTERANCES = 200  # what a killed run loses at most
 MAX_DIFFERENCE_SECONDS = 0.1  # between audio and labels; fairseq 3d262bb, hubert_dataset.py
 NO_LABEL = -1
@@ -77,20 +77,17 @@ def write_labels(
     rank: int = 0,
     world: int = 1,
     progress: Progress | None = None,
-) -> bool:
-    """Label every utterance; features are quantized at once and never stored.
+) -> None:
+    """Label this process's shards; features are quantized at once and never stored.
 
     Work is cut into shards; finished ones are skipped, so that a killed run goes on where it was,
-    and `world` processes share the work without talking to each other.
-
-    Returns:
-        True if all shards are there and the split is complete (for the last process).
+    and `world` processes share the work without talking to each other. When all are done, one of
+    them calls `merge_labels`.
     """
-    parts = folder / f".{split}.{quantizer.sha256[:12]}.{manifest.fingerprint()[:12]}"
+    parts = _parts(folder, split, manifest, quantizer)
     parts.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(manifest), SHARD_UTTERANCES)
-    for shard, start in enumerate(starts):
-        path = parts / f"{shard:06d}.npz"
+    for shard, start in enumerate(range(0, len(manifest), SHARD_UTTERANCES)):
+        path = _shard(parts, shard)
         stop = min(start + SHARD_UTTERANCES, len(manifest))
         if shard % world == rank and not path.exists():
             codes: list[NDArray[np.uint16]] = []
@@ -99,13 +96,33 @@ def write_labels(
                 if progress:
                     progress(start + len(codes), len(manifest))
             _save_shard(path, codes)
-    files = [parts / f"{shard:06d}.npz" for shard in range(len(starts))]
-    if not all(f.exists() for f in files):
-        return False
-    _merge(folder, split, files)
+
+
+def merge_labels(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:
+    """Join the shards of a split; `labels.json` names the split when everything else is there.
+
+    Raises:
+        FileNotFoundError: naming a shard that no process has written yet.
+    """
+    parts = _parts(folder, split, manifest, quantizer)
+    count = -(-len(manifest) // SHARD_UTTERANCES)
+    _merge(folder, split, [_shard(parts, shard) for shard in range(count)])
     _describe(folder, split, manifest, quantizer)
     shutil.rmtree(parts)
-    return True
+
+
+def has_labels(folder: Path, split: str) -> bool:
+    """True if the split is labelled and complete."""
+    path = folder / ABOUT
+    return path.is_file() and split in json.loads(path.read_text())["splits"]
+
+
+def _parts(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> Path:
+    return folder / f".{split}.{quantizer.sha256[:12]}.{manifest.fingerprint()[:12]}"
+
+
+def _shard(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npz"
 
 
 def _save_shard(path: Path, codes: list[NDArray[np.uint16]]) -> None:
@@ -130,7 +147,7 @@ def _merge(folder: Path, split: str, files: list[Path]) -> None:
 
 def _describe(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:
     quantizer.save(folder / QUANTIZER)
-    path = folder / "labels.json"
+    path = folder / ABOUT
     about: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"splits": {}}
     about["splits"][split] = {
         "quantizer_sha256": quantizer.sha256,
@@ -193,7 +210,7 @@ def open_labels(folder: Path, split: str, manifest: Manifest) -> Labels:
         FileNotFoundError: if the folder or a file of it is missing.
         ValueError: if the labels are of other audio, another length or not of one codebook.
     """
-    about_path = folder / "labels.json"
+    about_path = folder / ABOUT
     if not about_path.is_file():
         raise FileNotFoundError(f"no labels in {folder}: make labels writes labels.json there")
     about = json.loads(about_path.read_text())["splits"].get(split)

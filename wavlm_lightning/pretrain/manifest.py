@@ -8,6 +8,7 @@ first line is the root folder, each further one a path below it, a tab, and the 
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Strings(Sequence[str]):
     """Many strings in two arrays: forked workers share them, where a list would be copied."""
 
     def __init__(self, strings: Iterable[str]):
-        encoded = [s.encode() for s in strings]
+        encoded = [os.fsencode(s) for s in strings]  # names need not be UTF-8
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
 
@@ -47,7 +48,7 @@ class Strings(Sequence[str]):
         return len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        return self._bytes[self._ends[index] : self._ends[index + 1]].tobytes().decode()
+        return os.fsdecode(self._bytes[self._ends[index] : self._ends[index + 1]].tobytes())
 
 
 class Manifest:
@@ -96,19 +97,25 @@ class Manifest:
         digest = hashlib.sha256()
         for i in range(len(self)):
             entry = self[i]
-            digest.update(f"{entry.path}\t{entry.num_samples}\t{entry.start}\n".encode())
+            digest.update(os.fsencode(f"{entry.path}\t{entry.num_samples}\t{entry.start}\n"))
         return digest.hexdigest()
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write `manifest` as a fairseq tsv."""
+    """Write `manifest` as a fairseq tsv.
+
+    Raises:
+        ValueError: naming a path that holds a tab or a line break, which the format cannot.
+    """
     lines = [str(manifest.root.resolve())]
     for i in range(len(manifest)):
         entry = manifest[i]
+        if "\t" in entry.path or "\n" in entry.path:
+            raise ValueError(f"{manifest.root}: rename {entry.path!r}, a tsv cannot hold its name")
         line = f"{entry.path}\t{entry.num_samples}"
         lines.append(f"{line}\t{entry.start}" if manifest.starts.any() else line)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_bytes(os.fsencode("\n".join(lines) + "\n"))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -120,13 +127,15 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no manifest at {path}")
-    root, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    root, *lines = os.fsdecode(path.read_bytes()).replace("\r\n", "\n").split("\n")
+    while lines and not lines[-1]:
+        lines.pop()
     if "\t" in root or not root:
         raise ValueError(f"{path}: line 1 must be the root folder, it is {root!r}")
     entries = []
     for number, line in enumerate(lines, start=2):
         fields = line.split("\t")
-        if len(fields) not in (2, 3) or not all(f.isdigit() for f in fields[1:]):
+        if len(fields) not in (2, 3) or not all(f.isdecimal() for f in fields[1:]):
             raise ValueError(
                 f"{path}: line {number} must be a path, a tab and a number of samples, "
                 f"it is {line!r}"

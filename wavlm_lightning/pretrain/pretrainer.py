@@ -115,8 +115,7 @@ class Pretrainer(lightning.LightningModule):
         features = self.model.encode(
             batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
         )
-        hidden = features.layers[-1]
-        loss: MaskedLoss = self.objective(hidden, batch.labels, batch.masked)
+        loss: MaskedLoss = self.objective(features.output, batch.labels, batch.masked)
         return loss, self._added(features, batch, frames=loss.frames)
 
     def _added(self, features: Features, batch: PretrainBatch, *, frames: Tensor) -> Tensor:
@@ -124,7 +123,7 @@ class Pretrainer(lightning.LightningModule):
         config = self.objective.config
         added = config.feature_penalty * feature_penalty(features.frontend) * frames
         if config.unmasked_weight > 0:
-            visible = self.objective(features.layers[-1], batch.labels, ~batch.masked)
+            visible = self.objective(features.output, batch.labels, ~batch.masked)
             added = added + config.unmasked_weight * visible.loss
         return added
 
@@ -217,8 +216,8 @@ class Pretrainer(lightning.LightningModule):
     ) -> None:
         """Add a batch of clean (loader 0) or mixed (loader 1) speech."""
         loss, _ = self(batch)
-        targets = batch.labels[..., 0][batch.masked]
-        self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets[targets >= 0])  # type: ignore[operator]
+        targets = batch.labels[batch.masked & (batch.labels >= 0).all(-1)][:, 0]
+        self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         """Log both; the time spent here does not count as training time."""

@@ -19,6 +19,8 @@ from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.labels import (
     Labels,
     check_same_quantizer,
+    has_labels,
+    merge_labels,
     open_labels,
     sample_frames,
     write_labels,
@@ -76,7 +78,8 @@ def quantizer(manifest: Manifest) -> Quantizer:
 def write(
     folder: Path, manifest: Manifest, quantizer: Quantizer, *, rank: int = 0, world: int = 1
 ) -> bool:
-    return write_labels(
+    """Label a process's share; True if that was the last one and the split is whole."""
+    write_labels(
         folder,
         "train",
         manifest,
@@ -85,6 +88,11 @@ def write(
         rank=rank,
         world=world,
     )
+    try:
+        merge_labels(folder, "train", manifest, quantizer)
+    except FileNotFoundError:
+        return False
+    return has_labels(folder, "train")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -150,7 +158,8 @@ def test_interrupted_run_ends_with_the_same_bytes(
         write_labels(again, "train", manifest, features=StoppingSamples(stop), **options)
     assert not (again / "labels.json").exists()
     rest = StoppingSamples()
-    assert write_labels(again, "train", manifest, features=rest, **options)
+    write_labels(again, "train", manifest, features=rest, **options)
+    merge_labels(again, "train", manifest, quantizer)
     assert contents(again) == contents(folder)
     assert rest.computed == 7 - stop // 2 * 2  # finished shards of two are not done again
 
@@ -306,6 +315,7 @@ def test_splits_of_different_codebooks_are_refused(
 ) -> None:
     other = Quantizer(quantizer.centroids.flip(0), ABOUT)
     write_labels(folder, "dev", manifest, features=Samples(), quantizer=other)
+    merge_labels(folder, "dev", manifest, other)
     train, dev = (open_labels(folder, split, manifest) for split in ("train", "dev"))
     with pytest.raises(ValueError, match="come from different codebooks"):
         check_same_quantizer(train, dev)
@@ -316,6 +326,7 @@ def test_splits_of_one_codebook_are_accepted(
 ) -> None:
     part = manifest.select([0, 3])
     write_labels(folder, "dev", part, features=Samples(), quantizer=quantizer)
+    merge_labels(folder, "dev", part, quantizer)
     check_same_quantizer(open_labels(folder, "train", manifest), open_labels(folder, "dev", part))
 
 
