@@ -50,7 +50,8 @@ help: ## this list
 	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
 
-setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs)
+setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs; EXTRAS=tensorboard)
+	@$(if $(EXTRAS),VIRTUAL_ENV=.venv $(UV) pip install -q -r pyproject.toml $(foreach e,$(EXTRAS),--extra $(e)),:)
 
 setup-dev: .venv/.dev ## the same with test tools
 

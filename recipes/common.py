@@ -99,7 +99,7 @@ def build_loggers(settings: Settings, folder: Path) -> list[Logger]:
             loggers.append(TensorBoardLogger(folder, name="tensorboard"))
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "tensorboard=true needs TensorBoard: pip install tensorboard"
+                "tensorboard=true needs TensorBoard: make setup EXTRAS=tensorboard"
             ) from error
     return loggers
 

@@ -114,7 +114,7 @@ def test_run_stopped_by_sigterm_goes_on_as_if_never_stopped(
 def test_killed_run_goes_on_from_its_last_checkpoint(
     words: list[str], mfcc_labels: Path, tmp_path: Path
 ) -> None:
-    words = [*words, f"--labels.folders=[{mfcc_labels}]", "--optim.total_updates=200"]
+    words = [*words, f"--labels.folders=[{mfcc_labels}]", "--optim.total_updates=24"]
     process = start(words)
     checkpoint = latest(words) / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120

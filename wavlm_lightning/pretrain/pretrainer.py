@@ -102,6 +102,7 @@ class Pretrainer(lightning.LightningModule):
         )
         self._reset_update()
         self.audio_seconds = 0.0  # trained on so far, all processes
+        self._speed = 0.0  # hours of audio an hour, smoothed
 
     def _reset_update(self) -> None:
         # loss, correct, hidden frames, samples, what is added to the loss, utterances, mixed ones
@@ -176,12 +177,13 @@ class Pretrainer(lightning.LightningModule):
 
     def _log_update(self, sums: list[float], norm: Tensor) -> None:
         loss, correct, frames, samples, added, utterances, mixed = sums
-        seconds = time.perf_counter() - self._clock
+        speed = samples / SAMPLE_RATE / (time.perf_counter() - self._clock)
+        self._speed = 0.95 * self._speed + 0.05 * speed if self._speed else speed
         self.audio_seconds += samples / SAMPLE_RATE
         shown = {
             "train/loss": loss / frames,
             "train/accuracy_masked": correct / frames,
-            "train/hours_per_hour": samples / SAMPLE_RATE / seconds,
+            "train/hours_per_hour": self._speed,
         }
         self.log_dict(shown, prog_bar=True)
         self.log_dict(
