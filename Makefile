@@ -30,14 +30,19 @@ words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
+define check_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
+  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): say PYTHON=python3.12" >&2; exit 1; }
+endef
+
 .uv/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
-	  { echo "Python 3.11 or 3.12 is needed, found $$($(PYTHON) -V 2>&1): say PYTHON=python3.12" >&2; exit 1; }
+	@$(check_python)
 	@echo "setting up: uv $(UV_VERSION) into .uv"
 	@$(PYTHON) -m venv .uv || { echo "install python3-venv, or say UV=path/to/uv" >&2; exit 1; }
 	@.uv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/bin/python: | $(UV)
+	@$(check_python)
 	@$(UV) venv -q --python "$$(command -v $(PYTHON))" .venv
 
 .venv/.run: requirements.lock | .venv/bin/python
