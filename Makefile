@@ -32,7 +32,7 @@ help: ## this list
 
 define check_python
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
-  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): say PYTHON=python3.12" >&2; exit 1; }
+  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -1): say PYTHON=python3.12" >&2; exit 1; }
 endef
 
 .uv/bin/uv:

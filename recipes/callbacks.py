@@ -60,6 +60,8 @@ class ProgressLines(Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Print if it is time, and for the last update."""
+        if not trainer.is_global_zero:
+            return
         now, done = time.perf_counter(), trainer.global_step
         if done == self._start[1] or (now - self._last < self.every and done < self.total_updates):
             return
@@ -93,18 +95,19 @@ def _shown(trainer: lightning.Trainer) -> dict[str, str]:
     return shown
 
 
-class StopOnSignal(Callback):
-    """On SIGTERM or Ctrl-C: finish the update, write a checkpoint, stop; a second one kills.
+class SaveAndStop(Callback):
+    """Writes `last.ckpt`: every so many updates, and when the run is told to stop.
 
-    Between updates nothing is accumulated, so a run that goes on from here equals one that never
-    stopped.
+    On SIGTERM or Ctrl-C the update is finished, saved, and training ends; a second one kills.
+    Nothing is saved between the batches of one update, whose gradients a checkpoint does not hold:
+    so a run that goes on from here equals one that never stopped.
     """
 
-    def __init__(self, checkpoint: Path):
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Path, *, every_updates: int):
+        self.checkpoint, self.every = checkpoint, every_updates
         self.received = 0
         self._updates = 0
-        self._saved = False
+        self._stopping = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -117,25 +120,28 @@ class StopOnSignal(Callback):
         self.received = number
         signal.signal(number, signal.SIG_DFL)
 
+    def _told(self, trainer: lightning.Trainer) -> bool:
+        """True in all processes if any of them got a signal."""
+        return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
+
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Save if any process was told to stop, once an update is complete."""
+        """Save once an update is complete, if it is time or the run must stop."""
         if trainer.global_step == self._updates:
             return
         self._updates = trainer.global_step
-        if trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
+        self._stopping = self._told(trainer)
+        if self._stopping or self._updates % self.every == 0:
             trainer.save_checkpoint(self.checkpoint)
-            self._saved = True
 
     def on_train_batch_start(self, *_: Any) -> None:
         """End here, not in the hook above: by now the loggers have the update's figures."""
-        self._stop()
+        if self._stopping:
+            raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
 
-    def on_validation_start(self, *_: Any) -> None:
-        """Nor wait for a validation; the resumed run goes on without it."""
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._saved:
+    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """A signal during the last update or a validation stops the run too."""
+        trainer.save_checkpoint(self.checkpoint)
+        if self._told(trainer):
             raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
 
     def teardown(self, *_: Any, **__: Any) -> None:

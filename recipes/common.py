@@ -5,14 +5,13 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from recipes.callbacks import StopOnSignal, progress
+from recipes.callbacks import SaveAndStop, progress
 from recipes.processes import Processes
 from recipes.settings import Settings
 from wavlm_lightning.config import flat
@@ -38,9 +37,16 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", text)
 
 
-def best_precision(accelerator: str) -> str:
+def accelerator(wanted: str) -> str:
+    """ "cuda" or "cpu" for Lightning's "auto" and "gpu"; any other name is itself."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if wanted == "gpu" else wanted
+
+
+def best_precision(device: str) -> str:
     """bf16 where the processor or the GPU computes in it, else float32."""
-    if accelerator == "cuda":
+    if device == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
@@ -55,14 +61,14 @@ def best_precision(accelerator: str) -> str:
 def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
     """A Trainer for one iteration that writes into `folder`."""
     flags = {k: v for k, v in settings.trainer.items() if v is not None}
-    if flags.get("accelerator", "auto") == "auto":
-        flags["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
     flags.setdefault("log_every_n_steps", LOG_EVERY_BATCHES)
     flags.setdefault("precision", best_precision(flags["accelerator"]))
     if processes.world > 1 and flags.get("strategy", "auto") == "auto":
         flags["strategy"] = "ddp"
     batches = settings.data.batches_per_update(processes.world) // processes.world
-    flags["devices"] = max(processes.world // flags.get("num_nodes", 1), 1)
+    flags["devices"] = processes.local
+    flags["num_nodes"] = processes.world // processes.local
     return lightning.Trainer(
         **flags,
         default_root_dir=folder,
@@ -82,13 +88,15 @@ def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lig
 
 def build_loggers(settings: Settings, folder: Path) -> list[Logger]:
     """CSV always; W&B and TensorBoard when asked for."""
+    name = folder.relative_to(settings.run.dir).as_posix()  # mini/<time>, mini/<time>/iteration1
     loggers: list[Logger] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=10)]
-    name = f"{settings.run.name}/{folder.name}"
     if settings.wandb.mode != "disabled":
         loggers.append(
             WandbLogger(
                 project=settings.wandb.project,
                 name=name,
+                id=name.replace("/", "-"),  # the same after a resume
+                resume="allow",
                 save_dir=folder,
                 offline=settings.wandb.mode == "offline",
                 config=flat(settings.values),
@@ -104,27 +112,26 @@ def build_loggers(settings: Settings, folder: Path) -> list[Logger]:
     return loggers
 
 
+def finish_loggers(trainer: lightning.Trainer) -> None:
+    """Close the W&B run, so that the next iteration gets one of its own."""
+    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish()
+
+
 def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
-    """Progress, checkpoints (the latest, and the best on mixed dev speech), the signal handler."""
+    """Progress; checkpoints: the latest, and the best on mixed dev speech."""
     checkpoints = folder / "checkpoints"
-    latest: dict[str, Any] = {"dirpath": checkpoints, "auto_insert_metric_name": False}
     return [
         progress(settings.optim.total_updates),
         ModelCheckpoint(
-            **latest,
-            filename="last",
-            every_n_train_steps=settings.run.checkpoint_updates,
-            save_top_k=1,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        ),
-        ModelCheckpoint(
-            **latest,
+            dirpath=checkpoints,
             filename="best",
             monitor="dev_mixed/loss",
             save_top_k=1,
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         ),
-        StopOnSignal(checkpoints / LAST),
+        SaveAndStop(checkpoints / LAST, every_updates=settings.run.checkpoint_updates),
     ]

@@ -12,12 +12,13 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from recipes.processes import Processes, join
 from recipes.settings import LabelSection
 from recipes.stages import counter, make_labels
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError, Parser, one_line
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.label_report import report_labels
 from wavlm_lightning.pretrain.labels import QUANTIZER, open_labels
@@ -34,6 +35,8 @@ def build_parser() -> Parser:
     parser.add_argument("--quantizer", type=str | None, default=None, help="codebook to reuse")
     parser.add_argument("--dev_share", type=float, default=0.01)
     parser.add_argument("--min_samples", type=int, default=32_000)
+    parser.add_argument("--check", type=Literal["full", "header"], default="full")
+    parser.add_argument("--bad_files", type=Literal["error", "drop"], default="error")
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
         if processes.first:
             _report(out, manifests, processes)
     except (ConfigError, AudioError, ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -72,8 +75,15 @@ def _manifests(args, out: Path) -> None:  # type: ignore[no-untyped-def]
     if args.quantizer and not (out / QUANTIZER).exists():
         shutil.copyfile(args.quantizer, out / QUANTIZER)
     if (out / "train.tsv").exists():
+        if (listed := read_manifest(out / "train.tsv").root) != Path(args.root).resolve():
+            raise ValueError(f"{out} labels {listed}: write to another folder, or remove it")
         return
-    options = ReadOptions(num_workers=args.num_workers, progress=counter("reading recordings"))
+    options = ReadOptions(
+        check=args.check,
+        bad_files=args.bad_files,
+        num_workers=args.num_workers,
+        progress=counter("reading recordings"),
+    )
     corpus = build_corpus(Path(args.root), options, dev_share=args.dev_share, seed=args.seed)
     print(corpus.report(), flush=True)
     for split in ("dev", "train"):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from recipes.stages import counter
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError, Parser, one_line
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.manifest import write_manifest
 
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         for split in ("train", "dev"):
             write_manifest(getattr(corpus, split), Path(args.out) / f"{split}.tsv")
     except (ConfigError, AudioError, ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     print(corpus.report())
     print(f"written: {args.out}/train.tsv, {args.out}/dev.tsv")

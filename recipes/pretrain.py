@@ -4,23 +4,41 @@
 python -m recipes.pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
 """
 
+import os
 import sys
 import time
 from pathlib import Path
 
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from safetensors import SafetensorError
+
 from recipes.callbacks import StopSignal
-from recipes.common import quiet_libraries
-from recipes.processes import Processes, join, start_others
+from recipes.common import accelerator, quiet_libraries
+from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import RESULT, open_run
-from recipes.settings import Settings, read_settings, teacher_settings
-from recipes.stages import Iteration, Recordings, make_labels, prepare_recordings, train_iteration
-from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import flat
+from recipes.settings import Settings, check_chain, read_settings, teacher_settings
+from recipes.stages import (
+    Iteration,
+    Recordings,
+    make_labels,
+    prepare_recordings,
+    train_iteration,
+)
+from wavlm_lightning.config import flat, one_line
 from wavlm_lightning.pretrain.pretrainer import NonFiniteLossError
 from wavlm_lightning.result import write_result
 
 # What a person can mend: shown as one line, without the way through our code.
-FOR_PEOPLE = (ValueError, AudioError, OSError, NonFiniteLossError, ModuleNotFoundError)
+FOR_PEOPLE = (
+    ValueError,
+    OSError,
+    ModuleNotFoundError,
+    NonFiniteLossError,
+    MisconfigurationException,
+    SafetensorError,
+    torch.OutOfMemoryError,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -30,46 +48,42 @@ def main(argv: list[str]) -> int:
         quiet_libraries()
         settings = read_settings(argv)
         chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
-        start_others("recipes.pretrain", argv, devices=settings.values["trainer"]["devices"])
+        if settings.labels.folders or settings.labels.teacher:
+            chain = []
+        chain.append(settings)
+        check_chain(chain)
+        flags = settings.trainer
+        count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
+        status = start_all("recipes.pretrain", argv, count=count)
+        if status is not None:
+            return status
         processes = join()
-        folder = processes.from_first(_open(settings) if processes.first else Path())
-        if (folder / RESULT).exists():
-            print(f"{folder} is finished")
-            return 0
-        run(settings, chain, folder, processes=processes, started=started)
-    except StopSignal as stop:
-        print(f"{stop}; the same command goes on from there", file=sys.stderr)
-        return 143
+        opened = open_run(settings) if processes.first else None
+        if opened:
+            print(opened.message, flush=True)
+        folder = processes.from_first(opened.path if opened else Path())
+        run(chain, folder, processes=processes, started=started)
+    except (StopSignal, KeyboardInterrupt) as stop:
+        if os.environ.get("RANK", "0") == "0":
+            text = str(stop) or "stopped"
+            print(f"{text}; the same command goes on from there", file=sys.stderr)
+        return STOPPED
     except FOR_PEOPLE as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _open(settings: Settings) -> Path:
-    opened = open_run(settings)
-    print(opened.message, flush=True)
-    return opened.path
-
-
-def run(
-    settings: Settings,
-    teachers: list[Settings],
-    folder: Path,
-    *,
-    processes: Processes,
-    started: float,
-) -> None:
-    """All iterations, then the result and the table."""
+def run(chain: list[Settings], folder: Path, *, processes: Processes, started: float) -> None:
+    """All iterations, the last one in `folder` itself, then the result and the table."""
+    settings = chain[-1]
     recordings = prepare_recordings(settings, folder / "manifests", processes)
-    if settings.labels.folders or settings.labels.teacher:
-        teachers = []
     done: list[Iteration] = []
-    for number, stage in enumerate([*teachers, settings], start=1):
-        last = number == len(teachers) + 1
-        place = folder if last else folder / f"iteration{number}"
+    for number, stage in enumerate(chain, start=1):
+        place = folder if stage is settings else folder / f"iteration{number}"
         if processes.first:
-            print(f"--- iteration {number} of {len(teachers) + 1}, in {place}", flush=True)
+            own = "" if stage is settings else f" with {settings.teachers[number - 1]}"
+            print(f"--- iteration {number} of {len(chain)}, in {place}{own}", flush=True)
         teacher = done[-1].checkpoint if done else None
         done.append(_iteration(stage, recordings, place, teacher=teacher, processes=processes))
     if processes.first:
@@ -111,9 +125,12 @@ def _finish(
 ) -> None:
     last = done[-1]
     metrics = dict(last.metrics)
-    for iteration in done:
+    for number, iteration in enumerate(done, start=1):
+        kind = iteration.label_kind
+        if kind in [later.label_kind for later in done[number:]]:
+            kind = f"{kind}.iteration{number}"
         for key, value in iteration.label_report.to_dict().items():
-            metrics[f"labels.{iteration.label_kind}/{key}"] = value
+            metrics[f"labels.{kind}/{key}"] = value
     seconds = time.perf_counter() - started
     write_result(
         folder / RESULT,

@@ -1,27 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process or many: who I am, waiting for the others, and starting them.
 
-All ways to many processes lead through torchrun, which sets RANK and WORLD_SIZE: a person's own
-call, a cluster's, or ours when `trainer.devices` says more than one.
+All ways to many processes lead through torchrun's variables RANK and WORLD_SIZE: a person's own
+call, a cluster's, or our start of torchrun's launcher when `trainer.devices` says more than one.
 """
 
+import logging
 import os
 import sys
+import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from wavlm_lightning.config import ConfigError
+
 T = TypeVar("T")
+# The first process alone reads recordings and fits the codebook while the others wait.
+PATIENCE = timedelta(days=7)
+STOPPED = 143  # exit status after a signal, as shells have it
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `world`."""
+    """This process among `world`, of which `local` are on this machine."""
 
     rank: int
     world: int
+    local: int
 
     @property
     def first(self) -> bool:
@@ -44,27 +53,58 @@ class Processes:
 
 def join() -> Processes:
     """Join the other processes of a torchrun; alone without one."""
-    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
-        return Processes(0, 1)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return Processes(0, 1, 1)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    return Processes(dist.get_rank(), dist.get_world_size())
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
-def wanted_devices(devices: int | str) -> int:
-    """Processes on this machine for `trainer.devices`: a number, or "auto" for all GPUs."""
-    if devices == "auto":
-        return max(torch.cuda.device_count(), 1)
-    return int(devices)
+def wanted_devices(devices: object, *, accelerator: str) -> int:
+    """Processes on this machine for `trainer.devices`: a number; "auto" or -1 for all GPUs.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if str(devices) in ("auto", "-1"):
+        return 1 if accelerator == "cpu" else max(torch.cuda.device_count(), 1)
+    if not str(devices).isdecimal() or int(str(devices)) < 1:
+        raise ConfigError(
+            f"trainer.devices wants a number of processes or auto, got {devices}; choose among "
+            "GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    return int(str(devices))
 
 
-def start_others(module: str, argv: list[str], *, devices: int | str) -> None:
-    """Replace this process by a torchrun of `devices` processes, if more than one is wanted."""
-    count = wanted_devices(devices)
+def start_all(module: str, argv: list[str], *, count: int) -> int | None:
+    """Run a module in `count` processes and return its exit status; None if this is one of them.
+
+    What goes wrong is said by the processes themselves; torchrun's own report would bury it.
+    """
     if count == 1 or "RANK" in os.environ:
-        return
-    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        return None
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *run, "-m", module, *argv])
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *argv)
+    except ChildFailedError as failed:
+        return int(failed.get_first_failure()[1].exitcode)
+    except SignalException:
+        return STOPPED
+    return 0

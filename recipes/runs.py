@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: a new one, or the unfinished one that has the same configuration."""
 
+import fcntl
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from recipes.settings import Settings
+from wavlm_lightning.config import read_yaml
 from wavlm_lightning.result import write_atomically
 
 RESULT, CONFIG, LATEST = "result.json", "config.yaml", "latest"
@@ -23,26 +25,49 @@ class RunFolder:
 
     path: Path
     message: str
+    lock: IO[bytes]  # held while it is referred to
 
 
 def open_run(settings: Settings) -> RunFolder:
-    """Continue the latest run of this name if it is unfinished and its configuration the same."""
+    """Continue the newest unfinished run of this name with the same configuration, or begin one.
+
+    Raises:
+        BlockingIOError: if another process is at work in that folder.
+    """
     parent = Path(settings.run.dir) / settings.run.name
-    latest = parent / LATEST
     note = ""
-    if (latest / CONFIG).is_file() and not (latest / RESULT).is_file():
-        old = yaml.safe_load((latest / CONFIG).read_text(encoding="utf-8"))
+    for path in sorted((p.parent for p in parent.glob(f"*/{CONFIG}")), reverse=True):
+        if path.is_symlink() or (path / RESULT).is_file():
+            continue
+        old = read_yaml(path / CONFIG)
         if settings.run.resume and _compared(old) == _compared(settings.values):
-            path = parent / os.readlink(latest)
-            return RunFolder(path, f"continuing {path} (a new run instead: run.resume=false)")
+            _point_to(path)
+            message = f"continuing {path} (a new run instead: run.resume=false)"
+            return RunFolder(path, message, _lock(path))
         why = "its settings differ" if settings.run.resume else "run.resume=false"
-        note = f"; the unfinished {parent / os.readlink(latest)} stays as it is, {why}"
+        note = note or f"; the unfinished {path} stays as it is, {why}"
     path = _new_folder(parent)
     save_config(path, settings.values)
-    link = parent / f".{LATEST}.{os.getpid()}"
+    _point_to(path)
+    return RunFolder(path, f"new run {path}{note}", _lock(path))
+
+
+def _point_to(path: Path) -> None:
+    link = path.parent / f".{LATEST}.{os.getpid()}"
     link.symlink_to(path.name)
-    os.replace(link, latest)
-    return RunFolder(path, f"new run {path}{note}")
+    os.replace(link, path.parent / LATEST)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """A lock that ends with this process, however that ends."""
+    file = (path / ".lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"another process is training in {path}; for a second run say run.resume=false"
+        ) from error
+    return file
 
 
 def save_config(folder: Path, values: dict[str, Any]) -> None:

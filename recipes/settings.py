@@ -10,6 +10,7 @@ import yaml
 from lightning import Trainer
 
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.config import SIZES, WavLMConfig
 from wavlm_lightning.pretrain.data import DataConfig
 from wavlm_lightning.pretrain.masking import SpanMask
@@ -34,9 +35,11 @@ OWNED_FLAGS = {
     "limit_train_batches",
     "logger",
     "max_epochs",
+    "max_time",
     "max_steps",
     "min_epochs",
     "min_steps",
+    "num_nodes",
     "num_sanity_val_steps",
     "overfit_batches",
     "reload_dataloaders_every_n_epochs",
@@ -202,6 +205,40 @@ def teacher_settings(argv: list[str], settings: Settings, index: int) -> Setting
         return read_settings([*argv, *words])
     except ConfigError as error:
         raise ConfigError(f"teachers, item {index + 1}: {error}") from error
+
+
+def check_chain(chain: list[Settings]) -> None:
+    """Find what would only fail hours later.
+
+    Raises:
+        ValueError: naming the setting.
+        FileNotFoundError: naming the file.
+    """
+    for before, stage in zip([None, *chain[:-1]], chain, strict=True):
+        labels = stage.labels
+        for path in [*labels.folders, *([labels.teacher] if labels.teacher else [])]:
+            if not Path(path).exists():
+                raise FileNotFoundError(f"no labels or teacher at {path}")
+        frames = conv_lengths(stage.data.min_samples)
+        if frames <= stage.mask.length + 1:
+            raise ValueError(
+                f"data.min_samples={stage.data.min_samples} gives {frames} frames, mask.length="
+                f"{stage.mask.length} wants more than {stage.mask.length + 1}"
+            )
+        if stage.model.attention == "flex" and stage.model.attention_dropout > 0:
+            raise ValueError("model.attention=flex wants model.attention_dropout=0")
+        if labels.folders or labels.teacher or labels.features == "mfcc":
+            continue
+        if before is None:
+            raise ValueError(
+                "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give "
+                "the iterations before in teachers"
+            )
+        if not 1 <= labels.layer <= before.model.num_layers:
+            raise ValueError(
+                f"labels.layer={labels.layer}: the teacher has layers 1 to "
+                f"{before.model.num_layers}"
+            )
 
 
 def _find(argv: list[str], key: str) -> str | None:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.callbacks import StopSignal
-from recipes.common import LAST, build_trainer
+from recipes.common import LAST, build_trainer, finish_loggers
 from recipes.plots import plot_curves
 from recipes.processes import Processes
 from recipes.settings import MINI, LabelSection, Settings
@@ -131,8 +130,8 @@ def _roots(settings: Settings) -> tuple[Path, Path | None]:
         mini = mini_corpus(Path(".cache/mini"), progress=counter("speaking the mini corpus"))
         speech = str(mini.librispeech) if speech == MINI else speech
         noise = str(mini.noise) if noise == MINI else noise
-    wants_noise = settings.mixing.noise_prob > 0 and settings.mixing.prob > 0
-    if wants_noise and noise is None:
+    wants_noise = settings.mixing.noise_prob > 0
+    if wants_noise and settings.mixing.prob > 0 and noise is None:
         raise ValueError(
             f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
             "mixing.noise_prob=0 to mix speech with speech alone"
@@ -152,6 +151,9 @@ def make_labels(
     """Label folder: a codebook, unless it is there, then the codes of all frames of both splits."""
     folder.mkdir(parents=True, exist_ok=True)
     features = _features(section, teacher)
+    about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
+    if section.features == "hidden" and teacher is not None:
+        about |= {"layer": section.layer, "teacher_sha256": file_sha256(teacher)}
     if processes.first and not (folder / QUANTIZER).exists():
         frames = sample_frames(
             manifests["train"],
@@ -166,12 +168,10 @@ def make_labels(
             flush=True,
         )
         centroids = fit_kmeans(frames, section.num_clusters, preset=section.preset, seed=seed)
-        about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
-        if teacher is not None:
-            about |= {"layer": section.layer, "teacher_sha256": file_sha256(teacher)}
         Quantizer(centroids, about).save(folder / QUANTIZER)
     processes.barrier()
     quantizer = Quantizer.load(folder / QUANTIZER)
+    _same_labels(folder, quantizer, section=section, about=about)
     for split in ("train", "dev"):
         if not has_labels(folder, split):
             write_labels(
@@ -189,6 +189,19 @@ def make_labels(
             merge_labels(folder, split, manifests[split], quantizer)
         processes.barrier()
     return folder
+
+
+def _same_labels(
+    folder: Path, quantizer: Quantizer, *, section: LabelSection, about: dict[str, Any]
+) -> None:
+    """Refuse to go on in a folder whose codebook was made with other settings."""
+    wanted = {**about, "num_clusters": section.num_clusters}
+    found = {**quantizer.features, "num_clusters": len(quantizer.centroids)}
+    if found != wanted:
+        raise ValueError(
+            f"{folder / QUANTIZER} was made with {found}, the settings say {wanted}: write to "
+            "another folder, or remove this one"
+        )
 
 
 def _features(section: LabelSection, teacher: Path | None) -> LabelFeatures:
@@ -226,9 +239,12 @@ def train_iteration(
         print(f"labels of dev: {report.line()}", flush=True)
     checkpoint, done = folder / "checkpoints" / LAST, folder / "metrics.json"
     if not done.exists():
-        metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
+        try:
+            metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
+        finally:
+            if processes.first:
+                plot_curves(folder)
         if processes.first:
-            plot_curves(folder)
             write_atomically(done, json.dumps(metrics, indent=2) + "\n")
         processes.barrier()
     kind = label_folders[0].name if settings.labels.folders else settings.labels.features
@@ -278,16 +294,16 @@ def _fit(
     last = folder / "checkpoints" / LAST
     if processes.first:
         print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=str(last) if last.exists() else None,
-        weights_only=True,
-    )
-    if trainer.global_step < settings.optim.total_updates:
-        raise StopSignal(f"stopped after update {trainer.global_step}")
-    trainer.save_checkpoint(last)
-    trainer.validate(module, datamodule=data, verbose=False)
+    try:
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True,
+        )
+        trainer.validate(module, datamodule=data, verbose=False)
+    finally:
+        finish_loggers(trainer)
     figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
     return {**figures, "audio_hours": module.audio_seconds / 3600}
 
@@ -303,9 +319,20 @@ def _about(
     """One line on what is about to be trained."""
     parameters = sum(p.numel() for p in module.parameters()) / 1e6
     seconds = data.plan.seconds_per_batch * data.plan.batches_per_update
+    wanted = settings.data.audio_seconds_per_update
+    note = (
+        ""
+        if seconds <= wanted * 1.01
+        else (
+            f"\nnote: data.audio_seconds_per_update={wanted:g} becomes {seconds:g}, batches of "
+            f"{trainer.world_size} processes; lower data.seconds_per_batch to keep it"
+        )
+    )
+    if data.plan.left_out:
+        note += f"\nnote: {data.plan.left_out} batches, others each epoch, fill no update"
     return (
         f"{'resuming' if resumed else 'training'} {settings.model.size}: {parameters:.1f} million "
         f"parameters, {settings.optim.total_updates} updates of at most {seconds:.0f} s, "
         f"{data.plan.updates} an epoch, {trainer.world_size} process(es) on "
-        f"{trainer.strategy.root_device.type}, {trainer.precision}"
+        f"{trainer.strategy.root_device.type}, {trainer.precision}{note}"
     )

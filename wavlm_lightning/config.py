@@ -87,6 +87,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def one_line(error: Exception) -> str:
+    """The message of an error; of one from a loading process, what it said there.
+
+    >>> one_line(ValueError("Caught ValueError in DataLoader worker process 0.\\nOriginal "
+    ...     "Traceback ...\\n  File ...\\nValueError: a.wav: empty file"))
+    'a.wav: empty file'
+    """
+    text = str(error).strip()
+    if text.startswith("Caught ") and "in DataLoader worker" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one level of dotted keys.
 

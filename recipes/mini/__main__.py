@@ -20,7 +20,7 @@ def main() -> None:
     shown = _show if sys.stderr.isatty() else None
     try:
         corpus = mini_corpus(arguments.cache, num_workers=arguments.num_workers, progress=shown)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     for split, count in corpus.utterances.items():
         print(f"{split:<16} {count:>5} utterances {corpus.hours[split]:>7.3f} h")

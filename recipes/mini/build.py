@@ -232,7 +232,7 @@ class _Crew:
         self._progress = progress
         self._done = 0
         self._stopped = False
-        self.failure: RuntimeError | None = None  # of the first worker that failed by itself
+        self.failure: OSError | None = None  # of the first worker that failed by itself
         self._running: set[subprocess.Popen[str]] = set()
         self._guard = threading.RLock()
 
@@ -240,7 +240,7 @@ class _Crew:
         """Do one job in a fresh process and return its results."""
         with self._guard:
             if self._stopped:
-                raise RuntimeError("stopped")
+                raise OSError("stopped")
             process = subprocess.Popen(
                 [sys.executable, str(_WORKER), str(job)],
                 stdout=subprocess.PIPE,
@@ -258,7 +258,7 @@ class _Crew:
             self._running.discard(process)
             if process.returncode:
                 why = complaint[-1] if complaint else f"it ended with status {process.returncode}"
-                failure = RuntimeError(
+                failure = OSError(
                     f"an eSpeak NG worker failed, the mini corpus was not made: {why} (run it "
                     "again; if it repeats, look for a full disk or too little memory)"
                 )

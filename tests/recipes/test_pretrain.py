@@ -134,14 +134,8 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
 def test_two_processes_equal_one_on_the_same_updates(
     words: list[str], mfcc_labels: Path, tmp_path: Path
 ) -> None:
-    # No dropout: its draws differ between processes. LayerDrop stays, it must not differ.
-    words = [
-        *words,
-        f"--labels.folders=[{mfcc_labels}]",
-        "--model.dropout=0",
-        "--model.attention_dropout=0",
-        "--model.input_dropout=0",
-    ]
+    # With dropout and LayerDrop: what they draw depends on a batch's place in its update.
+    words = [*words, f"--labels.folders=[{mfcc_labels}]", "--model.dropout=0.1"]
     one = [w for w in words if "run.dir" not in w] + [f"--run.dir={tmp_path / 'one'}"]
     assert main(one) == 0
     process = start([*words, "--trainer.devices=2"])

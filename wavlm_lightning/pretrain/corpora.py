@@ -181,7 +181,7 @@ def _read(
     if bad and options.bad_files == "error":
         raise ValueError(
             f"{len(bad)} of {len(groups)} files cannot be used: {_first(bad)}. Mend or remove "
-            "them, or say data.bad_files=drop"
+            "them, or say bad_files=drop (data.bad_files=drop in pre-training)"
         )
     return entries, bad
 

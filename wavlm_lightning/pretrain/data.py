@@ -7,6 +7,7 @@ gets waveforms, labels and masks and draws nothing but dropout.
 
 import dataclasses
 import math
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -192,7 +193,9 @@ class PretrainData(lightning.LightningDataModule):
         self.train = PretrainDataset(train, config, mixer=mixers["train"], train=True, **common)
         self.dev = PretrainDataset(dev, config, mixer=None, train=False, **common)
         mixer = mixers["dev"]
-        always = dataclasses.replace(mixer, config=dataclasses.replace(mixer.config, prob=1.0))
+        noise_prob = mixer.config.noise_prob if mixer.noise else 0.0
+        config_always = dataclasses.replace(mixer.config, prob=1.0, noise_prob=noise_prob)
+        always = dataclasses.replace(mixer, config=config_always)
         self.dev_mixed = PretrainDataset(dev, config, mixer=always, train=False, **common)
         self.plan = BatchPlan(
             train.num_samples,
@@ -201,9 +204,7 @@ class PretrainData(lightning.LightningDataModule):
             max_samples=config.max_samples,
             seed=seed,
         )
-        self._dev_batches = BatchPlan(
-            dev.num_samples, config.seconds_per_batch, 1, max_samples=config.max_samples, seed=seed
-        ).epoch(0)
+        self._dev_batches = _dev_batches(dev, config, seed=seed, world=world)
         self._position = {"epoch": 0, "batch": 0}
 
     def train_dataloader(self) -> DataLoader[PretrainBatch]:
@@ -223,9 +224,9 @@ class PretrainData(lightning.LightningDataModule):
         return self._loader(self.train, sampler)
 
     def val_dataloader(self) -> list[DataLoader[PretrainBatch]]:
-        """The dev split clean, and with every utterance mixed."""
+        """The dev split clean, and with every utterance mixed that has a partner or noise."""
         trainer = self._trainer()
-        batches = [(VALIDATION_EPOCH, update[0].tolist()) for update in self._dev_batches]
+        batches = [(VALIDATION_EPOCH, batch) for batch in self._dev_batches]
         mine = batches[trainer.global_rank :: trainer.world_size]
         return [self._loader(self.dev, mine), self._loader(self.dev_mixed, mine)]
 
@@ -240,7 +241,7 @@ class PretrainData(lightning.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.config.num_workers,
-            persistent_workers=False,
+            worker_init_fn=_leave_signals,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -252,6 +253,8 @@ class PretrainData(lightning.LightningDataModule):
             "seconds_per_batch": self.plan.seconds_per_batch,
             "batches_per_update": self.plan.batches_per_update,
             "processes": self._trainer().world_size,
+            "codebooks": [labels.quantizer_sha256 for labels in self.train.split.labels],
+            "precision": str(self._trainer().precision),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,3 +281,25 @@ class PretrainData(lightning.LightningDataModule):
                 "start a new run with run.resume=false"
             )
         self._position = {k: state_dict[k] for k in ("epoch", "batch")}
+
+
+def _leave_signals(_: int) -> None:
+    """Ctrl-C reaches loading processes too: the training process decides, they go with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _dev_batches(dev: Split, config: DataConfig, *, seed: int, world: int) -> list[list[int]]:
+    """Batches of the dev split, the same for every validation; at least one a process."""
+    plan = BatchPlan(
+        dev.num_samples, config.seconds_per_batch, 1, max_samples=config.max_samples, seed=seed
+    )
+    batches = [update[0].tolist() for update in plan.epoch(0)]
+    if len(batches) < world:
+        batches = [[i] for i in range(len(dev.num_samples))]
+    if len(batches) < world:
+        raise ValueError(
+            f"{len(batches)} dev utterances for {world} processes: raise data.dev_share, or train "
+            "with fewer processes"
+        )
+    return batches

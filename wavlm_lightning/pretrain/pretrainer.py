@@ -90,7 +90,8 @@ class Pretrainer(lightning.LightningModule):
                 "optim": {**asdict(optim), "betas": list(optim.betas)},
                 "num_clusters": list(num_clusters),
                 "seed": seed,
-            }
+            },
+            logger=False,  # loggers have the whole configuration, flat
         )
         self.optim, self.seed = optim, seed
         with torch.random.fork_rng(devices=[]):
@@ -107,7 +108,12 @@ class Pretrainer(lightning.LightningModule):
     def _reset_update(self) -> None:
         # loss, correct, hidden frames, samples, what is added to the loss, utterances, mixed ones
         self._sums = torch.zeros(7, dtype=torch.float64)
+        self._ids: list[str] = []
         self._clock = time.perf_counter()
+
+    @property
+    def _half_precision(self) -> bool:
+        return str(self.trainer.precision).startswith("16")
 
     def forward(self, batch: PretrainBatch) -> tuple[MaskedLoss, Tensor]:
         """Sums over the hidden frames of a batch, and what training adds to their loss."""
@@ -129,15 +135,16 @@ class Pretrainer(lightning.LightningModule):
         return added
 
     def on_train_batch_start(self, batch: PretrainBatch, batch_idx: int) -> None:
-        """Dropout depends on the position in training, so that a resumed run repeats it."""
-        torch.manual_seed(
-            torch_seed(self.seed, "dropout", self.global_step, batch_idx, self.global_rank)
-        )
+        """Dropout depends on a batch's place in its update, however many processes share it."""
+        world, steps = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        place = batch_idx % steps * world + self.global_rank
+        torch.manual_seed(torch_seed(self.seed, "dropout", self.global_step, place))
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
         """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
         loss, added = self(batch)
         total = loss.loss + added
+        self._ids += batch.ids
         if not torch.isfinite(total):
             raise NonFiniteLossError(self._save_batch(batch))
         self._sums += torch.stack(
@@ -171,6 +178,12 @@ class Pretrainer(lightning.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, NOMINAL_FRAMES * parts / frames)
         norm = torch.nn.utils.get_total_norm(gradients)
+        # With half precision an overflow is expected now and then: its scaler skips the update.
+        if not (torch.isfinite(norm) or self._half_precision):
+            raise NonFiniteLossError(
+                f"the gradient of update {self.global_step} is not finite; utterances: "
+                f"{', '.join(self._ids)}. Look at these recordings, or lower optim.lr"
+            )
         torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.clip, norm)
         self._log_update(sums.tolist(), norm)
         self._reset_update()
@@ -238,7 +251,7 @@ class Pretrainer(lightning.LightningModule):
             eps=optim.eps,
             weight_decay=optim.weight_decay,
             # A fused step would unscale half-precision gradients after we have read them.
-            fused=not str(self.trainer.precision).startswith("16"),
+            fused=not self._half_precision,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
