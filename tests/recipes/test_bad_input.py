@@ -164,3 +164,22 @@ def test_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
     assert "Traceback" not in done.stderr
     checkpoints = tmp_path / "runs" / "tiny" / "latest" / "checkpoints"
     assert not list(checkpoints.glob("*.ckpt"))
+
+
+def test_labels_of_other_settings_are_not_taken_for_new_ones(
+    mfcc_labels: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from recipes.labels import main as label
+
+    words = [f"--root={recordings / 'speech'}", f"--out={mfcc_labels}", "--features=mfcc"]
+    capsys.readouterr()
+    assert label([*words, "--num_clusters=7"]) == 1
+    assert "write to another folder, or remove this one" in capsys.readouterr().err
+
+
+def test_teacher_without_the_layer_is_refused_before_it_is_trained(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refuse([*words, "--labels.layer=3"], capsys)
+    assert "labels.layer=3: the teacher has layers 1 to 2" in line
+    assert not (tmp_path / "runs").exists()

@@ -17,6 +17,8 @@ from lightning.pytorch.callbacks import Callback
 import recipes.common
 from recipes.plots import read_curves
 from recipes.pretrain import main
+from recipes.runs import open_run
+from recipes.settings import read_settings
 from wavlm_lightning import load_wavlm
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,6 +43,7 @@ def start(words: list[str], *before: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -109,6 +112,74 @@ def test_run_stopped_by_sigterm_goes_on_as_if_never_stopped(
     torch.testing.assert_close(weights(stopped), weights(latest(straight)), rtol=0, atol=0)
     curves, wanted = read_curves(stopped), read_curves(latest(straight))
     assert curves["train/loss"] == wanted["train/loss"]
+
+
+def test_run_that_dies_within_an_update_after_a_resume_is_exact(
+    words: list[str], mfcc_labels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = [*words, f"--labels.folders=[{mfcc_labels}]"]
+    straight = [w for w in words if "run.dir" not in w] + [f"--run.dir={tmp_path / 'straight'}"]
+    assert main(straight) == 0
+
+    def die(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        add_callback(patch, AtUpdate(4, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+        assert main(words) == 143
+    with monkeypatch.context() as patch:
+        # After the first of two batches of update 5, when four updates are done.
+        add_callback(patch, AtUpdate(4, die))
+        assert main(words) == 143
+    assert main(words) == 0
+    torch.testing.assert_close(weights(latest(words)), weights(latest(straight)), rtol=0, atol=0)
+
+
+def test_ctrl_c_reaches_all_processes_and_saves(words: list[str], mfcc_labels: Path) -> None:
+    words = [
+        *words,
+        f"--labels.folders=[{mfcc_labels}]",
+        "--optim.total_updates=2000",
+        "--data.num_workers=2",
+    ]
+    process = start(words)
+    checkpoint = latest(words) / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    before = checkpoint.stat().st_mtime_ns
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said[-2000:]
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert checkpoint.stat().st_mtime_ns > before
+
+
+def test_two_commands_do_not_write_into_one_run(
+    words: list[str], mfcc_labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*words, f"--labels.folders=[{mfcc_labels}]"]
+    first = open_run(read_settings(words))
+    assert main(words) == 1
+    assert f"another process is training in {first.path}" in capsys.readouterr().err
+
+
+def test_training_without_mixing_still_validates_on_mixed_speech(
+    words: list[str], mfcc_labels: Path
+) -> None:
+    words = [*words, f"--labels.folders=[{mfcc_labels}]"]
+    assert main([*words, "--mixing.prob=0", "--data.noise=null"]) == 0
+    curves = read_curves(latest(words))
+    assert set(curves["train/mixed_share"].values()) == {0.0}
+    assert curves["dev/loss"] != curves["dev_mixed/loss"]
+
+
+def test_two_label_sets_train_together(words: list[str], mfcc_labels: Path) -> None:
+    assert main([*words, f"--labels.folders=[{mfcc_labels},{mfcc_labels}]"]) == 0
+    state = weights(latest(words))
+    assert state["objective.classes"].shape == (10, 16)
+    assert state["objective.projection.weight"].shape == (32, 32)
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(
