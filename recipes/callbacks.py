@@ -9,42 +9,52 @@ from types import FrameType
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
 
 
 class StopSignal(Exception):
     """Training was asked to stop, and its checkpoint is written."""
 
 
-class UpdateProgress(TQDMProgressBar):
-    """A bar over updates, not batches, that spans all epochs."""
+class UpdateBar(Callback):
+    """A bar over the updates of the whole training, for terminals."""
 
     def __init__(self, total_updates: int):
-        super().__init__(refresh_rate=1, leave=True)
         self.total_updates = total_updates
+        self.bar: tqdm | None = None
 
-    @property
-    def total_train_batches(self) -> int:
-        """Length of the bar."""
-        return self.total_updates
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Draw the bar where a resumed run stands."""
+        if trainer.is_global_zero:
+            self.bar = tqdm(
+                total=self.total_updates,
+                initial=trainer.global_step,
+                desc="updates",
+                dynamic_ncols=True,
+            )
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """One bar for the whole training."""
-        self.train_progress_bar.reset(self.total_updates)
-        self.train_progress_bar.initial = 0
-        self.train_progress_bar.set_description("updates")
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Move on after a complete update."""
+        if self.bar is not None and trainer.global_step > self.bar.n:
+            self.bar.set_postfix(_shown(trainer), refresh=False)
+            self.bar.update(trainer.global_step - self.bar.n)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
-    ) -> None:
-        """Show where training stands."""
-        self.train_progress_bar.n = trainer.global_step
-        self.train_progress_bar.set_postfix(_shown(trainer), refresh=True)
+    def on_validation_start(self, *_: Any) -> None:
+        """Say why the bar stands still."""
+        if self.bar is not None:
+            self.bar.set_description("validating")
 
-    def on_train_end(self, *_: Any) -> None:
-        """Leave the full bar on the screen."""
-        self.train_progress_bar.refresh()
-        self.train_progress_bar.close()
+    def on_validation_end(self, *_: Any) -> None:
+        """Back to training."""
+        if self.bar is not None:
+            self.bar.set_description("updates")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Leave the bar on the screen as it is."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 class ProgressLines(Callback):
@@ -76,7 +86,7 @@ class ProgressLines(Callback):
 def progress(total_updates: int) -> Callback:
     """A bar on a terminal, lines elsewhere."""
     if sys.stderr.isatty():
-        return UpdateProgress(total_updates)
+        return UpdateBar(total_updates)
     return ProgressLines(total_updates)
 
 

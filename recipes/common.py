@@ -2,7 +2,6 @@
 """The one place that builds a Trainer, its loggers and its callbacks from settings."""
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lig
         use_distributed_sampler=False,
         logger=build_loggers(settings, folder),
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=False,  # ours counts updates: see callbacks.py
         callbacks=build_callbacks(settings, folder),
     )
 
