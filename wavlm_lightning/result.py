@@ -31,7 +31,7 @@ class Result:
         checkpoint: path of the checkpoint.
         checkpoint_sha256: hash of that file.
         counts: utterances, hours, dropped ones.
-        seconds: wall time.
+        seconds: wall time of the start that finished the run.
         commit: of the code, or "unknown".
         versions: of Python and packages.
     """
