@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole chain: what it leaves, that it goes on after any stop, processes that share work."""
 
+import contextlib
+import gc
 import json
 import os
 import signal
@@ -122,7 +124,7 @@ def test_run_that_dies_within_an_update_after_a_resume_is_exact(
     assert main(straight) == 0
 
     def die(_: Any) -> None:
-        raise KeyboardInterrupt
+        raise RuntimeError("as if the machine had failed")
 
     with monkeypatch.context() as patch:
         add_callback(patch, AtUpdate(4, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
@@ -130,7 +132,9 @@ def test_run_that_dies_within_an_update_after_a_resume_is_exact(
     with monkeypatch.context() as patch:
         # After the first of two batches of update 5, when four updates are done.
         add_callback(patch, AtUpdate(4, die))
-        assert main(words) == 143
+        with contextlib.suppress(RuntimeError):
+            main(words)
+    gc.collect()  # the frames of the failed run hold its lock
     assert main(words) == 0
     torch.testing.assert_close(weights(latest(words)), weights(latest(straight)), rtol=0, atol=0)
 
