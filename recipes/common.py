@@ -16,7 +16,7 @@ from recipes.settings import Settings
 from wavlm_lightning.config import flat
 
 LAST = "last.ckpt"
-LOG_EVERY_BATCHES = 10
+LOG_EVERY_UPDATES = 10
 
 
 def quiet_libraries() -> None:
@@ -37,7 +37,7 @@ def quiet_libraries() -> None:
 
 
 def accelerator(wanted: str) -> str:
-    """ "cuda" or "cpu" for Lightning's "auto" and "gpu"; any other name is itself."""
+    """Lightning's "auto" and "gpu" as "cuda" or "cpu"; any other name is itself."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return "cuda" if wanted == "gpu" else wanted
@@ -61,7 +61,7 @@ def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lig
     """A Trainer for one iteration that writes into `folder`."""
     flags = {k: v for k, v in settings.trainer.items() if v is not None}
     flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
-    flags.setdefault("log_every_n_steps", LOG_EVERY_BATCHES)
+    flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
     flags.setdefault("precision", best_precision(flags["accelerator"]))
     if processes.world > 1 and flags.get("strategy", "auto") == "auto":
         flags["strategy"] = "ddp"
