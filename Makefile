@@ -9,6 +9,11 @@ PYTHON ?= python3
 EXTRAS ?=
 SLIM ?=
 CONFIG ?= configs/pretrain/mini.yaml
+TASK ?= all
+UPSTREAM ?= wavlm_mini
+LR ?=
+COUNT ?=
+LOCAL ?=
 
 UV_VERSION := 0.13.8
 UV ?= $(or $(shell command -v uv),.uv/bin/uv)
@@ -25,7 +30,7 @@ lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
-.PHONY: help setup setup-dev pretrain labels manifest config test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table labels manifest config test check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -62,6 +67,18 @@ setup-dev: .venv/.dev ## the same with test tools
 
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
 	@python -m recipes.pretrain --config=$(CONFIG) $(words)
+
+superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|ss|all [UPSTREAM=wavlm_mini] [LR=1e-3] [key=value ...]
+	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(LR),$(call quoted,--optim.lr=$(LR))) $(words)
+
+tasks: .venv/.run ## the tasks of make superb
+	@python -m recipes.tasks
+
+sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
+	@python -m recipes.sweep $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(LOCAL),--local) $(if $(COUNT),--count=$(COUNT)) $(words)
+
+table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
+	@python -m recipes.table $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
 	@python -m recipes.labels $(words)

@@ -4,6 +4,7 @@
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,11 +18,15 @@ class StopSignal(Exception):
     """Training was asked to stop, and its checkpoint is written."""
 
 
+# Logged figure -> its name for people and how it is printed.
+Figures = Mapping[str, tuple[str, str]]
+
+
 class UpdateBar(Callback):
     """A bar over the updates of the whole training, for terminals."""
 
-    def __init__(self, total_updates: int):
-        self.total_updates = total_updates
+    def __init__(self, total_updates: int, figures: Figures):
+        self.total_updates, self.figures = total_updates, figures
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -37,7 +42,7 @@ class UpdateBar(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Move on after a complete update."""
         if self.bar is not None and trainer.global_step > self.bar.n:
-            self.bar.set_postfix(_shown(trainer), refresh=False)
+            self.bar.set_postfix(_shown(trainer, self.figures), refresh=False)
             self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_start(self, *_: Any) -> None:
@@ -60,8 +65,8 @@ class UpdateBar(Callback):
 class ProgressLines(Callback):
     """A line every few seconds, for logs and pipes."""
 
-    def __init__(self, total_updates: int, *, every_seconds: float = 10.0):
-        self.total_updates, self.every = total_updates, every_seconds
+    def __init__(self, total_updates: int, figures: Figures, *, every_seconds: float = 10.0):
+        self.total_updates, self.figures, self.every = total_updates, figures, every_seconds
         self._last, self._start = 0.0, (0.0, 0)
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -77,44 +82,81 @@ class ProgressLines(Callback):
             return
         self._last = now
         left = (self.total_updates - done) * (now - self._start[0]) / (done - self._start[1])
-        figures = "  ".join(f"{k} {v}" for k, v in _shown(trainer).items())
+        figures = "  ".join(f"{k} {v}" for k, v in _shown(trainer, self.figures).items())
         print(
             f"update {done}/{self.total_updates}  {figures}  {left / 60:.1f} min left", flush=True
         )
 
 
-def progress(total_updates: int) -> Callback:
+def progress(total_updates: int, figures: Figures) -> Callback:
     """A bar on a terminal, lines elsewhere."""
     if sys.stderr.isatty():
-        return UpdateBar(total_updates)
-    return ProgressLines(total_updates)
+        return UpdateBar(total_updates, figures)
+    return ProgressLines(total_updates, figures)
 
 
-def _shown(trainer: lightning.Trainer) -> dict[str, str]:
-    figures = trainer.callback_metrics
-    shown = {}
-    for key, name, form in (
-        ("train/loss", "loss", "{:.3f}"),
-        ("train/accuracy_masked", "accuracy", "{:.3f}"),
-        ("dev/accuracy_masked", "dev", "{:.3f}"),
-        ("dev_mixed/accuracy_masked", "dev mixed", "{:.3f}"),
-        ("train/hours_per_hour", "hours/hour", "{:.0f}"),
-    ):
-        if key in figures:
-            shown[name] = form.format(float(figures[key]))
-    return shown
+def _shown(trainer: lightning.Trainer, figures: Figures) -> dict[str, str]:
+    logged = trainer.callback_metrics
+    return {
+        name: form.format(float(logged[key]))
+        for key, (name, form) in figures.items()
+        if key in logged
+    }
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best validation; the earlier of two that are equal."""
+
+    def __init__(self, checkpoint: Path, *, monitor: str, mode: str):
+        self.checkpoint, self.monitor, self.mode = checkpoint, monitor, mode
+        self.best: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Compare, after a validation within training."""
+        if trainer.state.fn != "fit":
+            return
+        value = float(trainer.callback_metrics[self.monitor])
+        better = not self.best or (
+            value < self.best["value"] if self.mode == "min" else value > self.best["value"]
+        )
+        if better:
+            self.best = {"value": value, "update": float(trainer.global_step)}
+            trainer.save_checkpoint(self.checkpoint, weights_only=True)
+
+    def state_dict(self) -> dict[str, float]:
+        """Kept in checkpoints, for a resume."""
+        return self.best
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from a checkpoint."""
+        self.best = dict(state_dict)
+
+
+class KeepEvenly(Callback):
+    """Keeps the weights at `count` evenly spaced updates, the last one included."""
+
+    def __init__(self, folder: Path, *, count: int, total_updates: int):
+        self.folder = folder
+        self.updates = {round(total_updates * (i + 1) / count) for i in range(count)}
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save once, after a complete update."""
+        path = self.folder / f"update{trainer.global_step}.ckpt"
+        if trainer.global_step in self.updates and not path.exists():
+            trainer.save_checkpoint(path, weights_only=True)
 
 
 class SaveAndStop(Callback):
     """Writes `last.ckpt`: every so many updates, and when the run is told to stop.
 
     On SIGTERM or Ctrl-C the update is finished, saved, and training ends; a second one kills.
-    Nothing is saved between the batches of one update, whose gradients a checkpoint does not hold:
-    so a run that goes on from here equals one that never stopped.
+    Nothing is saved between the batches of one update, whose gradients a checkpoint does not hold,
+    nor between an update and its validation, which a resume would leave out: so a run that goes on
+    from here equals one that never stopped. Stands after callbacks that act on a validation.
     """
 
-    def __init__(self, checkpoint: Path, *, every_updates: int):
-        self.checkpoint, self.every = checkpoint, every_updates
+    def __init__(self, checkpoint: Path, *, every_updates: int, validate_updates: int):
+        self.checkpoint, self.every, self.validate = checkpoint, every_updates, validate_updates
         self.received = 0
         self._updates = 0
         self._stopping = False
@@ -140,7 +182,13 @@ class SaveAndStop(Callback):
             return
         self._updates = trainer.global_step
         self._stopping = self._told(trainer)
-        if self._stopping or self._updates % self.every == 0:
+        wanted = self._stopping or self._updates % self.every == 0
+        if wanted and self._updates % self.validate:
+            trainer.save_checkpoint(self.checkpoint)
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save with what the validation found."""
+        if trainer.state.fn == "fit":
             trainer.save_checkpoint(self.checkpoint)
 
     def on_train_batch_start(self, *_: Any) -> None:

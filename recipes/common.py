@@ -3,19 +3,21 @@
 
 import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from recipes.callbacks import SaveAndStop, progress
 from recipes.processes import Processes
-from recipes.settings import Settings
+from recipes.sections import WandbSection
 from wavlm_lightning.config import flat
+from wavlm_lightning.precision import computes_bfloat16
 
-LAST = "last.ckpt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 LOG_EVERY_UPDATES = 10
 
 
@@ -31,6 +33,7 @@ def quiet_libraries() -> None:
         ".*litlogger.*",
         ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
         ".*Checkpoint directory.*",
+        ".*in eval mode at the start of training.*",  # the frozen upstream
         ".*using `bf16.*",
     ):
         warnings.filterwarnings("ignore", text)
@@ -45,63 +48,87 @@ def accelerator(wanted: str) -> str:
 
 def best_precision(device: str) -> str:
     """bf16 where the processor or the GPU computes in it, else float32."""
-    if device == "cuda":
-        supported = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        supported = bool(
-            capabilities.get("avx512_bf16")
-            or capabilities.get("amx_bf16")
-            or capabilities.get("bf16")
-        )
-    return "bf16-mixed" if supported else "32-true"
+    return "bf16-mixed" if computes_bfloat16(device) else "32-true"
 
 
-def build_trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
-    """A Trainer for one iteration that writes into `folder`."""
-    flags = {k: v for k, v in settings.trainer.items() if v is not None}
-    flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
+@dataclass(frozen=True)
+class Pace:
+    """How long a training is, and what happens when."""
+
+    total_updates: int
+    batches_per_update: int  # over all processes
+    validate_updates: int
+
+
+def build_trainer(
+    flags: dict[str, Any],
+    folder: Path,
+    processes: Processes,
+    *,
+    pace: Pace,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+) -> lightning.Trainer:
+    """A Trainer that writes into `folder`; `flags` are those that a person may set."""
+    flags = device_flags(flags, processes)
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
-    flags.setdefault("precision", best_precision(flags["accelerator"]))
-    if processes.world > 1 and flags.get("strategy", "auto") == "auto":
-        flags["strategy"] = "ddp"
-    batches = settings.data.batches_per_update(processes.world) // processes.world
-    flags["devices"] = processes.local
-    flags["num_nodes"] = processes.world // processes.local
+    batches = pace.batches_per_update // processes.world
     return lightning.Trainer(
         **flags,
         default_root_dir=folder,
-        max_steps=settings.optim.total_updates,
+        max_steps=pace.total_updates,
         max_epochs=-1,
         accumulate_grad_batches=batches,
-        val_check_interval=settings.run.validate_updates * batches,
+        val_check_interval=pace.validate_updates * batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        logger=build_loggers(settings, folder),
+        logger=loggers,
         enable_model_summary=False,
         enable_progress_bar=False,  # ours counts updates: see callbacks.py
-        callbacks=build_callbacks(settings, folder),
+        enable_checkpointing=False,  # ours know what an update is: see callbacks.py
+        callbacks=callbacks,
     )
 
 
-def build_loggers(settings: Settings, folder: Path) -> list[Logger]:
-    """CSV always; W&B and TensorBoard when asked for."""
-    name = folder.relative_to(settings.run.dir).as_posix()  # mini/<time>, mini/<time>/iteration1
+def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    """The flags that are set, with those that follow from the machine and the processes."""
+    flags = {k: v for k, v in flags.items() if v is not None}
+    flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
+    if processes.world > 1 and flags.get("strategy", "auto") == "auto":
+        flags["strategy"] = "ddp"
+    flags["devices"] = processes.local
+    flags["num_nodes"] = processes.world // processes.local
+    return flags
+
+
+def build_loggers(
+    folder: Path, *, root: str, wandb: WandbSection, tensorboard: bool, values: dict[str, Any]
+) -> list[Logger]:
+    """CSV always; W&B and TensorBoard when asked for.
+
+    Args:
+        folder: of the run.
+        root: folder of all runs; what follows it names the run.
+        wandb: mode and project.
+        tensorboard: log there too.
+        values: the resolved configuration.
+    """
+    name = folder.relative_to(root).as_posix()  # mini/<time>, mini/<time>/iteration1
     loggers: list[Logger] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=10)]
-    if settings.wandb.mode != "disabled":
+    if wandb.mode != "disabled":
         loggers.append(
             WandbLogger(
-                project=settings.wandb.project,
+                project=wandb.project,
                 name=name,
                 id=name.replace("/", "-"),  # the same after a resume
                 resume="allow",
                 save_dir=folder,
-                offline=settings.wandb.mode == "offline",
-                config=flat(settings.values),
+                offline=wandb.mode == "offline",
+                config=flat(values),
             )
         )
-    if settings.tensorboard:
+    if tensorboard:
         try:
             loggers.append(TensorBoardLogger(folder, name="tensorboard"))
         except ModuleNotFoundError as error:
@@ -117,20 +144,3 @@ def finish_loggers(trainer: lightning.Trainer) -> None:
         import wandb
 
         wandb.finish()
-
-
-def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
-    """Progress; checkpoints: the latest, and the best on mixed dev speech."""
-    checkpoints = folder / "checkpoints"
-    return [
-        progress(settings.optim.total_updates),
-        ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor="dev_mixed/loss",
-            save_top_k=1,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        ),
-        SaveAndStop(checkpoints / LAST, every_updates=settings.run.checkpoint_updates),
-    ]

@@ -2,7 +2,9 @@
 """Learning curves as a picture, from the CSV logs of a run."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 CURVES = {
     "masked loss (nats)": ("train/loss", "dev/loss", "dev_mixed/loss"),
@@ -35,12 +37,7 @@ def plot_curves(folder: Path) -> Path | None:
     curves = read_curves(folder)
     if not curves:
         return None
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    figure, axes = _figure(2, 2, size=(11, 7))
     for axis, (title, names) in zip(axes.flat, CURVES.items(), strict=True):
         for name in names:
             points = sorted(curves.get(name, {}).items())
@@ -53,10 +50,54 @@ def plot_curves(folder: Path) -> Path | None:
             axis.legend()
     figure.suptitle(str(folder))
     path = folder / "curves.png"
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _save(figure, path)
     return path
 
 
 def _version(path: Path) -> int:
     return int(path.parent.name.removeprefix("version_"))
+
+
+def plot_probe_curves(folder: Path, monitor: str) -> None:
+    """Draw `curves.png` of a probe: training loss, and the figure that chooses the checkpoint."""
+    curves = read_curves(folder)
+    figure, axes = _figure(1, 2, size=(10, 3.5))
+    for axis, name in zip(axes, ("train/loss", monitor), strict=True):
+        points = sorted(curves.get(name, {}).items())
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="." if name == monitor else None, lw=1)
+        axis.set(title=name, xlabel="update")
+        axis.grid(alpha=0.3)
+    _save(figure, folder / "curves.png")
+
+
+def draw_layer_weights(weights: Sequence[float]) -> Any:
+    """A figure with one bar a layer; layer 0 enters the first block."""
+    figure, axis = _figure(1, 1, size=(6, 3))
+    axis.bar(range(len(weights)), weights, color="#33658a")
+    axis.axhline(1 / len(weights), color="#888888", lw=1, ls="--")
+    axis.set(xlabel="layer (0 enters the first block)", ylabel="weight", title="layer weights")
+    axis.set_xticks(range(len(weights)))
+    return figure
+
+
+def plot_layer_weights(weights: Sequence[float], path: Path) -> None:
+    """Draw the bars into a file."""
+    _save(draw_layer_weights(weights), path)
+
+
+def _figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Any, Any]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

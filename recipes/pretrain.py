@@ -58,7 +58,11 @@ def main(argv: list[str]) -> int:
         if status is not None:
             return status
         processes = join()
-        opened = open_run(settings) if processes.first else None
+        run_section = settings.run
+        parent = Path(run_section.dir) / run_section.name
+        opened = None
+        if processes.first:
+            opened = open_run(parent, settings.values, resume=run_section.resume)
         if opened:
             print(opened.message, flush=True)
         folder = processes.from_first(opened.path if opened else Path())

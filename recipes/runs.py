@@ -10,7 +10,6 @@ from typing import IO, Any
 
 import yaml
 
-from recipes.settings import Settings
 from wavlm_lightning.config import read_yaml
 from wavlm_lightning.result import write_atomically
 
@@ -28,26 +27,25 @@ class RunFolder:
     lock: IO[bytes]  # held while it is referred to
 
 
-def open_run(settings: Settings) -> RunFolder:
-    """Continue the newest unfinished run of this name with the same configuration, or begin one.
+def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder:
+    """Continue the newest unfinished run in `parent` with the same configuration, or begin one.
 
     Raises:
         BlockingIOError: if another process is at work in that folder.
     """
-    parent = Path(settings.run.dir) / settings.run.name
     note = ""
     for path in sorted((p.parent for p in parent.glob(f"*/{CONFIG}")), reverse=True):
         if path.is_symlink() or (path / RESULT).is_file():
             continue
         old = read_yaml(path / CONFIG)
-        if settings.run.resume and _compared(old) == _compared(settings.values):
+        if resume and _compared(old) == _compared(values):
             _point_to(path)
             message = f"continuing {path} (a new run instead: run.resume=false)"
             return RunFolder(path, message, _lock(path))
-        why = "its settings differ" if settings.run.resume else "run.resume=false"
+        why = "its settings differ" if resume else "run.resume=false"
         note = note or f"; the unfinished {path} stays as it is, {why}"
     path = _new_folder(parent)
-    save_config(path, settings.values)
+    save_config(path, values)
     _point_to(path)
     return RunFolder(path, f"new run {path}{note}", _lock(path))
 

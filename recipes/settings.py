@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from lightning import Trainer
 
+from recipes.sections import OWNED_FLAGS, WandbSection
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.config import SIZES, WavLMConfig
@@ -19,33 +20,6 @@ from wavlm_lightning.pretrain.objective import ObjectiveConfig
 from wavlm_lightning.pretrain.pretrainer import OptimConfig
 
 MINI = "mini"  # in place of a folder: the corpus that this project makes itself
-
-# Flags of Lightning's Trainer that follow from other settings here.
-OWNED_FLAGS = {
-    "accumulate_grad_batches",
-    "callbacks",
-    "check_val_every_n_epoch",
-    "default_root_dir",
-    "enable_checkpointing",
-    "enable_model_summary",
-    "enable_progress_bar",
-    "fast_dev_run",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "limit_train_batches",
-    "logger",
-    "max_epochs",
-    "max_time",
-    "max_steps",
-    "min_epochs",
-    "min_steps",
-    "num_nodes",
-    "num_sanity_val_steps",
-    "overfit_batches",
-    "reload_dataloaders_every_n_epochs",
-    "use_distributed_sampler",
-    "val_check_interval",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,19 +83,6 @@ class RunSection:
     dir: str = "runs/pretrain"
     name: str = ""
     resume: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class WandbSection:
-    """Weights & Biases.
-
-    Args:
-        mode: "offline" writes to the run folder, without network and account.
-        project: where runs are collected.
-    """
-
-    mode: Literal["disabled", "offline", "online"] = "disabled"
-    project: str = "wavlm_lightning"
 
 
 def build_parser(size: str) -> Parser:

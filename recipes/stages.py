@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import torch
 
-from recipes.common import LAST, build_trainer, finish_loggers
+from recipes.callbacks import KeepBest, SaveAndStop, progress
+from recipes.common import (
+    BEST,
+    LAST,
+    Pace,
+    accelerator,
+    best_precision,
+    build_loggers,
+    build_trainer,
+    finish_loggers,
+)
 from recipes.plots import plot_curves
 from recipes.processes import Processes
 from recipes.settings import MINI, LabelSection, Settings
@@ -40,6 +51,13 @@ from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
 from wavlm_lightning.result import file_sha256, write_atomically
 
+FIGURES = {
+    "train/loss": ("loss", "{:.3f}"),
+    "train/accuracy_masked": ("accuracy", "{:.3f}"),
+    "dev/accuracy_masked": ("dev", "{:.3f}"),
+    "dev_mixed/accuracy_masked": ("dev mixed", "{:.3f}"),
+    "train/hours_per_hour": ("hours/hour", "{:.0f}"),
+}
 MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
 
 
@@ -290,7 +308,7 @@ def _fit(
         num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
         seed=settings.seed,
     )
-    trainer = build_trainer(settings, folder, processes)
+    trainer = _trainer(settings, folder, processes)
     last = folder / "checkpoints" / LAST
     if processes.first:
         print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
@@ -306,6 +324,41 @@ def _fit(
         finish_loggers(trainer)
     figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
     return {**figures, "audio_hours": module.audio_seconds / 3600}
+
+
+def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
+    """A Trainer for one iteration; keeps the latest checkpoint and the best on mixed dev speech."""
+    optim, run, checkpoints = settings.optim, settings.run, folder / "checkpoints"
+    flags = dict(settings.trainer)
+    if flags.get("precision") is None:
+        flags["precision"] = best_precision(accelerator(flags["accelerator"]))
+    loggers = build_loggers(
+        folder,
+        root=run.dir,
+        wandb=settings.wandb,
+        tensorboard=settings.tensorboard,
+        values=settings.values,
+    )
+    return build_trainer(
+        flags,
+        folder,
+        processes,
+        pace=Pace(
+            optim.total_updates,
+            settings.data.batches_per_update(processes.world),
+            run.validate_updates,
+        ),
+        loggers=loggers,
+        callbacks=[
+            progress(optim.total_updates, FIGURES),
+            KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
+            SaveAndStop(
+                checkpoints / LAST,
+                every_updates=run.checkpoint_updates,
+                validate_updates=run.validate_updates,
+            ),
+        ],
+    )
 
 
 def _noise(recordings: Recordings, split: str) -> NoiseClips | None:

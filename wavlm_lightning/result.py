@@ -15,7 +15,17 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "scikit-learn", "soundfile")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "lightning",
+    "torchmetrics",
+    "jiwer",
+    "pyannote.metrics",
+    "numpy",
+    "scikit-learn",
+    "soundfile",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +76,7 @@ def write_result(
     Raises:
         ValueError: naming a metric that is not finite.
     """
-    if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
-        raise ValueError(f"{path}: not finite: {', '.join(wrong)}")
+    check_finite(path, metrics)
     result = Result(
         stage=stage,
         upstream=upstream,
@@ -83,6 +92,16 @@ def write_result(
     )
     write_atomically(path, json.dumps(asdict(result), indent=2) + "\n")
     return result
+
+
+def check_finite(path: Path, metrics: Mapping[str, float]) -> None:
+    """Refuse figures that are NaN or infinite.
+
+    Raises:
+        ValueError: naming them and the file they were meant for.
+    """
+    if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
+        raise ValueError(f"{path}: not finite: {', '.join(wrong)}")
 
 
 def write_atomically(path: Path, text: str) -> None:

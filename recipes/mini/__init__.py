@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mini corpus: an hour and a half of synthetic English in LibriSpeech's layout, and noise.
+"""Mini corpora: an hour or so of synthetic English each, in the layouts of the real ones.
 
-eSpeak NG speaks it in half a minute on two cores, so that everything here runs on a machine
-that has no corpus: 64 voices of men, women and children, transcripts, exact times of words and
-phones. It is a stand-in to try things on; scores on it say nothing about real speech.
+eSpeak NG speaks them in half a minute on two cores, so that everything here runs on a machine
+that has no corpus. `mini_corpus` is a LibriSpeech with 64 voices of men, women and children,
+transcripts, exact times of words and phones, and noise; `superb_corpus` gives it and those of
+SUPERB's speaker verification, emotion, diarization and separation. They are stand-ins to try
+things on; scores on them say nothing about real speech.
 """
 
 from pathlib import Path
 
-from recipes.mini.build import MiniCorpus, Progress, Sizes, cached
+from recipes.mini.build import MiniCorpus, Sizes, cached
+from recipes.mini.speech import Progress
+from recipes.mini.superb import NAMES, superb_corpus
 
-__all__ = ["MiniCorpus", "mini_corpus"]
+__all__ = ["NAMES", "MiniCorpus", "mini_corpus", "superb_corpus"]
 
 
 def mini_corpus(
     cache: Path, *, num_workers: int = 2, progress: Progress | None = None
 ) -> MiniCorpus:
-    """The mini corpus in the folder `cache`, made on the first call.
+    """The mini LibriSpeech and noise in the folder `cache`, made on the first call.
 
     The bytes do not depend on `num_workers`. `progress` is called with the utterances done and all,
     from other threads, one at a time. Needs espeakng-loader (`.[mini]`) on the first call only.

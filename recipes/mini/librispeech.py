@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recipes.mini.sentences import sentences, words
-from recipes.mini.voices import Speaker, arpabet, speaker, spoken
+from recipes.mini.speech import SAMPLE_RATE, Speech
+from recipes.mini.voices import Speaker, arpabet, speaker
 
-SAMPLE_RATE = 16000
 SILENCE = "sil"
 _SEED = 20
 _SHORT = 576  # samples, 36 ms: an l or r this short after a vowel was spoken within the vowel
@@ -63,21 +63,28 @@ class Utterance:
     def transcript(self) -> list[str]:
         return words(" ".join(self.sentences))
 
-    def job(self, root: Path) -> dict[str, Any]:
+    @property
+    def path(self) -> Path:
+        """Of the audio, relative to the corpus."""
+        return self.folder / f"{self.name}.flac"
+
+    @property
+    def speech(self) -> Speech:
         """What the worker must know to speak it."""
-        return {
-            "path": str(root / self.folder / f"{self.name}.flac"),
-            "voice": self.speaker.voice,
-            "sentences": [spoken(text) for text in self.sentences],
-            "num_words": [len(words(text)) for text in self.sentences],
-            "pauses": self.pauses,
-            "speed": self.speed,
-            "pitch": self.pitch,
-            "range": self.range,
-            "level_db": self.speaker.level_db,
-            "floor_db": self.speaker.floor_db,
-            "seed": [_SEED, self.speaker.number, self.chapter, self.index],
-        }
+        return Speech(
+            path=self.path,
+            accent=self.speaker.accent,
+            variant_name=self.speaker.variant_name,
+            variant=self.speaker.variant,
+            sentences=self.sentences,
+            pauses=self.pauses,
+            speed=self.speed,
+            pitch=self.pitch,
+            range=self.range,
+            level_db=self.speaker.level_db,
+            floor_db=self.speaker.floor_db,
+            seed=(_SEED, self.speaker.number, self.chapter, self.index),
+        )
 
 
 def plan(split: str, *, first: int, speakers: int, utterances: int) -> list[Utterance]:

@@ -4,12 +4,12 @@
 Every kind has clips in both splits, no clip is in two. 16 kHz, mono, 16 bit.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
+
+from recipes.mini.store import write_audio
 
 SAMPLE_RATE = 16000
 PEAK = 0.95
@@ -26,16 +26,11 @@ def write(root: Path, *, train: int, dev: int) -> tuple[dict[str, str], dict[str
     for split, indices in (("train", range(train)), ("dev", range(train, train + dev))):
         num_samples = 0
         for number, kind in enumerate(KINDS):
-            folder = root / "noise" / split / kind
-            folder.mkdir(parents=True, exist_ok=True)
             for index in indices:
                 samples = clip(kind, seed=[_SEED, number, index])
-                path = folder / f"{kind}-{index:02d}.flac"
-                try:
-                    soundfile.write(path, samples, SAMPLE_RATE, format="FLAC")
-                except soundfile.LibsndfileError as error:
-                    raise OSError(f"cannot write {path}: {error}") from None
-                digests[path.relative_to(root).as_posix()] = digest(samples)
+                path = root / "noise" / split / kind / f"{kind}-{index:02d}.flac"
+                sha256 = write_audio(path, samples, sample_rate=SAMPLE_RATE)
+                digests[path.relative_to(root).as_posix()] = sha256
                 num_samples += len(samples)
         hours[split] = num_samples / SAMPLE_RATE / 3600
     return digests, hours
@@ -49,11 +44,6 @@ def clip(kind: str, *, seed: list[int]) -> np.ndarray:
     gain = 10 ** (rng.uniform(-32, -18) / 20) / np.sqrt(np.mean(waveform**2))
     gain = min(gain, PEAK / np.abs(waveform).max())
     return np.round(32767 * gain * waveform).astype(np.int16)
-
-
-def digest(samples: np.ndarray) -> str:
-    """SHA-256 of int16 samples, little endian."""
-    return hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
 
 
 def _seconds(num_samples: int) -> np.ndarray:

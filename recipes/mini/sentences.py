@@ -222,6 +222,13 @@ def sentence(rng: np.random.Generator) -> str:
     return re.sub(r"^\W*[a-z]", lambda match: match[0].upper(), text)
 
 
+def sentence_of(rng: np.random.Generator, *, min_words: int, max_words: int) -> str:
+    """One sentence with `min_words` to `max_words` words; about 4 to 20 are to be had."""
+    while not min_words <= len(words(text := sentence(rng))) <= max_words:
+        pass
+    return text
+
+
 def sentences(rng: np.random.Generator, *, min_words: int, max_words: int) -> list[str]:
     """Sentences with `min_words` to `max_words` words together."""
     out: list[str] = []

@@ -42,11 +42,6 @@ class Speaker:
     def variant_name(self) -> str:
         return f"spk{self.number}"
 
-    @property
-    def voice(self) -> str:
-        """The name to ask eSpeak for."""
-        return f"{self.accent}+{self.variant_name}"
-
 
 def speaker(number: int, *, index: int, seed: int) -> Speaker:
     """The speaker at `index` of a split; men, women and children take turns by it."""

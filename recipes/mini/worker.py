@@ -6,10 +6,12 @@ numpy and soundfile only, so that it starts quickly (scipy.signal takes 3 s to i
 
 The job is a JSON object:
   variants    voice name -> text of an eSpeak voice variant
-  utterances  list of objects: path (FLAC to write), voice (`language+variant`), sentences (text as
-              eSpeak reads it), num_words (one a sentence), pauses (seconds of silence before each
-              sentence and after the last), speed (words a minute), pitch and range (0 to 99),
-              level_db (of the speech, RMS re full scale), floor_db (of the noise floor), seed
+  utterances  list of objects: path (.flac or .wav to write), voice (`language+variant`), sentences
+              (text as eSpeak reads it), num_words (one a sentence), pauses (seconds of silence
+              before each sentence and after the last), speed (words a minute), pitch and range (0
+              to 99), colour (of the channel: pairs of hertz and gain in dB; none: it changes
+              nothing), level_db (of the speech, RMS re full scale), floor_db (of the noise floor),
+              seed (of that noise)
 
 One line goes to stdout for each utterance, `JOB.out.json` is written at the end. It holds the
 version of eSpeak NG and, in the order of the job: samples (of the file, 16 kHz), sha256 (of the
@@ -198,6 +200,8 @@ def speak(
 def _record(waveform: np.ndarray, utterance: dict[str, Any]) -> np.ndarray:
     """Samples (T,) int16 at 16 kHz of a waveform at 22050 Hz: level set, noise floor, no clip."""
     waveform = resample(waveform)
+    if utterance["colour"]:
+        waveform = colour(waveform, utterance["colour"])
     speech = waveform[np.abs(waveform) > 1e-3]
     gain = 10 ** (utterance["level_db"] / 20) / np.sqrt(np.mean(speech**2))
     gain = min(gain, PEAK / np.abs(waveform).max())
@@ -216,6 +220,16 @@ def resample(waveform: np.ndarray) -> np.ndarray:
     return out[: -(-len(waveform) * UP // DOWN)]
 
 
+def colour(waveform: np.ndarray, gains: list[list[float]]) -> np.ndarray:
+    """Waveform (T,) with `gains` (pairs of hertz and dB, interpolated over log frequency)."""
+    blocks = -(-len(waveform) // 4096) * 4096  # a length whose transform is quick
+    hertz = np.fft.rfftfreq(blocks, 1 / SAMPLE_RATE)
+    points, decibels = np.array(gains).T
+    decibels = np.interp(np.log(np.maximum(hertz, 1)), np.log(points), decibels)
+    out = np.fft.irfft(10 ** (decibels / 20) * np.fft.rfft(waveform, blocks), blocks)
+    return out[: len(waveform)]
+
+
 def main(job_path: Path) -> None:
     """Do the job, write `JOB.out.json` beside it."""
     job = json.loads(job_path.read_text(encoding="utf-8"))
@@ -228,7 +242,7 @@ def main(job_path: Path) -> None:
                 raise SystemExit("the program that asked for this job has ended")
             samples, phones = speak(espeak, utterance)
             try:
-                soundfile.write(utterance["path"], samples, SAMPLE_RATE, format="FLAC")
+                soundfile.write(utterance["path"], samples, SAMPLE_RATE)
             except (OSError, soundfile.LibsndfileError) as error:
                 raise SystemExit(f"cannot write {utterance['path']}: {error}") from None
             digest = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()

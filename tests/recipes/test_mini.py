@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.mini import build, noise, sentences
+from recipes.mini import build, noise, sentences, store
 from recipes.mini.build import MiniCorpus, Sizes
 from recipes.mini.librispeech import align
 
@@ -143,7 +143,7 @@ def test_liquid_inside_a_vowel_takes_its_last_third() -> None:
 
 
 def test_second_call_renders_nothing(corpus: MiniCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_make", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(store, "_make", lambda *_, **__: pytest.fail("made again"))
     start = time.perf_counter()
     assert build.cached(corpus.root.parent, TINY, num_workers=2) == corpus
     assert time.perf_counter() - start < 0.1
@@ -207,7 +207,7 @@ def test_sentences_keep_within_their_bounds() -> None:
 
 def test_noise_clips_are_disjoint_and_do_not_clip(corpus: MiniCorpus) -> None:
     clips = {path: soundfile.read(path, dtype="int16")[0] for path in corpus.noise.rglob("*.flac")}
-    assert len({noise.digest(samples) for samples in clips.values()}) == 2 * len(noise.KINDS)
+    assert len({store.digest(samples) for samples in clips.values()}) == 2 * len(noise.KINDS)
     for path, samples in clips.items():
         assert 3 * 16000 <= len(samples) <= 8 * 16000, path
         assert 30 < np.sqrt(np.mean(samples.astype(float) ** 2)), path

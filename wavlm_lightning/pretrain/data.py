@@ -7,7 +7,6 @@ gets waveforms, labels and masks and draws nothing but dropout.
 
 import dataclasses
 import math
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.masking import SpanMask
 from wavlm_lightning.pretrain.mixing import Mixer
+from wavlm_lightning.processes import leave_signals
 from wavlm_lightning.seeding import generator
 
 VALIDATION_EPOCH = 2**31  # stands for the epoch in what validation draws: the same every time
@@ -241,7 +241,7 @@ class PretrainData(lightning.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.config.num_workers,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -281,12 +281,6 @@ class PretrainData(lightning.LightningDataModule):
                 "start a new run with run.resume=false"
             )
         self._position = {k: state_dict[k] for k in ("epoch", "batch")}
-
-
-def _leave_signals(_: int) -> None:
-    """Ctrl-C reaches loading processes too: the training process decides, they go with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _dev_batches(dev: Split, config: DataConfig, *, seed: int, world: int) -> list[list[int]]:

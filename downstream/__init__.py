@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SUPERB on a frozen upstream: what a representation is worth, task by task."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from downstream import tasks
+from downstream.task import Task
+
+__all__ = ["load_task", "task_names"]
+
+
+def task_names() -> list[str]:
+    """Names of all tasks: the modules of `downstream.tasks`."""
+    return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__))
+
+
+def load_task(name: str) -> type[Task[Any]]:
+    """The class of a task.
+
+    Raises:
+        ValueError: listing the tasks there are.
+    """
+    if name not in task_names():
+        raise ValueError(f"no task {name}; there are {', '.join(task_names())}")
+    module = importlib.import_module(f"downstream.tasks.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Task)
+        and value.__module__ == module.__name__
+    ]
+    return found[0]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifest folders: a person's own recordings and a `manifest.tsv` that says what they are.
+
+Tab-separated, one header line, at least the columns `id path split` and those that a task names:
+`speaker`, `text`, `label`. `path` is relative to the folder, `split` is train, dev or test, `extra`
+is JSON or empty.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from downstream.corpora.lengths import audio_lengths
+
+NAME = "manifest.tsv"
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording."""
+
+    id: str
+    path: Path
+    num_samples: int
+    split: str
+    speaker: str
+    text: str
+    label: str
+    extra: dict[str, Any]
+
+
+def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
+    """All rows, in the order of the file.
+
+    Args:
+        folder: holds `manifest.tsv`.
+        needs: columns that must be there and, in every row, not empty.
+
+    Raises:
+        FileNotFoundError: if there is no manifest, or recordings are missing.
+        ValueError: naming the line and the column.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"data.manifest={folder}: there is no {NAME} in it")
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        missing = {"id", "path", "split", *needs} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(
+                f"{path}: no column {', '.join(sorted(missing))}; it has "
+                f"{', '.join(reader.fieldnames or ['none'])}"
+            )
+        lines = list(reader)
+    for number, line in enumerate(lines, 2):
+        _check(f"{path}, line {number}", line, needs)
+    files = [folder / line["path"] for line in lines]
+    if gone := [f for f in files if not f.is_file()]:
+        raise FileNotFoundError(f"{path}: {len(gone)} recordings are missing, such as {gone[0]}")
+    return [
+        Row(
+            id=line["id"],
+            path=file,
+            num_samples=length,
+            split=line["split"],
+            speaker=line.get("speaker") or "",
+            text=line.get("text") or "",
+            label=line.get("label") or "",
+            extra=json.loads(line["extra"]) if line.get("extra") else {},
+        )
+        for line, file, length in zip(lines, files, audio_lengths(files), strict=True)
+    ]
+
+
+def rows_of(rows: Sequence[Row], split: str, folder: Path) -> list[Row]:
+    """The rows of a split.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    found = [row for row in rows if row.split == split]
+    if not found:
+        raise ValueError(f"{folder / NAME}: no row has the split {split}")
+    return found
+
+
+def _check(where: str, line: dict[str, Any], needs: Sequence[str]) -> None:
+    for column in ("id", "path", "split", *needs):
+        if not (line[column] or "").strip():
+            raise ValueError(f"{where}: column {column} is empty")
+    if line["split"] not in SPLITS:
+        raise ValueError(f"{where}: split is {line['split']}, not train, dev or test")
+    if line.get("extra"):
+        try:
+            json.loads(line["extra"])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: column extra is not JSON: {error}") from error

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VoxCeleb1: `{dev,test}/wav/<speaker>/<video>/<segment>.wav` and the list of trials.
+
+Layout: Nagrani, Chung, Zisserman 2017; both archives may also be unpacked into one `wav` folder.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+# The trials of the corpus's first release, 37,720; s3prl calls the same list voxceleb1_test_v2.txt.
+TRIALS = ("veri_test.txt", "voxceleb1_test_v2.txt")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One recording of a speaker."""
+
+    id: str  # speaker/video/segment.wav, as trials name it
+    path: Path
+
+    @property
+    def speaker(self) -> str:
+        return self.id.split("/")[0]
+
+    @property
+    def video(self) -> str:
+        return "/".join(self.id.split("/")[:2])
+
+
+class Trial(NamedTuple):
+    """Two recordings: of one speaker or not."""
+
+    same: bool
+    enrol: str
+    test: str
+
+
+def segments(root: Path) -> dict[str, Segment]:
+    """Every recording by its id.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folders = [f for f in (root / "dev" / "wav", root / "test" / "wav", root / "wav") if f.is_dir()]
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*/*/*.wav")):
+            name = path.relative_to(folder).as_posix()
+            found[name] = Segment(name, path)
+    if not found:
+        raise FileNotFoundError(
+            f"paths.voxceleb1={root}: no recordings at dev/wav/*/*/*.wav, test/wav/*/*/*.wav or "
+            f"wav/*/*/*.wav; it holds {_inside(root)}"
+        )
+    return found
+
+
+def trials(root: Path) -> list[Trial]:
+    """The verification trials of the test speakers.
+
+    Raises:
+        FileNotFoundError: if their list is missing.
+        ValueError: for a line of another form.
+    """
+    lists = [root / name for name in TRIALS if (root / name).is_file()]
+    if not lists:
+        raise FileNotFoundError(
+            f"paths.voxceleb1={root}: no list of trials, {' or '.join(TRIALS)}; it holds "
+            f"{_inside(root)}"
+        )
+    found = []
+    for number, line in enumerate(lists[0].read_text().splitlines(), 1):
+        words = line.split()
+        if len(words) != 3 or words[0] not in ("0", "1"):
+            raise ValueError(f"{lists[0]}, line {number}: wants `0|1 path path`, got {line!r}")
+        found.append(Trial(words[0] == "1", words[1], words[2]))
+    return found
+
+
+def _inside(root: Path) -> str:
+    names = sorted(p.name for p in root.iterdir())
+    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "") if names else "nothing"

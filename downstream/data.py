@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examples -> padded batches: which ones train together, and in which order.
+
+The batches of an update are a pure function of (seed, update) over the lengths, so a resumed run
+and any number of processes or workers see the same. Epochs follow each other without a border:
+every example comes once an epoch, none is left over.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from downstream.task import Batch, Example, Task
+from wavlm_lightning.audio import AudioError
+from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
+from wavlm_lightning.processes import leave_signals
+from wavlm_lightning.seeding import generator
+
+Places = list[tuple[int, int]]  # (epoch, index) of each row of a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How examples become batches.
+
+    Args:
+        batch_size: examples in a batch; the average where batches are bucketed.
+        batches_per_update: batches whose gradients make one update.
+        order: random, or bucketed: examples of nearly one length, the same seconds in each batch.
+        eval_seconds: most seconds of audio in a batch of evaluation.
+        num_workers: loading processes; 0 loads in the training process.
+    """
+
+    batch_size: int
+    batches_per_update: int
+    order: Literal["random", "bucketed"]
+    eval_seconds: float = 120.0
+    num_workers: int = 1
+
+
+class TrainPlan:
+    """The batches of every update.
+
+    Args:
+        num_samples: (N,) lengths as they are trained on.
+        config: sizes and order.
+        seed: of the order.
+        world: processes; batches of an update are rounded up to a multiple of it.
+    """
+
+    def __init__(
+        self, num_samples: NDArray[np.int64], config: DataConfig, *, seed: int, world: int = 1
+    ):
+        self.num_samples, self.config, self.seed = num_samples, config, seed
+        self.batches_per_update = -(-config.batches_per_update // world) * world
+        # The same utterances an update, whoever computes them.
+        wanted = config.batch_size * config.batches_per_update
+        self.batch_size = -(-wanted // self.batches_per_update)
+        self._epochs: dict[int, Any] = {}
+        if config.order == "bucketed":
+            self._cuts = self._cut()
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """On average."""
+        if self.config.order == "bucketed":
+            return len(self._cuts)
+        return len(self.num_samples) / self.batch_size
+
+    def update(self, update: int) -> list[Places]:
+        """The batches of one update."""
+        first = update * self.batches_per_update
+        return [self._batch(first + i) for i in range(self.batches_per_update)]
+
+    def _batch(self, number: int) -> Places:
+        if self.config.order == "bucketed":
+            epoch, place = divmod(number, len(self._cuts))
+            return [(epoch, int(i)) for i in self._epoch(epoch)[place]]
+        total = len(self.num_samples)
+        places = range(number * self.batch_size, (number + 1) * self.batch_size)
+        return [(p // total, int(self._epoch(p // total)[p % total])) for p in places]
+
+    def _epoch(self, epoch: int) -> Any:
+        """Indices in order (random), or a list of batches (bucketed)."""
+        if epoch not in self._epochs:
+            rng = generator(self.seed, "plan", epoch)
+            if self.config.order == "random":
+                made: Any = rng.permutation(len(self.num_samples))
+            else:
+                order = np.lexsort((rng.random(len(self.num_samples)), -self.num_samples))
+                batches = np.split(order, self._cuts[1:])
+                made = [batches[i] for i in rng.permutation(len(batches))]
+            self._epochs = {e: v for e, v in self._epochs.items() if e == epoch - 1}
+            self._epochs[epoch] = made
+        return self._epochs[epoch]
+
+    def _cut(self) -> NDArray[np.int64]:
+        """First places of batches of descending lengths, all of about the same padded seconds."""
+        lengths = np.sort(self.num_samples)[::-1]
+        budget = float(lengths.mean()) * self.batch_size
+        return np.array(cut(lengths, budget), np.int64)
+
+
+def cut(lengths: NDArray[np.int64], budget: float) -> list[int]:
+    """Where batches begin: descending lengths, longest x rows within the budget, one row at least.
+
+    >>> cut(np.array([9, 5, 5, 4, 1]), 10)
+    [0, 1, 3]
+    """
+    starts, place = [], 0
+    while place < len(lengths):
+        starts.append(place)
+        place += max(1, int(budget // lengths[place]))
+    return starts
+
+
+class TrainSampler(Sampler[Places]):
+    """One rank's batches from an update on; its length is that of the whole training."""
+
+    def __init__(self, plan: TrainPlan, *, rank: int, world: int, start: int, total_updates: int):
+        self.plan, self.rank, self.world = plan, rank, world
+        self.start, self.total = start, total_updates
+
+    def __len__(self) -> int:
+        return self.total * self.plan.batches_per_update // self.world
+
+    def __iter__(self) -> Iterator[Places]:
+        for update in range(self.start, self.total):
+            yield from self.plan.update(update)[self.rank :: self.world]
+
+
+class TaskDataset(Dataset[Batch]):
+    """Reads the rows of a batch."""
+
+    def __init__(self, task: Task[Any], examples: Sequence[Example], *, training: bool, seed: int):
+        self.task, self.examples, self.training, self.seed = task, examples, training, seed
+
+    def __getitem__(self, places: Places) -> Batch:
+        items = []
+        for epoch, index in places:
+            rng = generator(self.seed, "load", epoch, index) if self.training else None
+            example = self.examples[index]
+            item = self.task.load(example, rng)
+            if len(item.waveform) < RECEPTIVE_FIELD:
+                raise AudioError(
+                    f"{example.path}: {len(item.waveform)} samples of {example.id}, one frame "
+                    f"needs {RECEPTIVE_FIELD} (25 ms): remove it from the corpus or the manifest"
+                )
+            items.append(item)
+        waveforms, lengths = pad_batch([item.waveform for item in items])
+        keys = [self.task.key(self.examples[i], training=self.training) for _, i in places]
+        known = [key for key in keys if key is not None]
+        return Batch(
+            waveforms,
+            lengths,
+            [item.target for item in items],
+            [self.examples[i].id for _, i in places],
+            [i for _, i in places],
+            [e for e, _ in places],
+            known if len(known) == len(keys) else None,
+        )
+
+
+class TaskData(lightning.LightningDataModule):
+    """A task's three splits as loaders of batches.
+
+    Args:
+        task: says what is in a split.
+        config: sizes and order.
+        total_updates: of the training.
+        seed: of order, crops and mixtures.
+        rank: of this process.
+        world: processes.
+
+    Raises:
+        ValueError: if a split has no examples.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        config: DataConfig,
+        *,
+        total_updates: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        super().__init__()
+        self.task, self.config, self.seed = task, config, seed
+        self.total_updates, self.rank, self.world = total_updates, rank, world
+        self.splits = {split: list(task.examples(split)) for split in ("train", "dev", "test")}
+        for split, examples in self.splits.items():
+            if not examples:
+                raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
+            if len({e.id for e in examples}) != len(examples):
+                raise ValueError(f"{task.name}: two examples of split {split} have the same id")
+        self.plan = TrainPlan(self._lengths("train"), config, seed=seed, world=world)
+
+    def _lengths(self, split: str) -> NDArray[np.int64]:
+        return np.array([e.num_samples for e in self.splits[split]], np.int64)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """From the update at which the trainer stands."""
+        start = self.trainer.global_step if self.trainer else 0
+        sampler = TrainSampler(
+            self.plan,
+            rank=self.rank,
+            world=self.world,
+            start=start,
+            total_updates=self.total_updates,
+        )
+        return self._loader("train", sampler, keep=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Dev, longest first."""
+        return self.eval_dataloader("dev")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test, longest first."""
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+        """A split in order of length, batches by seconds of audio, this rank's share."""
+        lengths = self._lengths(split)
+        order = np.argsort(-lengths, kind="stable")
+        starts = cut(lengths[order], self.config.eval_seconds * SAMPLE_RATE)
+        batches = [[(0, int(i)) for i in rows] for rows in np.split(order, starts[1:])]
+        # A rank without a batch would not join the others at the end: it repeats the first one.
+        mine = batches[self.rank :: self.world] or batches[:1]
+        return self._loader(split, mine, keep=False)
+
+    def _loader(self, split: str, sampler: Any, *, keep: bool) -> DataLoader[Batch]:
+        dataset = TaskDataset(
+            self.task, self.splits[split], training=split == "train", seed=self.seed
+        )
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.config.num_workers,
+            persistent_workers=keep and self.config.num_workers > 0,
+            worker_init_fn=leave_signals,
+        )
+
+    def samples_to_keep(self) -> int:
+        """Samples of all utterances whose features can be kept."""
+        return sum(
+            example.num_samples
+            for split, examples in self.splits.items()
+            for example in examples
+            if self.task.key(example, training=split == "train") is not None
+        )
+
+    def counts(self) -> dict[str, float]:
+        """Utterances and hours of each split, for the result."""
+        counts: dict[str, float] = {}
+        for split in self.splits:
+            counts[f"{split}_utterances"] = len(self.splits[split])
+            hours = float(self._lengths(split).sum()) / SAMPLE_RATE / 3600
+            counts[f"{split}_hours"] = round(hours, 4)
+        return counts

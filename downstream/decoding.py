@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CTC emissions to words with a lexicon and a KenLM language model, by torchaudio's decoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from downstream.text import SPECIAL, WORD_END, Characters
+from wavlm_lightning.result import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """The decoder's settings.
+
+    Args:
+        beam_size: hypotheses that are kept.
+        beam_threshold: worse ones than the best by this are dropped.
+        weight: of the language model.
+        word_score: added for each word.
+        silence_score: added for each word end.
+        file: KenLM's, ARPA or binary; None for greedy decoding alone.
+        words: a file with one word a line, first column; they are spelled by their letters.
+    """
+
+    beam_size: int
+    beam_threshold: float
+    weight: float
+    word_score: float
+    silence_score: float
+    file: str | None = None
+    words: str | None = None
+
+
+class LexiconDecoder:
+    """Emissions (F, U) of one utterance -> its words."""
+
+    def __init__(self, config: LanguageModelConfig, characters: Characters, cache: Path):
+        for key, name in (("file", config.file), ("words", config.words)):
+            if not name or not Path(name).is_file():
+                raise FileNotFoundError(f"task.lm.{key}={name}: no such file")
+        self.config, self.characters, self.cache = config, characters, cache
+        self._decoder: Any = None
+
+    def _build(self) -> Any:
+        try:
+            import flashlight.lib.text  # noqa: F401
+            from torchaudio.models.decoder import ctc_decoder
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                "task.lm.file needs flashlight-text: make setup EXTRAS=lm"
+            ) from error
+        return ctc_decoder(
+            lexicon=str(self._lexicon()),
+            tokens=self.characters.symbols,
+            lm=self.config.file,
+            nbest=1,
+            beam_size=self.config.beam_size,
+            beam_threshold=self.config.beam_threshold,
+            lm_weight=self.config.weight,
+            word_score=self.config.word_score,
+            sil_score=self.config.silence_score,
+            blank_token=SPECIAL[0],
+            sil_token=WORD_END,
+            unk_word=SPECIAL[3],
+        )
+
+    def _lexicon(self) -> Path:
+        """`word w o r d |`, one a line."""
+        known = set(self.characters.symbols)
+        words = {line.split()[0].upper() for line in _lines(Path(str(self.config.words)))}
+        spelled = [f"{w} {' '.join(w)} {WORD_END}\n" for w in sorted(words) if set(w) <= known]
+        self.cache.mkdir(parents=True, exist_ok=True)
+        path = self.cache / "lexicon.txt"
+        write_atomically(path, "".join(spelled))
+        return path
+
+    def __call__(self, emissions: NDArray[np.float16]) -> str:
+        if self._decoder is None:
+            self._decoder = self._build()
+        best = self._decoder(torch.from_numpy(emissions.astype(np.float32))[None])[0]
+        return " ".join(best[0].words) if best else ""
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

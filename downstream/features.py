@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an upstream gives and a head takes: layers of features, or one weighted sum of them."""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """What an upstream makes of a batch."""
+
+    layers: tuple[Tensor, ...]  # each (B, F, D); layer 0 enters the first block
+    lengths: Tensor  # (B,) int64 valid frames
+
+
+class Frames(NamedTuple):
+    """One feature vector a frame, the input of every head."""
+
+    x: Tensor  # (B, F, D) float32, zero on padding
+    lengths: Tensor  # (B,) int64 valid frames
+
+
+class Upstream(Protocol):
+    """A pre-trained model, or filter banks: waveforms in, layers of frames out."""
+
+    dim: int  # D
+    num_layers: int  # of the layers that it returns
+    stride: int  # samples from one frame to the next
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) float32 at 16 kHz with lengths (B,) in samples."""
+        ...

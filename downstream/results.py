@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One JSON file a task and upstream: the score, and what is needed to doubt it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wavlm_lightning.result import check_finite, commit, versions, write_atomically
+
+Curve = Mapping[str, list[tuple[int, float]]]  # figure -> (update, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """What a run leaves for tables and for other programs.
+
+    Args:
+        task: its name.
+        upstream: name of the model that was judged.
+        corpus: official corpus, folder of a manifest, or "mini".
+        kind: official, manifest or mini; only the first compares with published scores.
+        headline: the figure that tables show.
+        mode: "min" or "max": which is better.
+        metrics: flat, keys such as "test/eer"; of variants with their name behind a dot.
+        selected_on: the figure on dev that chose the checkpoint.
+        best: its value and update, by variant.
+        layer_weights: mean over variants, [] where there is one layer.
+        curves: figures on dev by update, by variant.
+        published: scores of papers by upstream.
+        config: flat, as the run used it.
+        seed: of the run.
+        checkpoint: of the first variant.
+        checkpoint_sha256: hash of that file.
+        checkpoints: path and hash by variant.
+        counts: utterances and hours by split.
+        seconds: wall time of the start that finished the run.
+        run: its folder.
+        commit: of the code, or "unknown".
+        versions: of Python and packages.
+    """
+
+    task: str
+    upstream: str
+    corpus: str
+    kind: str
+    headline: str
+    mode: str
+    metrics: dict[str, float]
+    selected_on: str
+    best: dict[str, dict[str, float]]
+    layer_weights: list[float]
+    curves: dict[str, Curve]
+    published: dict[str, float]
+    config: dict[str, Any]
+    seed: int
+    checkpoint: str
+    checkpoint_sha256: str
+    checkpoints: dict[str, tuple[str, str]]
+    counts: dict[str, float]
+    seconds: float
+    run: str
+    commit: str
+    versions: dict[str, str]
+
+
+def write_probe_result(
+    path: Path,
+    *,
+    checkpoints: Mapping[str, tuple[str, str]],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    seconds: float,
+    **rest: Any,
+) -> ProbeResult:
+    """Fill in what can be looked up and write the file.
+
+    Raises:
+        ValueError: naming a metric that is not finite.
+    """
+    check_finite(path, metrics)
+    first = next(iter(checkpoints.values()))
+    result = ProbeResult(
+        checkpoint=first[0],
+        checkpoint_sha256=first[1],
+        checkpoints=dict(checkpoints),
+        config=dict(config),
+        metrics=dict(metrics),
+        seed=config["seed"],
+        seconds=round(seconds, 1),
+        commit=commit(),
+        versions=versions(),
+        **rest,
+    )
+    write_atomically(path, json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+def read_probe_results(folder: Path) -> list[ProbeResult]:
+    """All results below a folder, by upstream, task, corpus and seed.
+
+    Raises:
+        ValueError: naming a file that is no result of a task.
+    """
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            found.append(ProbeResult(**json.loads(path.read_text(encoding="utf-8"))))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no result of a task: {error}") from error
+    return sorted(found, key=lambda r: (r.upstream, r.task, r.corpus, r.seed))

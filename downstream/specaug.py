@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SpecAugment on features: time warp, masks over dimensions, masks over time.
+
+SpecAugment (Park et al. 2019), order and settings as SUPERB has them for ASR (s3prl ec8064b5,
+downstream/specaug.py).
+
+Differs from it: a time mask lies within its utterance, not within the padded batch, so that batch
+mates do not matter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from downstream.features import Frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAugmentConfig:
+    """How much is hidden.
+
+    Args:
+        warp_window: frames by which a moment may move; 0 for no warp.
+        num_feature_masks: stretches of dimensions, an utterance.
+        feature_width: each narrower than this.
+        num_time_masks: stretches of frames, an utterance.
+        time_width: each shorter than this.
+    """
+
+    warp_window: int
+    num_feature_masks: int
+    feature_width: int
+    num_time_masks: int
+    time_width: int
+
+
+def spec_augment(
+    frames: Frames, config: SpecAugmentConfig, rngs: Sequence[np.random.Generator]
+) -> Frames:
+    """Frames (B, F, D) with parts hidden; one generator a row."""
+    rows = []
+    for row, (length, rng) in enumerate(zip(frames.lengths.tolist(), rngs, strict=True)):
+        x = frames.x[row, :length]
+        if config.warp_window and length > 2 * config.warp_window:
+            x = _warp(x, config.warp_window, rng)
+        keep = np.ones((length, x.shape[1]), np.float32)
+        for _ in range(config.num_feature_masks):
+            keep[:, _stretch(x.shape[1], config.feature_width, rng)] = 0
+        for _ in range(config.num_time_masks):
+            keep[_stretch(length, config.time_width, rng)] = 0
+        x = x * torch.from_numpy(keep).to(x.device)
+        rows.append(F.pad(x, (0, 0, 0, frames.x.shape[1] - length)))
+    return Frames(torch.stack(rows), frames.lengths)
+
+
+def _stretch(size: int, width: int, rng: np.random.Generator) -> slice:
+    """At most `width` - 1 places out of `size`."""
+    chosen = min(int(rng.integers(width)), size) if width else 0
+    start = int(rng.integers(size - chosen + 1))
+    return slice(start, start + chosen)
+
+
+def _warp(x: Tensor, window: int, rng: np.random.Generator) -> Tensor:
+    """(F, D) -> (F, D): what is at one moment moves by up to `window` frames."""
+    length = len(x)
+    centre = int(rng.integers(window, length - window))
+    moved = int(rng.integers(centre - window, centre + window)) + 1
+    parts = [(x[:centre], moved), (x[centre:], length - moved)]
+    resized = [
+        F.interpolate(
+            part[None, None], size=(size, x.shape[1]), mode="bicubic", align_corners=False
+        )[0, 0]
+        for part, size in parts
+        if size > 0 and len(part) > 0
+    ]
+    return torch.cat(resized)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task is: examples, targets, a head, a loss, predictions, a score.
+
+One file in `downstream/tasks` defines each. A task is given folders and says what is in them; it
+knows nothing of training loops, devices or processes.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from downstream.features import Frames
+from wavlm_lightning.audio import read_audio
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance, or one stretch of a recording."""
+
+    id: str
+    path: str
+    start: int  # first sample at 16 kHz
+    stop: int  # the one after the last
+    target: Any = None  # whatever the task says it is
+
+    @property
+    def num_samples(self) -> int:
+        return self.stop - self.start
+
+
+class Item(NamedTuple):
+    """An example as it is read."""
+
+    waveform: Tensor  # (T,) float32 at 16 kHz
+    target: Any
+
+
+class Batch(NamedTuple):
+    """Examples side by side; only the task looks into the targets."""
+
+    waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding
+    lengths: Tensor  # (B,) int64 samples
+    targets: list[Any]
+    ids: list[str]
+    indices: list[int]  # places in the split's examples
+    epochs: list[int]  # of each example; with the index it seeds what is drawn for it
+    keys: list[str] | None  # what the samples are, for features that are kept; None if drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What a task's YAML section `task` holds; each task adds its own."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where recordings lie.
+
+    Args:
+        kind: "mini", "official", or "manifest" for a folder of a person's own.
+        paths: corpus name -> folder in its official layout.
+        manifest: that folder.
+        cache: a folder to write what is computed once.
+    """
+
+    kind: str
+    paths: Mapping[str, str | None]
+    manifest: Path | None = None
+    cache: Path = field(default=Path(".cache/superb"))
+
+    def folder(self, corpus: str) -> Path:
+        """The folder of a corpus.
+
+        Raises:
+            ValueError: if its key is not set.
+            FileNotFoundError: if nothing is there; both name the key.
+        """
+        where = self.paths.get(corpus)
+        if not where:
+            raise ValueError(
+                f"paths.{corpus} is not set: say paths.{corpus}=DIR or add it to configs/paths.yaml"
+            )
+        if not Path(where).is_dir():
+            raise FileNotFoundError(f"paths.{corpus}={where}: no such folder")
+        return Path(where)
+
+
+C = TypeVar("C", bound=TaskConfig)
+
+
+class Task(ABC, Generic[C]):
+    """One way to judge a representation.
+
+    Args:
+        config: section `task` of its YAML.
+        sources: where its recordings lie.
+        seed: of whatever it draws.
+        variant: which of `variants` this is, None where there are none.
+    """
+
+    name: ClassVar[str]
+    corpus: ClassVar[str]  # its official one
+    Config: ClassVar[type[TaskConfig]]
+    monitor: ClassVar[str]  # the figure on dev that chooses the checkpoint
+    mode: ClassVar[str]  # "min" or "max"
+    headline: ClassVar[str]  # the figure on test that tables show
+
+    def __init__(
+        self, config: C, sources: Sources, *, seed: int = 0, variant: str | None = None
+    ) -> None:
+        self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
+        self.chosen: dict[str, float] = {}  # what `tune` chose on dev
+
+    @classmethod
+    def variants(cls, sources: Sources) -> list[str]:
+        """Folds, languages or the like, each of which is a run of its own; [] for a single run."""
+        return []
+
+    @abstractmethod
+    def examples(self, split: str) -> Sequence[Example]:
+        """All of "train", "dev" or "test", in an order that never changes."""
+
+    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
+        """Read an example; `rng` is there in training alone, for crops and mixtures."""
+        return Item(read_audio(example.path, example.start, example.stop), example.target)
+
+    def key(self, example: Example, *, training: bool) -> str | None:
+        """Names the samples that `load` gives, for features that are kept; None if drawn anew."""
+        about = os.stat(example.path)
+        return f"{example.path} {about.st_size} {about.st_mtime_ns} {example.start} {example.stop}"
+
+    @abstractmethod
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """The trained part over frames of width `dim`, one every `stride` samples."""
+
+    @abstractmethod
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Mean loss of a batch."""
+
+    @abstractmethod
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """One plain value for each row, on the CPU: what `score` needs."""
+
+    @abstractmethod
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Figures without the split's name, from the predictions of all its examples by id."""
+
+    def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Choose on dev what the test shall use, keep it in `chosen`, and return it."""
+        return {}
+
+    @property
+    def test_checkpoints(self) -> int:
+        """Evenly spaced checkpoints also scored on test, for protocols that choose there."""
+        return 0
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """Keep predictions beside the score, in a form of the field."""
+        return []
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Examples for a person to look at, worst first: id, reference, hypothesis, error."""
+        return []

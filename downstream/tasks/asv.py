@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Automatic speaker verification: do two utterances come from one speaker?
+
+Corpus     VoxCeleb1: training speakers classified, the trials of the test speakers scored
+Head       x-vector over the weighted sum of layers
+Loss       softmax with additive margin
+Score      equal error rate of cosine scores, lower is better
+Source     SUPERB (Yang et al. 2021), task ASV; values in configs/superb/asv.yaml
+
+Differs from s3prl: the checkpoint is chosen on trials of held-out training speakers. The best of
+ten on the test trials, which is what the leaderboard has, is eer_best_of_10_test beside it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstream.corpora import manifest, voxceleb1
+from downstream.corpora.lengths import audio_lengths, cached_lengths
+from downstream.corpora.voxceleb1 import Trial
+from downstream.features import Frames
+from downstream.heads.xvector import XVector
+from downstream.losses import am_softmax
+from downstream.metrics.eer import equal_error_rate, min_dcf
+from downstream.silence import remove_silence
+from downstream.task import Batch, Example, Item, Task, TaskConfig
+from wavlm_lightning.audio import read_audio
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.result import write_atomically
+from wavlm_lightning.seeding import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """Section `task`.
+
+    Args:
+        width: of the x-vector's layers and of the embedding.
+        margin: additive, in cosine.
+        scale: of the cosines.
+        max_seconds: training crop, drawn at random.
+        min_seconds: shorter training utterances are left out.
+        gain_db: applied to every waveform.
+        remove_silence: cut out what is digitally silent.
+        held_out_speakers: training speakers who choose the checkpoint; 0 trains on all and takes
+            the last one. A manifest has its own dev split.
+        dev_utterances: of each held-out speaker.
+        dev_trials: most trials of one kind on dev, and on test for a manifest.
+        best_of: checkpoints also scored on the test trials.
+    """
+
+    width: int
+    margin: float
+    scale: float
+    max_seconds: float
+    min_seconds: float
+    gain_db: float
+    remove_silence: bool
+    held_out_speakers: int
+    dev_utterances: int
+    dev_trials: int
+    best_of: int
+
+
+class ASV(Task[Config]):
+    """Classification of speakers in training, cosine of embeddings afterwards."""
+
+    name, corpus, Config = "asv", "voxceleb1", Config
+    monitor, mode, headline = "dev/eer", "min", "test/eer"
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.sources.manifest is not None:
+            parts = self._from_manifest(self.sources.manifest)
+        else:
+            parts = self._from_voxceleb(self.sources.folder("voxceleb1"))
+        self._splits, self._trials = parts
+        shortest = self.config.min_seconds * SAMPLE_RATE
+        train = [e for e in self._splits["train"] if e.num_samples > shortest]
+        self.left_out = len(self._splits["train"]) - len(train)
+        self.speakers = sorted({e.target for e in train})
+        numbers = {speaker: i for i, speaker in enumerate(self.speakers)}
+        self._splits["train"] = [
+            Example(e.id, e.path, e.start, e.stop, numbers[e.target]) for e in train
+        ]
+
+    def _from_voxceleb(self, root: Path) -> tuple[dict[str, list[Example]], dict[str, list[Trial]]]:
+        segments = voxceleb1.segments(root)
+        test_trials = voxceleb1.trials(root)
+        wanted = sorted({name for t in test_trials for name in (t.enrol, t.test)})
+        if missing := [name for name in wanted if name not in segments]:
+            raise FileNotFoundError(
+                f"paths.voxceleb1={root}: {len(missing)} of {len(wanted)} recordings of the trials "
+                f"are missing, such as {missing[0]}"
+            )
+        tested = {name.split("/")[0] for name in wanted}
+        rest = [s for s in segments.values() if s.speaker not in tested]
+        speakers = sorted({s.speaker for s in rest})
+        if len(speakers) <= self.config.held_out_speakers + 1:
+            raise ValueError(
+                f"paths.voxceleb1={root}: {len(speakers)} speakers beside the test speakers, "
+                f"task.held_out_speakers={self.config.held_out_speakers} leaves none to train on"
+            )
+        rng = generator(0, "held-out speakers")  # the same ones for every seed
+        held_out = set(rng.permutation(speakers)[: self.config.held_out_speakers].tolist())
+        dev = self._few_of_each([s for s in rest if s.speaker in held_out])
+        splits = {
+            "train": self._measured([s for s in rest if s.speaker not in held_out]),
+            "dev": self._measured(dev),
+            "test": self._measured([segments[name] for name in wanted]),
+        }
+        groups = {s.id: (s.speaker, s.video) for s in dev}
+        return splits, {"dev": self._pairs(groups, "dev"), "test": test_trials}
+
+    def _few_of_each(self, segments: list[voxceleb1.Segment]) -> list[voxceleb1.Segment]:
+        """`dev_utterances` of each speaker, spread over videos."""
+        of: dict[str, list[voxceleb1.Segment]] = defaultdict(list)
+        for segment in segments:
+            of[segment.speaker].append(segment)
+        few = []
+        for own in of.values():
+            places = np.linspace(0, len(own) - 1, min(self.config.dev_utterances, len(own)))
+            few += [own[i] for i in np.unique(places.round().astype(int))]
+        return few
+
+    def _measured(self, segments: Sequence[voxceleb1.Segment]) -> list[Example]:
+        paths = [s.path for s in segments]
+        if self.config.remove_silence:
+            lengths = cached_lengths(
+                paths, self._trimmed_length, self.sources.cache / "asv_lengths.json"
+            )
+        else:
+            lengths = audio_lengths(paths)
+        return [
+            Example(s.id, str(s.path), 0, length, s.speaker)
+            for s, length in zip(segments, lengths, strict=True)
+        ]
+
+    def _trimmed_length(self, path: Path) -> int:
+        return len(self._prepared(read_audio(path)))
+
+    def _from_manifest(
+        self, folder: Path
+    ) -> tuple[dict[str, list[Example]], dict[str, list[Trial]]]:
+        rows = manifest.read(folder, needs=("speaker",))
+        splits, trials = {}, {}
+        tested: set[str] = set()
+        for split in ("test", "dev", "train"):
+            own = [r for r in manifest.rows_of(rows, split, folder) if r.speaker not in tested]
+            if not own:
+                raise ValueError(
+                    f"{folder / manifest.NAME}: every speaker of {split} is a test speaker too"
+                )
+            examples = [Example(r.id, str(r.path), 0, r.num_samples, r.speaker) for r in own]
+            if split != "train":
+                tested |= {r.speaker for r in own}
+                if len({e.target for e in examples}) == len(examples):
+                    examples = _halves(examples)
+                groups = {e.id: (e.target, e.id) for e in examples}
+                trials[split] = self._pairs(groups, split)
+            splits[split] = examples
+        return splits, trials
+
+    def _pairs(self, groups: Mapping[str, tuple[str, str]], split: str) -> list[Trial]:
+        """Trials of all pairs, at most `dev_trials` of each kind; `groups`: speaker, recording.
+
+        Two utterances of one recording session make no trial.
+        """
+        same, different = [], []
+        for a, b in combinations(sorted(groups), 2):
+            if groups[a][0] != groups[b][0]:
+                different.append(Trial(False, a, b))
+            elif groups[a][1] != groups[b][1]:
+                same.append(Trial(True, a, b))
+        rng = generator(0, "trials", len(groups))
+        drawn = []
+        for kind in (same, different):
+            order = rng.permutation(len(kind))[: self.config.dev_trials]
+            drawn += [kind[i] for i in np.sort(order)]
+        if not same or not different:
+            raise ValueError(
+                f"asv: split {split} has {len(same)} pairs of one speaker and {len(different)} of "
+                "two, both are needed: two recordings each of two speakers or more"
+            )
+        return drawn
+
+    @property
+    def test_checkpoints(self) -> int:
+        """As the leaderboard's protocol, which chooses on test."""
+        return self.config.best_of
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets are numbers of training speakers, names elsewhere."""
+        return self._splits[split]
+
+    def _prepared(self, waveform: Tensor) -> Tensor:
+        waveform = waveform * 10 ** (self.config.gain_db / 20)
+        return remove_silence(waveform) if self.config.remove_silence else waveform
+
+    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
+        """A random crop in training, whole otherwise."""
+        if example.start == 0:
+            waveform = self._prepared(read_audio(example.path))[: example.stop]
+        else:
+            waveform = self._prepared(read_audio(example.path, example.start, example.stop))
+        most = round(self.config.max_seconds * SAMPLE_RATE)
+        if rng is not None and len(waveform) > most:
+            start = int(rng.integers(len(waveform) - most + 1))
+            waveform = waveform[start : start + most]
+        return Item(waveform, example.target)
+
+    def key(self, example: Example, *, training: bool) -> str | None:
+        """None where a crop is drawn."""
+        if training and example.num_samples > self.config.max_seconds * SAMPLE_RATE:
+            return None
+        made = f"{self.config.gain_db} dB, silence removed {self.config.remove_silence}"
+        return f"{super().key(example, training=training)} {made}"
+
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """Embedding, and one vector a training speaker."""
+        return XVector(dim, width=self.config.width, num_classes=len(self.speakers))
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Additive-margin softmax over training speakers."""
+        speakers = torch.tensor(batch.targets, device=frames.x.device)
+        cosines = head(frames).cosines
+        return am_softmax(cosines, speakers, margin=self.config.margin, scale=self.config.scale)
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Embeddings (D,) of length one."""
+        embeddings = F.normalize(head(frames).embedding.float(), dim=1)
+        return list(embeddings.cpu().numpy())
+
+    def scores(self, split: str, predictions: Mapping[str, Any]) -> list[float]:
+        """Cosine of each trial."""
+        return [float(predictions[t.enrol] @ predictions[t.test]) for t in self._trials[split]]
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Percent of trials; minimum cost at a prior of 0.01."""
+        scores = self.scores(split, predictions)
+        same = [t.same for t in self._trials[split]]
+        return {"eer": equal_error_rate(scores, same), "min_dcf": min_dcf(scores, same)}
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """Scores of trials: same, enrolment, test, cosine."""
+        path = folder / f"{split}.scores.txt"
+        rows = zip(self._trials[split], self.scores(split, predictions), strict=True)
+        lines = [f"{int(t.same)} {t.enrol} {t.test} {score:.6f}\n" for t, score in rows]
+        write_atomically(path, "".join(lines))
+        return [path]
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Speakers most alike who differ, and recordings least alike of one."""
+        rows = [
+            {
+                "id": t.enrol,
+                "reference": f"{'same' if t.same else 'not'} {t.test}",
+                "hypothesis": f"{score:.3f}",
+                "error": -score if t.same else score,
+            }
+            for t, score in zip(self._trials[split], self.scores(split, predictions), strict=True)
+        ]
+        return sorted(rows, key=lambda row: -float(row["error"]))
+
+
+def _halves(examples: list[Example]) -> list[Example]:
+    """Both halves of each recording, where no speaker has two recordings."""
+    out = []
+    for e in examples:
+        middle = (e.start + e.stop) // 2
+        for half, span in (("1", (e.start, middle)), ("2", (middle, e.stop))):
+            out.append(Example(f"{e.id}.{half}", e.path, *span, e.target))
+    return out

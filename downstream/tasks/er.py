@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emotion recognition: which of four emotions does an utterance carry?
+
+Corpus     IEMOCAP: neutral, happy with excited, angry, sad; five folds, one session tested in each
+Head       mean over time between two linear layers
+Loss       cross entropy
+Score      accuracy of each fold, and their mean, higher is better
+Source     SUPERB (Yang et al. 2021), task ER; values in configs/superb/er.yaml
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstream.corpora import iemocap, manifest
+from downstream.features import Frames
+from downstream.heads.pooling import MeanPoolLinear
+from downstream.task import Batch, Example, Sources, Task, TaskConfig
+from wavlm_lightning.result import write_atomically
+
+EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
+CLASSES = ("neutral", "happy", "angry", "sad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """Section `task`.
+
+    Args:
+        hidden: width between the two linear layers.
+        dev_share: of the utterances outside the test fold, drawn at random.
+        dev_seed: of torch's generator that draws them.
+    """
+
+    hidden: int
+    dev_share: float
+    dev_seed: int
+
+
+class ER(Task[Config]):
+    """One fold."""
+
+    name, corpus, Config = "er", "iemocap", Config
+    monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        rows, self.classes = _rows(self.sources)
+        self._splits = self._split(rows)
+
+    @classmethod
+    def variants(cls, sources: Sources) -> list[str]:
+        """One a fold: a session of IEMOCAP, a group of speakers of a manifest."""
+        return sorted({fold for fold, _ in _rows(sources)[0]})
+
+    def _split(self, rows: list[tuple[str, Example]]) -> dict[str, list[Example]]:
+        others = [example for fold, example in rows if fold != self.variant]
+        generator = torch.Generator().manual_seed(self.config.dev_seed)
+        order = torch.randperm(len(others), generator=generator).tolist()
+        num_train = int((1 - self.config.dev_share) * len(others))
+        return {
+            "train": [others[i] for i in order[:num_train]],
+            "dev": [others[i] for i in order[num_train:]],
+            "test": [example for fold, example in rows if fold == self.variant],
+        }
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets are numbers of classes."""
+        return self._splits[split]
+
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """One logit a class."""
+        return MeanPoolLinear(dim, hidden=self.config.hidden, num_classes=len(self.classes))
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Cross entropy."""
+        targets = torch.tensor(batch.targets, device=frames.x.device)
+        return F.cross_entropy(head(frames), targets)
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Right class and predicted one."""
+        predicted = head(frames).argmax(1).tolist()
+        return list(zip(batch.targets, predicted, strict=True))
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Percent of utterances."""
+        right = sum(target == predicted for target, predicted in predictions.values())
+        return {"accuracy": 100.0 * right / len(predictions)}
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """A table of utterance, emotion and what was heard."""
+        path = folder / f"{split}.tsv"
+        lines = [
+            f"{name}\t{self.classes[target]}\t{self.classes[predicted]}\n"
+            for name, (target, predicted) in predictions.items()
+        ]
+        write_atomically(path, "id\treference\thypothesis\n" + "".join(lines))
+        return [path]
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Wrong ones first."""
+        rows = [
+            {
+                "id": name,
+                "reference": self.classes[target],
+                "hypothesis": self.classes[predicted],
+                "error": float(target != predicted),
+            }
+            for name, (target, predicted) in predictions.items()
+        ]
+        return sorted(rows, key=lambda row: -row["error"])
+
+
+def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:
+    """Every utterance with its fold, in an order that never changes, and the classes."""
+    if sources.manifest is not None:
+        rows = manifest.read(sources.manifest, needs=("label", "speaker"))
+        classes = tuple(sorted({row.label for row in rows}))
+        examples = [
+            Example(row.id, str(row.path), 0, row.num_samples, classes.index(row.label))
+            for row in rows
+        ]
+        folds = [f"fold{row.extra['fold']}" if "fold" in row.extra else "" for row in rows]
+        if not all(folds):  # one speaker each
+            folds = [f"speaker{row.speaker}" for row in rows]
+        _disjoint(folds, [row.speaker for row in rows], sources.manifest)
+        return list(zip(folds, examples, strict=True)), classes
+    turns = iemocap.turns(sources.folder("iemocap"), frozenset(EMOTIONS))
+    return [
+        (
+            f"fold{turn.session}",
+            Example(
+                turn.id,
+                str(turn.path),
+                0,
+                turn.num_samples,
+                CLASSES.index(EMOTIONS[turn.emotion]),
+            ),
+        )
+        for turn in turns
+    ], CLASSES
+
+
+def _disjoint(folds: list[str], speakers: list[str], folder: Path) -> None:
+    """Refuse folds that share a speaker, and a folder with one fold alone."""
+    of: dict[str, str] = {}
+    for fold, speaker in zip(folds, speakers, strict=True):
+        if of.setdefault(speaker, fold) != fold:
+            raise ValueError(
+                f"data.manifest={folder}: speaker {speaker} is in {of[speaker]} and {fold}; the "
+                "fold in extra must be the same for all rows of a speaker"
+            )
+    if len(set(folds)) < 2:
+        raise ValueError(f"data.manifest={folder}: folds want two speakers or more")

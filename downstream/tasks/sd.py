@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaker diarization: who speaks when?
+
+Corpus     Libri2Mix, two speakers and noise, as long as the longer one
+Head       one LSTM, linear to one logit a speaker
+Loss       binary cross entropy under the best order of speakers
+Score      diarization error rate, no collar, overlap scored, lower is better
+Source     SUPERB (Yang et al. 2021), task SD; values in configs/superb/sd.yaml
+
+Differs from s3prl: threshold and median filter are chosen on dev. The best of all on test, which is
+what the leaderboard has, stands beside it as der_best_of_10_test.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from downstream.corpora import librimix, manifest, simulate
+from downstream.features import Frames
+from downstream.heads.recurrent import LstmActivity
+from downstream.losses import permutation_bce
+from downstream.metrics.der import (
+    Turn,
+    activity,
+    diarization_error_rate,
+    median_filter,
+    turns_of,
+)
+from downstream.task import Batch, Example, Item, Task, TaskConfig
+from wavlm_lightning.audio import read_audio
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.result import write_atomically
+from wavlm_lightning.seeding import generator
+
+SPEAKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """Section `task`.
+
+    Args:
+        hidden: of the LSTM.
+        chunk_seconds: training recordings are cut into pieces of at most this.
+        thresholds: on the probability of speech, one of which is chosen on dev.
+        medians: widths in frames of the median filter, one of which is chosen on dev.
+    """
+
+    hidden: int
+    chunk_seconds: float
+    thresholds: list[float]
+    medians: list[int]
+
+
+class SD(Task[Config]):
+    """Activity of two speakers, frame by frame."""
+
+    name, corpus, Config = "sd", "librimix", Config
+    monitor, mode, headline = "dev/frame_accuracy", "max", "test/der"
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._hop = 0.0  # seconds, known with the upstream
+        self._rows: dict[str, list[manifest.Row]] = {}
+        self._splits = {split: self._read(split) for split in librimix.FOLDERS}
+
+    def _read(self, split: str) -> list[Example]:
+        most = round(self.config.chunk_seconds * SAMPLE_RATE)
+        if self.sources.manifest is not None:
+            folder = self.sources.manifest
+            rows = manifest.rows_of(manifest.read(folder, needs=("speaker",)), split, folder)
+            self._rows[split] = rows
+            return [
+                Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))
+                for i, r in enumerate(rows)
+            ]
+        root = self.sources.folder("librimix")
+        turns = librimix.reference_turns(root, split)
+        found = librimix.mixtures(root, split, mode="max", kind="mix_both", sources=False)
+        if missing := [m.id for m in found if m.id not in turns]:
+            raise ValueError(
+                f"paths.librimix={root}: data/{split}/rttm lacks {len(missing)} of {len(found)} "
+                f"mixtures, such as {missing[0]}"
+            )
+        whole = [Example(m.id, str(m.path), 0, m.num_samples, turns[m.id]) for m in found]
+        return [c for e in whole for c in _chunks(e, most)] if split == "train" else whole
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets are turns; for a manifest, what a mixture is to be made of."""
+        return self._splits[split]
+
+    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
+        """A mixture, and its turns counted from its own beginning."""
+        if self.sources.manifest is None:
+            waveform = read_audio(example.path, example.start, example.stop)
+            return Item(waveform, _within(example))
+        split, index = example.target
+        rng = rng or generator(0, f"mixtures of {split}", index)
+        most = round(self.config.chunk_seconds * SAMPLE_RATE)
+        return Item(*simulate.conversation(self._rows[split], index, rng, max_samples=most))
+
+    def key(self, example: Example, *, training: bool) -> str | None:
+        """None for mixtures made from a manifest."""
+        if self.sources.manifest is not None:
+            return None
+        return super().key(example, training=training)
+
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """One logit a speaker and frame."""
+        self._hop = stride / SAMPLE_RATE
+        return LstmActivity(dim, hidden=self.config.hidden, num_speakers=SPEAKERS)
+
+    def _activities(self, frames: Frames, batch: Batch) -> Tensor:
+        """(B, F, S) of the reference turns."""
+        active = np.zeros((len(batch.ids), frames.x.shape[1], SPEAKERS), np.float32)
+        for row, turns in enumerate(batch.targets):
+            own = activity(turns, num_frames=int(frames.lengths[row]), hop_seconds=self._hop)
+            active[row, : len(own), : own.shape[1]] = own[:, :SPEAKERS]
+        return torch.from_numpy(active).to(frames.x.device)
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Mean over speakers and frames."""
+        return permutation_bce(head(frames), self._activities(frames, batch), frames.lengths)
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Probabilities (F, S), reference turns, seconds."""
+        probabilities = head(frames).float().sigmoid().cpu().numpy()
+        out = []
+        for row, turns in enumerate(batch.targets):
+            seconds = int(batch.lengths[row]) / SAMPLE_RATE
+            own = probabilities[row, : int(frames.lengths[row])]
+            # The convolutions stop short of the end: the last frame stands for the rest.
+            missing = max(0, round(seconds / self._hop) - len(own))
+            own = np.pad(own, ((0, missing), (0, 0)), mode="edge")
+            out.append({"probabilities": own, "turns": turns, "seconds": seconds})
+        return out
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Frame accuracy on dev; error rates on test, and the best of all settings there."""
+        if split == "dev":
+            return {"frame_accuracy": frame_accuracy(predictions, self._hop)}
+        rates = self._rates(predictions)
+        chosen = (self.chosen["threshold"], int(self.chosen["median"]))
+        return {
+            "der": rates[chosen],
+            f"der_best_of_{len(rates)}_test": min(rates.values()),
+            "frame_accuracy": frame_accuracy(predictions, self._hop),
+        }
+
+    def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Threshold and median filter with the lowest error rate on dev."""
+        rates = self._rates(predictions)
+        threshold, median = min(rates, key=rates.__getitem__)
+        self.chosen = {"threshold": threshold, "median": median}
+        return {**self.chosen, "der": rates[threshold, median]}
+
+    def _rates(self, predictions: Mapping[str, Any]) -> dict[tuple[float, int], float]:
+        references = {name: p["turns"] for name, p in predictions.items()}
+        seconds = {name: p["seconds"] for name, p in predictions.items()}
+        return {
+            setting: diarization_error_rate(
+                references,
+                {name: self._hypothesis(p, *setting) for name, p in predictions.items()},
+                seconds,
+            )
+            for setting in product(self.config.thresholds, self.config.medians)
+        }
+
+    def _hypothesis(
+        self, prediction: Mapping[str, Any], threshold: float, median: int
+    ) -> list[Turn]:
+        active = median_filter(prediction["probabilities"] > threshold, median)
+        return turns_of(active, hop_seconds=self._hop, end=prediction["seconds"])
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """RTTM of references and hypotheses."""
+        setting = (self.chosen["threshold"], int(self.chosen["median"]))
+        paths = []
+        for kind in ("reference", "hypothesis"):
+            lines = [
+                librimix.rttm(
+                    name, p["turns"] if kind == "reference" else self._hypothesis(p, *setting)
+                )
+                for name, p in predictions.items()
+            ]
+            paths.append(folder / f"{split}.{kind}.rttm")
+            write_atomically(paths[-1], "".join(lines))
+        return paths
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """By error rate of each recording."""
+        setting = (self.chosen["threshold"], int(self.chosen["median"]))
+        rows = []
+        for name, p in predictions.items():
+            turns = self._hypothesis(p, *setting)
+            rate = diarization_error_rate({name: p["turns"]}, {name: turns}, {name: p["seconds"]})
+            rows.append(
+                {
+                    "id": name,
+                    "reference": _timeline(p["turns"]),
+                    "hypothesis": _timeline(turns),
+                    "error": rate,
+                }
+            )
+        return sorted(rows, key=lambda row: -float(row["error"]))
+
+
+def frame_accuracy(predictions: Mapping[str, Any], hop_seconds: float) -> float:
+    """Percent of (frame, speaker) told right at a threshold of one half, best order of speakers."""
+    right, total = 0, 0
+    for p in predictions.values():
+        active = p["probabilities"] > 0.5
+        own = activity(p["turns"], num_frames=len(active), hop_seconds=hop_seconds)[:, :SPEAKERS]
+        reference = np.zeros_like(active)
+        reference[:, : own.shape[1]] = own
+        orders = permutations(range(active.shape[1]))
+        right += max(int((active[:, list(order)] == reference).sum()) for order in orders)
+        total += active.size
+    return 100.0 * right / total
+
+
+def _chunks(example: Example, most: int) -> list[Example]:
+    """Consecutive pieces of at most `most` samples, about equally long."""
+    count = -(-example.num_samples // most)
+    if count == 1:
+        return [example]
+    edges = np.linspace(example.start, example.stop, count + 1).round().astype(int).tolist()
+    return [
+        Example(f"{example.id}.{i}", example.path, a, b, example.target)
+        for i, (a, b) in enumerate(pairwise(edges))
+    ]
+
+
+def _within(example: Example) -> list[Turn]:
+    """The example's turns, counted from its first sample and cut at its ends."""
+    start, stop = example.start / SAMPLE_RATE, example.stop / SAMPLE_RATE
+    return [
+        Turn(t.speaker, max(t.start, start) - start, min(t.stop, stop) - start)
+        for t in example.target
+        if t.stop > start and t.start < stop
+    ]
+
+
+def _timeline(turns: Sequence[Turn]) -> str:
+    return " ".join(f"{t.speaker}:{t.start:.2f}-{t.stop:.2f}" for t in turns)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source separation: what does each of two speakers say alone?
+
+Corpus     Libri2Mix, two speakers without noise, as long as the shorter one
+Head       three BLSTMs, one spectral mask a speaker
+Loss       squared error of masked magnitudes under the best order of speakers
+Score      improvement of SI-SDR over the mixture in dB, higher is better
+Source     SUPERB-SG (Tsai et al. 2022), task SS; values in configs/superb/ss.yaml
+
+Differs from s3prl: waveforms are padded to whole hops before the transform, so that every sample
+lies in a window and none has to be silenced at the end.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstream.corpora import librimix, manifest, simulate
+from downstream.features import Frames
+from downstream.heads.mask import MaskBlstm
+from downstream.losses import permutation_mse
+from downstream.metrics.separation import best_order, si_sdr_improvement
+from downstream.task import Batch, Example, Item, Task, TaskConfig
+from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.result import write_atomically
+from wavlm_lightning.seeding import generator
+
+SOURCES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """Section `task`.
+
+    Args:
+        hidden: of each BLSTM, a direction.
+        num_layers: BLSTMs.
+        dropout: between them and after.
+        fft: samples of a window and of its transform; the hop is the upstream's stride.
+        dev_mixtures: of the corpus's dev split, drawn at random; 0 for all.
+        max_seconds: of mixtures made from a manifest.
+        keep: test mixtures whose estimates are written as audio.
+    """
+
+    hidden: int
+    num_layers: int
+    dropout: float
+    fft: int
+    dev_mixtures: int
+    max_seconds: float
+    keep: int
+
+
+class SS(Task[Config]):
+    """Masks for two speakers."""
+
+    name, corpus, Config = "ss", "librimix", Config
+    monitor, mode, headline = "dev/si_sdri", "max", "test/si_sdri"
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._hop = 0
+        self._rows: dict[str, list[manifest.Row]] = {}
+        self._splits = {split: self._read(split) for split in librimix.FOLDERS}
+
+    def _read(self, split: str) -> list[Example]:
+        if self.sources.manifest is not None:
+            folder = self.sources.manifest
+            rows = manifest.rows_of(manifest.read(folder, needs=("speaker",)), split, folder)
+            self._rows[split] = rows
+            most = round(self.config.max_seconds * SAMPLE_RATE)
+            return [
+                Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))
+                for i, r in enumerate(rows)
+            ]
+        root = self.sources.folder("librimix")
+        found = librimix.mixtures(root, split, mode="min", kind="mix_clean", sources=True)
+        if split == "dev" and 0 < self.config.dev_mixtures < len(found):
+            chosen = generator(0, "dev mixtures").permutation(len(found))
+            found = [found[i] for i in sorted(chosen[: self.config.dev_mixtures])]
+        return [
+            Example(m.id, str(m.path), 0, m.num_samples, tuple(map(str, m.sources))) for m in found
+        ]
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets are paths of the sources; for a manifest, what a mixture is to be made of."""
+        return self._splits[split]
+
+    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
+        """A mixture (T,), and its sources (2, T)."""
+        if self.sources.manifest is None:
+            sources = torch.stack([read_audio(p, 0, example.stop) for p in example.target])
+            return Item(read_audio(example.path), sources)
+        split, index = example.target
+        rng = rng or generator(0, f"mixtures of {split}", index)
+        most = round(self.config.max_seconds * SAMPLE_RATE)
+        sources = simulate.separated(self._rows[split], index, rng, max_samples=most)
+        return Item(sources.sum(0), sources)
+
+    def key(self, example: Example, *, training: bool) -> str | None:
+        """None for mixtures made from a manifest."""
+        if self.sources.manifest is not None:
+            return None
+        return super().key(example, training=training)
+
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """Masks (B, S, F, N)."""
+        self._hop = stride
+        return MaskBlstm(
+            dim,
+            hidden=self.config.hidden,
+            num_layers=self.config.num_layers,
+            dropout=self.config.dropout,
+            num_sources=SOURCES,
+            num_bins=self.config.fft // 2 + 1,
+        )
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Masked magnitude against the source's, as far as it is in phase with the mixture."""
+        mixture = self._spectra(batch.waveforms)  # (B, N, F)
+        sources = nn.utils.rnn.pad_sequence(
+            [s.T for s in batch.targets], batch_first=True
+        ).transpose(1, 2)  # (B, S, T)
+        spectra = self._spectra(sources.flatten(0, 1).to(mixture.device))
+        spectra = spectra.unflatten(0, sources.shape[:2])  # (B, S, N, F)
+        in_phase = torch.cos(spectra.angle() - mixture.angle()[:, None]).clamp(min=0)
+        targets = (spectra.abs() * in_phase).transpose(2, 3)  # (B, S, F, N)
+        lengths = self._num_frames(batch.lengths)
+        masks = self._masks(head, frames, lengths)
+        estimates = masks * mixture.abs().transpose(1, 2)[:, None]
+        return permutation_mse(estimates, targets, lengths)
+
+    def _masks(self, head: nn.Module, frames: Frames, lengths: Tensor) -> Tensor:
+        """(B, S, F, N) for `lengths` (B,) frames of the transform, which are a few more: zeros."""
+        most = int(lengths.max())
+        x = F.pad(frames.x, (0, 0, 0, max(0, most - frames.x.shape[1])))[:, :most]
+        masks: Tensor = head(Frames(x, lengths))
+        return masks
+
+    def _window(self, like: Tensor) -> Tensor:
+        return torch.hann_window(self.config.fft, device=like.device)
+
+    def _num_frames(self, lengths: Tensor) -> Tensor:
+        return (lengths + self._hop - 1).div(self._hop, rounding_mode="floor") + 1
+
+    def _spectra(self, waveforms: Tensor) -> Tensor:
+        """(R, T) -> (R, N, F) complex, centred windows, zeros beyond both ends."""
+        padded = F.pad(waveforms, (0, -waveforms.shape[1] % self._hop))
+        return torch.stft(
+            padded,
+            self.config.fft,
+            hop_length=self._hop,
+            window=self._window(waveforms),
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+
+    def separate(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Tensor]:
+        """Estimates (S, T) of each row: masks on the mixture, its phase, back to waveforms."""
+        mixture = self._spectra(batch.waveforms)
+        counts = self._num_frames(batch.lengths)
+        masks = self._masks(head, frames, counts).transpose(2, 3)
+        estimates = []
+        for row, (length, count) in enumerate(zip(batch.lengths, counts, strict=True)):
+            spectra = (masks[row] * mixture[row])[..., :count]
+            waveforms = torch.istft(
+                spectra,
+                self.config.fft,
+                hop_length=self._hop,
+                window=self._window(batch.waveforms),
+                center=True,
+            )
+            estimates.append(waveforms[:, :length])
+        return estimates
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Improvement in dB; of the first examples the waveforms too."""
+        out = []
+        for row, estimates in enumerate(self.separate(head, frames, batch)):
+            length = int(batch.lengths[row])
+            mixture, sources = (
+                batch.waveforms[row, :length],
+                batch.targets[row].to(estimates.device),
+            )
+            found: dict[str, Any] = {"si_sdri": si_sdr_improvement(estimates, sources, mixture)}
+            if batch.indices[row] < self.config.keep:
+                order = list(best_order(estimates, sources))
+                found["estimates"] = estimates[order].cpu().numpy()
+                found["mixture"] = mixture.cpu().numpy()
+            out.append(found)
+        return out
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Mean over mixtures, in dB."""
+        return {"si_sdri": float(np.mean([p["si_sdri"] for p in predictions.values()]))}
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """A table of improvements, and a few mixtures with their estimates as audio."""
+        paths = [folder / f"{split}.tsv"]
+        lines = [f"{name}\t{p['si_sdri']:.4f}\n" for name, p in predictions.items()]
+        write_atomically(paths[0], "id\tsi_sdri\n" + "".join(lines))
+        for name, p in predictions.items():
+            if "estimates" in p:
+                named = [("mixture", p["mixture"])]
+                named += [(f"speaker{i}", w) for i, w in enumerate(p["estimates"], 1)]
+                for part, waveform in named:
+                    paths.append(folder / f"{split}.{name}.{part}.wav")
+                    write_audio(paths[-1], waveform)
+        return paths
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """By improvement."""
+        rows = [
+            {
+                "id": name,
+                "reference": "",
+                "hypothesis": f"{p['si_sdri']:.2f} dB",
+                "error": -p["si_sdri"],
+            }
+            for name, p in predictions.items()
+        ]
+        return sorted(rows, key=lambda row: row["error"])[::-1]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Symbols of transcripts, and what CTC makes of a sequence of them."""
+
+from collections.abc import Iterable, Sequence
+
+# fairseq's special symbols, in its order; `<s>` serves as the CTC blank.
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+BLANK, END, UNKNOWN = 0, 2, 3
+WORD_END = "|"
+# wav2letter's letters of English in order of frequency (s3prl ec8064b5, downstream/asr/char.dict).
+LETTERS = "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"
+
+
+class Characters:
+    """Upper-case characters as integers, words ended by `|`.
+
+    Args:
+        more: characters beside English letters, for transcripts of other languages.
+
+    >>> Characters().encode("it is")
+    [10, 6, 4, 10, 12, 4, 2]
+    >>> Characters().decode([10, 6, 4, 10, 12, 4, 2])
+    'IT IS'
+    """
+
+    def __init__(self, more: Iterable[str] = ()):
+        beyond = sorted(set(more) - set(LETTERS) - {" "})
+        self.symbols = [*SPECIAL, *LETTERS, *beyond]
+        self._number = {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> list[int]:
+        """Numbers of the characters, a word end after the last word, then `</s>`."""
+        spelled = "".join(word + WORD_END for word in text.upper().split())
+        return [self._number.get(c, UNKNOWN) for c in spelled] + [END]
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Words of collapsed numbers; special symbols are left out."""
+        kept = [self.symbols[n] for n in numbers if n >= len(SPECIAL)]
+        return " ".join("".join(kept).replace(WORD_END, " ").split())
+
+
+def collapse(numbers: Sequence[int], blank: int = BLANK) -> list[int]:
+    """CTC's rule: repeated symbols once, blanks out.
+
+    >>> collapse([0, 5, 5, 0, 5, 6])
+    [5, 5, 6]
+    """
+    merged = [n for i, n in enumerate(numbers) if i == 0 or n != numbers[i - 1]]
+    return [n for n in merged if n != blank]

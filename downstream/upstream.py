@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upstreams: WavLM of any origin, HuBERT and wav2vec 2.0 by transformers, filter banks, chance.
+
+`Frozen` wraps any of them: eval mode, no gradient, absent from checkpoints.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from downstream.features import Features, Upstream
+from wavlm_lightning.lengths import HOP, SAMPLE_RATE, conv_lengths
+from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
+from wavlm_lightning.precision import computes_bfloat16
+from wavlm_lightning.result import file_sha256
+from wavlm_lightning.seeding import torch_seed
+
+DELTA_WINDOW = 5  # frames; s3prl ec8064b5, upstream/baseline/fbank.yaml, as are the two below
+NUM_MELS = 80
+GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
+FBANK_STRIDE = 160  # samples, 10 ms
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamConfig:
+    """Which upstream, and where it lies.
+
+    Args:
+        kind: wavlm (a checkpoint or folder of any layout), transformers (HuBERT, wav2vec 2.0),
+            fbank, or random: a WavLM that was never trained, as a control.
+        source: file or folder; for transformers also a hub id, if `download` allows it.
+        size: of a random WavLM.
+        seed: of a random WavLM's weights.
+        masked_group_norm: Base's group norm leaves padding out; false is the released behaviour.
+        precision: of the frozen forward pass; auto is bfloat16 where the device computes in it.
+        download: fetch a hub id that is not on this machine yet.
+    """
+
+    kind: Literal["wavlm", "transformers", "fbank", "random"]
+    source: str | None = None
+    size: str = "mini"
+    seed: int = 0
+    masked_group_norm: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    download: bool = False
+
+
+class Frozen(nn.Module):
+    """Any upstream, kept in eval mode, run without gradient, left out of checkpoints.
+
+    Rows of very different lengths are run in several groups: padding costs time and, for upstreams
+    in which an utterance does not depend on its batch, changes nothing.
+
+    Args:
+        upstream: what is frozen.
+        precision: of its forward pass: auto, float32 or bfloat16.
+        grouped: false for an upstream whose features depend on the batch.
+    """
+
+    def __init__(self, upstream: Upstream, *, precision: str = "float32", grouped: bool = True):
+        super().__init__()
+        assert isinstance(upstream, nn.Module)
+        self.upstream = upstream.requires_grad_(False).eval()
+        self.dim, self.num_layers, self.stride = upstream.dim, upstream.num_layers, upstream.stride
+        self.precision, self.grouped = precision, grouped
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Stay in eval mode, whatever a Trainer says."""
+        return super().train(False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing of it."""
+        return kwargs.get("destination", args[0] if args else {})
+
+    def _autocast(self, device: str) -> Any:
+        # Entered in float32 too: a Trainer's own autocast must not reach the upstream.
+        wanted = self.precision == "bfloat16" or (
+            self.precision == "auto" and computes_bfloat16(device)
+        )
+        return torch.autocast(device, torch.bfloat16, enabled=wanted)
+
+    @torch.no_grad()
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) with lengths (B,) -> layers of (B, F, D) and their lengths (B,)."""
+        with self._autocast(waveforms.device.type):
+            groups = _groups(lengths) if self.grouped else [torch.arange(len(lengths))]
+            parts = [
+                self.upstream(waveforms[rows, : int(lengths[rows].max())], lengths[rows])
+                for rows in groups
+            ]
+        return parts[0] if len(parts) == 1 else _joined(parts, groups)
+
+
+def _groups(lengths: Tensor) -> list[Tensor]:
+    """Rows of about the same length together; in their own order if one group holds all."""
+    order = lengths.argsort(descending=True, stable=True)
+    groups: list[list[int]] = []
+    for row in order.tolist():
+        if not groups or lengths[row] < GROUP_RATIO * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(row)
+    if len(groups) == 1:
+        return [torch.arange(len(lengths), device=lengths.device)]
+    return [torch.tensor(rows, device=lengths.device) for rows in groups]
+
+
+def _joined(parts: list[Features], groups: list[Tensor]) -> Features:
+    """The rows of all groups in the order of the batch, zero on padding."""
+    rows = torch.cat(groups)
+    lengths = torch.cat([part.lengths for part in parts])
+    layers = []
+    for pieces in zip(*(part.layers for part in parts), strict=True):
+        x = pieces[0].new_zeros(len(rows), pieces[0].shape[1], pieces[0].shape[2])
+        for piece, where in zip(pieces, groups, strict=True):
+            x[where, : piece.shape[1]] = piece
+        layers.append(x)
+    return Features(tuple(layers), torch.empty_like(lengths).index_copy_(0, rows, lengths))
+
+
+class WavLMUpstream(nn.Module):
+    """All layers of a WavLM."""
+
+    stride = HOP
+
+    def __init__(self, model: WavLM):
+        super().__init__()
+        self.model = model
+        self.dim, self.num_layers = model.config.dim, model.config.num_layers + 1
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
+        features = self.model(waveforms, lengths)
+        return Features(features.layers, features.lengths)
+
+
+class TransformersUpstream(nn.Module):
+    """All layers of a HuBERT or wav2vec 2.0 of transformers.
+
+    Their base models normalise the first convolution over time, padding included: rows of such a
+    model are run one by one unless they are equally long, so that none depends on another.
+    """
+
+    stride = HOP
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        config: Any = model.config
+        self.dim, self.num_layers = config.hidden_size, config.num_hidden_layers + 1
+        self.over_time = config.feat_extract_norm == "group"
+        self.pre_norm = bool(getattr(config, "do_stable_layer_norm", False))
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
+        if not self.over_time:  # the models with layer norm were trained on normalised waveforms
+            waveforms = normalize_waveforms(waveforms, lengths)
+        frames = conv_lengths(lengths)
+        if bool((lengths == waveforms.shape[1]).all()):
+            return Features(self._layers(waveforms, None), frames)
+        if self.over_time:
+            rows = [
+                self._layers(row[None, : int(n)], None)
+                for row, n in zip(waveforms, lengths, strict=True)
+            ]
+            padded = (
+                nn.utils.rnn.pad_sequence([x[0] for x in layer], batch_first=True)
+                for layer in zip(*rows, strict=True)
+            )
+            return Features(tuple(padded), frames)
+        mask = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
+        return Features(self._layers(waveforms, mask.long()), frames)
+
+    def _layers(self, waveforms: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        out = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
+        layers: tuple[Tensor, ...] = out.hidden_states
+        if self.pre_norm:  # the last state after the final norm, as SUPERB has it
+            layers = (*layers[:-1], out.last_hidden_state)
+        return layers
+
+
+class Fbank(nn.Module):
+    """80 log mel energies with first and second differences, 240 dimensions, each normalised.
+
+    Kaldi's filter banks (25 ms windows every 10 ms), differences over 5 frames, zero mean and unit
+    variance of each dimension over the utterance: the baseline of SUPERB (Yang et al. 2021) as in
+    s3prl ec8064b5, upstream/baseline. Each row is computed alone, so padding does not matter.
+    """
+
+    dim, num_layers, stride = 3 * NUM_MELS, 1, FBANK_STRIDE
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) with lengths (B,) -> one layer (B, F, 240), lengths (B,)."""
+        rows = [self._row(w[: int(n)]) for w, n in zip(waveforms, lengths, strict=True)]
+        x, frames = nn.utils.rnn.pad_sequence(rows, batch_first=True), [len(r) for r in rows]
+        return Features((x,), torch.tensor(frames, device=lengths.device))
+
+    def _row(self, waveform: Tensor) -> Tensor:
+        from torchaudio.compliance import kaldi
+        from torchaudio.functional import compute_deltas
+
+        mels = kaldi.fbank(
+            waveform[None],
+            num_mel_bins=NUM_MELS,
+            frame_length=25.0,
+            frame_shift=10.0,
+            sample_frequency=SAMPLE_RATE,
+        ).T  # (80, F)
+        first = compute_deltas(mels, DELTA_WINDOW)
+        x = torch.cat([mels, first, compute_deltas(first, DELTA_WINDOW)]).T  # (F, 240)
+        return (x - x.mean(0)) / (x.std(0, correction=0) + 1e-10)
+
+
+def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
+    """What features depend on beside the samples: weights, settings, number format."""
+    wanted = config.precision
+    if wanted == "auto":
+        wanted = "bfloat16" if computes_bfloat16(device) else "float32"
+    drawn = f"{config.size} {config.seed}" if config.kind == "random" else ""
+    return f"{config.kind} {digest} {drawn} {config.masked_group_norm} {wanted}"
+
+
+def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
+    """The frozen upstream, and the SHA-256 of its weights ("none" where it has none).
+
+    Raises:
+        ValueError: naming the key, for a source that is missing or does not fit.
+        FileNotFoundError: naming the source.
+    """
+    if config.kind == "fbank":
+        return Frozen(Fbank(), precision="float32"), "none"
+    if config.kind == "random":
+        with _seeded(config.seed):
+            random = WavLM(WavLMConfig.preset(config.size))
+        return Frozen(WavLMUpstream(random), precision=config.precision), "none"
+    if not config.source:
+        raise ValueError(f"upstream.kind={config.kind} wants upstream.source: a file or folder")
+    if config.kind == "transformers":
+        model, digest = _from_transformers(config)
+        return Frozen(TransformersUpstream(model), precision=config.precision), digest
+    path = Path(config.source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: say UPSTREAM=FILE, or upstream.source=FILE"
+            + ("; make pretrain makes this one" if "runs/pretrain" in str(path) else "")
+        )
+    wavlm = load_wavlm(path)
+    if not config.masked_group_norm:
+        wavlm.config = replace(wavlm.config, masked_group_norm=False)
+        wavlm.frontend.masked = False
+    frozen = Frozen(
+        WavLMUpstream(wavlm), precision=config.precision, grouped=config.masked_group_norm
+    )
+    return frozen, _digest(path)
+
+
+def kind_of(path: Path) -> str:
+    """`wavlm` or `transformers`: by the model type of a folder's config.json; files are WavLM."""
+    if path.is_dir() and (path / CONFIG).is_file():
+        about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        if about.get("model_type") in ("hubert", "wav2vec2"):
+            return "transformers"
+    return "wavlm"
+
+
+def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
+    try:
+        from transformers import AutoModel
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
+        ) from error
+    source = str(config.source)
+    try:
+        model = AutoModel.from_pretrained(
+            source, local_files_only=not config.download, use_safetensors=True
+        )
+    except OSError as error:
+        hint = "" if config.download else "; upstream.download=true fetches a hub id"
+        raise FileNotFoundError(f"no transformers model at {source}{hint}") from error
+    if model.config.model_type not in ("hubert", "wav2vec2"):
+        raise ValueError(
+            f"{source} is a {model.config.model_type}: HuBERT and wav2vec 2.0 are read this way, "
+            "a WavLM with upstream.kind=wavlm"
+        )
+    path = Path(source)
+    return model, _digest(path) if path.exists() else source
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of the weights of a folder."""
+    if path.is_file():
+        return file_sha256(path)
+    weights = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
+    return file_sha256(weights[0]) if weights else "none"
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generator at this seed within the block, and as it was after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, "random upstream"))
+        yield

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What W&B gets at the end of a run: layer weights as a picture, examples to listen to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning
+from lightning.pytorch.loggers import WandbLogger
+
+from downstream.task import Example, Task
+from recipes.plots import draw_layer_weights
+from wavlm_lightning.lengths import SAMPLE_RATE
+
+EXAMPLES = 20  # in the table, worst first
+
+
+def log_examples(
+    trainer: lightning.Trainer,
+    task: Task[Any],
+    predictions: Mapping[str, Any],
+    examples: Sequence[Example],
+    *,
+    metrics: Mapping[str, float],
+    layer_weights: Sequence[float],
+) -> None:
+    """Figures, picture and table; nothing where W&B is not asked for."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    if not loggers:
+        return
+    import wandb
+
+    run = loggers[0].experiment
+    run.summary.update(dict(metrics))
+    if layer_weights:
+        run.log({"layer_weights": wandb.Image(draw_layer_weights(layer_weights))})
+    by_id = {example.id: example for example in examples}
+    table = wandb.Table(columns=["id", "audio", "reference", "hypothesis", "error"])
+    for row in task.worst("test", predictions)[:EXAMPLES]:
+        waveform = task.load(by_id[row["id"]], None).waveform
+        audio = wandb.Audio(waveform.numpy(), sample_rate=SAMPLE_RATE)
+        table.add_data(row["id"], audio, row["reference"], row["hypothesis"], row["error"])
+    run.log({"examples": table})

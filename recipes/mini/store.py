@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a corpus once and keeps it: fill a folder, hash it, move it under its name.
+
+A corpus appears under its name in one `os.replace`, so what lies there is whole. One process builds
+at a time (a file lock, which ends with its holder); another that asks meanwhile waits and finds it.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+log = logging.getLogger(__name__)
+
+Facts = dict[str, Any]
+Digests = dict[str, str]  # SHA-256 of a file's int16 samples by its path within the corpus
+FACTS = "corpus.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What it takes to make one corpus."""
+
+    title: str  # in messages: "mini VoxCeleb1"
+    folder: str  # its name in the cache
+    num_bytes: int  # room asked for before starting
+    fill: Callable[[Path], tuple[Facts, Digests]]  # writes everything but corpus.json
+    expected_sha256: Mapping[str, str]  # by version of espeakng-loader, on Linux x86_64
+
+
+def folder_name(prefix: str, sizes: object, standard: object) -> str:
+    """`prefix` for the standard sizes; for others a hash of them follows."""
+    whole = hashlib.sha256(repr(sizes).encode()).hexdigest()[:8]
+    return prefix if sizes == standard else f"{prefix}-{whole}"
+
+
+def stored(cache: Path, recipe: Recipe) -> tuple[Path, Facts]:
+    """Folder of the corpus in `cache` and its corpus.json; made if it is not there."""
+    root = Path(cache).absolute() / recipe.folder
+    if not (root / FACTS).is_file():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(root.parent):
+            if not (root / FACTS).is_file():
+                _make(root, recipe)
+    facts: Facts = json.loads((root / FACTS).read_text(encoding="utf-8"))
+    return root, facts
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; whoever holds it may remove what dead builds left."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for path in folder.glob("building-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        yield
+
+
+def _make(root: Path, recipe: Recipe) -> None:
+    """Build in a folder beside `root` and move it there; on any failure remove it."""
+    free = shutil.disk_usage(root.parent).free
+    if free < recipe.num_bytes:
+        raise OSError(
+            f"the {recipe.title} needs {recipe.num_bytes // 10**6} MB in {root.parent}, "
+            f"{free // 10**6} MB are free: make room or choose another cache folder"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
+    folder.chmod(0o755)
+    try:
+        facts, digests = recipe.fill(folder)
+        facts |= _hashes(folder, digests, recipe)
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        os.replace(folder, root)
+    except OSError as error:
+        raise OSError(
+            f"the {recipe.title} was not made: {error} (cache folder {root.parent})"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hashes(folder: Path, digests: Digests, recipe: Recipe) -> Facts:
+    """The hash of the corpus and the expected one; a warning if they differ."""
+    sha256 = _hash(folder, digests)
+    loader = metadata.version("espeakng-loader")
+    expected = recipe.expected_sha256.get(loader)
+    if expected not in (None, sha256):
+        log.warning(
+            "the %s has hash %s, not %s as on the machine it was first made on: numbers "
+            "trained on it may differ in the last digits",
+            *(recipe.title, sha256, expected),
+        )
+    return {"espeakng_loader": loader, "sha256": sha256, "expected_sha256": expected}
+
+
+def _hash(folder: Path, digests: Digests) -> str:
+    """SHA-256 over all files in order of their paths: samples of audio, bytes of the others.
+
+    Samples and not FLAC bytes, as those hold the version of the encoder.
+    """
+    whole = dict(digests)
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in whole:
+            whole[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = "".join(f"{name} {whole[name]}\n" for name in sorted(whole))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def digest(samples: np.ndarray) -> str:
+    """SHA-256 of int16 samples, little endian."""
+    return hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+
+
+def write_audio(path: Path, samples: np.ndarray, *, sample_rate: int) -> str:
+    """Write int16 samples (T,) in the format the suffix says; their digest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        soundfile.write(path, samples, sample_rate)
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
+    return digest(samples)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a SUPERB task on an upstream: its sections, and where they come from.
+
+In order, later ones win: the task's YAML, configs/paths.yaml, the upstream's YAML, the `mini`
+section of the task where that protocol is in force, the words of the command line.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning import Trainer
+
+from downstream import load_task
+from downstream.cache import CacheConfig
+from downstream.data import DataConfig
+from downstream.featurizer import FeaturizerConfig
+from downstream.probe import OptimConfig
+from downstream.task import Task
+from downstream.upstream import UpstreamConfig, kind_of
+from recipes.sections import OWNED_FLAGS, WandbSection
+from wavlm_lightning.config import ConfigError, Parser, read_yaml
+
+CONFIGS = Path("configs")
+MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSection(UpstreamConfig):
+    """The upstream, and what it is called.
+
+    Args:
+        name: in results and tables; the name of its YAML or file if not said.
+    """
+
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection(DataConfig):
+    """How examples become batches, or a folder to use in place of the corpus.
+
+    Args:
+        manifest: a folder with a manifest.tsv, see downstream/corpora/manifest.py.
+    """
+
+    manifest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsSection:
+    """Folders of corpora in their official layouts; `mini` for a synthetic stand-in.
+
+    Args:
+        librispeech: holds train-clean-100, dev-clean and test-clean.
+        voxceleb1: holds dev/wav, test/wav and veri_test.txt.
+        iemocap: holds Session1 to Session5.
+        librimix: Libri2Mix, holds wav16k and data.
+    """
+
+    librispeech: str | None = MINI
+    voxceleb1: str | None = MINI
+    iemocap: str | None = MINI
+    librimix: str | None = MINI
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """Where a run writes, and how often.
+
+    Args:
+        validate_updates: updates from one validation to the next.
+        checkpoint_updates: updates from one checkpoint to the next.
+        dir: folder of all runs.
+        results: folder of results, one file a task and upstream.
+        resume: go on with the latest run if it is unfinished and has the same configuration.
+        threads: of torch on the processor, None for its own choice. Small recurrent heads are
+            fastest on one: their products are too small to share.
+    """
+
+    validate_updates: int
+    checkpoint_updates: int
+    threads: int | None = None
+    dir: str = "runs/superb"
+    results: str = "results"
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """A configuration, as plain values and as the objects of its sections."""
+
+    values: dict[str, Any]
+    kind: str  # mini, official or manifest: where the recordings come from
+    task: Any
+    upstream: UpstreamSection
+    featurizer: FeaturizerConfig
+    data: DataSection
+    cache: CacheConfig
+    optim: OptimConfig
+    paths: PathsSection
+    run: RunSection
+    wandb: WandbSection
+    trainer: dict[str, Any]
+    tensorboard: bool
+    seed: int
+    protocol: str
+    published: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus or of the manifest's folder, `mini` for the stand-in."""
+        if self.kind == "manifest":
+            return Path(str(self.data.manifest)).resolve().name
+        return self.kind
+
+
+def build_parser(task: type[Task[Any]]) -> Parser:
+    """The parser of one task's configuration."""
+    parser = Parser(prog="recipes.superb", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
+    parser.add_class_arguments(task.Config, "task")
+    parser.add_class_arguments(UpstreamSection, "upstream")
+    parser.add_class_arguments(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
+    parser.add_class_arguments(DataSection, "data")
+    parser.add_class_arguments(CacheConfig, "cache", default=CacheConfig())
+    parser.add_class_arguments(OptimConfig, "optim")
+    parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
+    parser.add_class_arguments(RunSection, "run")
+    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
+    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--protocol",
+        type=Literal["auto", "published", "mini"],
+        default="auto",
+        help="published values, or those for the mini corpora, which auto also takes for manifests",
+    )
+    parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
+    parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
+    return parser
+
+
+def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSettings:
+    """Settings of a task on an upstream.
+
+    Args:
+        task: a name of `downstream.tasks`.
+        upstream: a name in configs/upstream, or a checkpoint or folder.
+        words: of the command line, such as `--optim.lr=1e-3`.
+
+    Raises:
+        ConfigError: naming the key, what it wants and what it got.
+    """
+    kind = load_task(task)
+    files = [CONFIGS / "superb" / f"{task}.yaml"]
+    if (CONFIGS / "paths.yaml").is_file():
+        files.append(CONFIGS / "paths.yaml")
+    first = [f"--config={file}" for file in files] + _upstream_words(upstream)
+    parser = build_parser(kind)
+    parsed = _parse(parser, first + words)
+    where = _kind_of_recordings(kind, parsed)
+    if parsed.protocol == "mini" or (parsed.protocol == "auto" and where != "official"):
+        mini = [f"--{k}={_word(v)}" for k, v in read_yaml(files[0]).get("mini", {}).items()]
+        parsed = _parse(parser, first + mini + words)
+    try:
+        objects = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
+    for key in ("config", "mini"):
+        values.pop(key, None)
+    values["protocol"] = "published" if where == "official" else "mini"
+    if parsed.protocol != "auto":
+        values["protocol"] = parsed.protocol
+    names = [f.name for f in dataclasses.fields(ProbeSettings) if f.name not in ("values", "kind")]
+    sections = {name: getattr(objects, name) for name in names}
+    sections |= {"trainer": values["trainer"], "protocol": values["protocol"]}
+    return ProbeSettings(values=values, kind=where, **sections)
+
+
+def _parse(parser: Parser, argv: list[str]) -> Any:
+    try:
+        return parser.parse_args(argv)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _kind_of_recordings(task: type[Task[Any]], parsed: Any) -> str:
+    if parsed.data.manifest:
+        return "manifest"
+    return "mini" if getattr(parsed.paths, task.corpus) == MINI else "official"
+
+
+def _upstream_words(upstream: str) -> list[str]:
+    """Words that say which upstream: of its YAML, or of a file or folder."""
+    file = CONFIGS / "upstream" / f"{upstream}.yaml"
+    if file.is_file():
+        return [f"--config={file}", f"--upstream.name={upstream}"]
+    path = Path(upstream)
+    if not path.exists():
+        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
+        raise ConfigError(
+            f"no upstream {upstream}: it is neither a file or folder nor one of {known}"
+        )
+    return [
+        f"--upstream.kind={kind_of(path)}",
+        f"--upstream.source={path}",
+        f"--upstream.name={_name_of(path)}",
+    ]
+
+
+def _name_of(path: Path) -> str:
+    """A name for results: of a run's folder for its checkpoints, of the file otherwise."""
+    parts = path.resolve().parts
+    if len(parts) > 3 and parts[-2] == "checkpoints":
+        name = f"{parts[-4]}-{parts[-3]}" + ("" if path.stem == "last" else f"-{path.stem}")
+    else:
+        name = path.stem if path.is_file() else path.name
+    return re.sub(r"[^\w.+-]", "_", name)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def sources_of(settings: ProbeSettings, task: type[Task[Any]]) -> Mapping[str, str | None]:
+    """Folders of the corpora; the mini one is made if the task wants it."""
+    paths: dict[str, str | None] = dataclasses.asdict(settings.paths)
+    if settings.kind == "mini":
+        from recipes.mini import superb_corpus
+        from recipes.stages import counter
+
+        made = superb_corpus(
+            task.corpus, Path(".cache/mini"), progress=counter(f"making the mini {task.corpus}")
+        )
+        paths[task.corpus] = str(made)
+    return paths

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of many runs: their mean and spread, which way is better, which one is best."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from downstream import load_task, task_names
+from downstream.results import ProbeResult
+
+# Figure -> unit and which way is better. `ProbeResult.mode` is about the figure on dev that
+# selects, which need not be the headline: SD selects on the highest frame accuracy, shows DER.
+FIGURES = {
+    "wer": ("%", "min"),
+    "cer": ("%", "min"),
+    "per": ("%", "min"),
+    "eer": ("%", "min"),
+    "der": ("%", "min"),
+    "accuracy": ("%", "max"),
+    "f1": ("%", "max"),
+    "mtwv": ("", "max"),
+    "bleu": ("", "max"),
+    "pesq": ("", "max"),
+    "stoi": ("", "max"),
+    "mcd": ("dB", "min"),
+    "si_sdri": ("dB", "max"),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean over seeds; the sample standard deviation, None for one seed; how many."""
+
+    mean: float
+    spread: float | None
+    count: int
+
+    def text(self, digits: int, *, count: bool = True) -> str:
+        """As tables show it.
+
+        >>> Score(12.34, 0.81, 3).text(1)
+        '12.3 ± 0.8 (3)'
+        >>> Score(12.34, None, 1).text(2, count=False)
+        '12.34'
+        """
+        spread = "" if self.spread is None else f" ± {self.spread:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}" + (f" ({self.count})" if count else "")
+
+
+def score_of(values: Sequence[float]) -> Score:
+    """Mean and spread over seeds.
+
+    >>> score_of([1.0, 2.0, 3.0])
+    Score(mean=2.0, spread=1.0, count=3)
+    """
+    return Score(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def winner(scores: Mapping[str, Score], mode: str) -> str | None:
+    """Name of the score that beats each other one by more than the sum of the two spreads.
+
+    None without others, where a spread is unknown, or where `mode` is neither "min" nor "max".
+
+    >>> winner({"a": Score(10.0, 1.0, 3), "b": Score(13.0, 1.5, 3)}, "min")
+    'a'
+    >>> winner({"a": Score(10.0, 1.0, 3), "b": Score(12.0, 1.5, 3)}, "min")
+    """
+    if len(scores) < 2 or mode not in ("min", "max"):
+        return None
+    sign = 1 if mode == "max" else -1
+    first = max(scores, key=lambda name: sign * scores[name].mean)
+    for name, other in scores.items():
+        ours, theirs = scores[first].spread, other.spread
+        if name == first:
+            continue
+        if ours is None or theirs is None:
+            return None
+        if sign * (scores[first].mean - other.mean) <= ours + theirs:
+            return None
+    return first
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task as a column of a table: which figure, in what unit, which way is better."""
+
+    task: str
+    headline: str
+    corpus: str  # the task's official one, as in `paths.<corpus>`
+    unit: str
+    mode: str  # "min", "max", or "" if it is not known
+
+    @property
+    def figure(self) -> str:
+        """The headline without its split.
+
+        >>> Column("asv", "test/eer", "voxceleb1", "%", "min").figure
+        'eer'
+        """
+        return self.headline.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """Task, figure, unit and arrow.
+
+        >>> Column("asv", "test/eer", "voxceleb1", "%", "min").title
+        'asv: eer (%) ↓'
+        """
+        unit = f" ({self.unit})" if self.unit else ""
+        arrow = {"min": " ↓", "max": " ↑"}.get(self.mode, "")
+        return f"{self.task}: {self.figure}{unit}{arrow}"
+
+    @property
+    def digits(self) -> int:
+        """Decimals of a score that is measured on little."""
+        return {"%": 1, "dB": 2}.get(self.unit, 3)
+
+
+def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Column]:
+    """Columns of tasks; of one that is no longer there, from its results."""
+    found = []
+    for task in sorted(set(tasks)):
+        if task in task_names():
+            kind = load_task(task)
+            headline, corpus, on_dev, mode = kind.headline, kind.corpus, kind.monitor, kind.mode
+        else:
+            one = next(r for r in results if r.task == task)
+            headline, corpus, on_dev, mode = one.headline, one.corpus, one.selected_on, one.mode
+        figure = headline.rpartition("/")[2]
+        known = mode if on_dev.rpartition("/")[2] == figure else ""
+        unit, better = FIGURES.get(figure, ("", known))
+        found.append(Column(task, headline, corpus, unit, better))
+    return found
+
+
+def value_of(result: ProbeResult, headline: str) -> float:
+    """A figure of a run.
+
+    Raises:
+        ValueError: naming the run, if it has no such figure.
+    """
+    if headline not in result.metrics:
+        raise ValueError(
+            f"the result of {result.task} on {result.upstream} with seed {result.seed} has no "
+            f"{headline}: run the task again, or remove the file"
+        )
+    return result.metrics[headline]
+
+
+def best_on_test(result: ProbeResult, headline: str) -> float | None:
+    """The headline as it would be if test chose, where a run has that too."""
+    for key, value in result.metrics.items():
+        if re.fullmatch(rf"{re.escape(headline)}_best_of_\d+_test", key):
+            return value
+    return None
+
+
+def by_variant(result: ProbeResult, headline: str) -> dict[str, float]:
+    """The headline of folds, languages or the like."""
+    prefix = f"{headline}."
+    return {k.removeprefix(prefix): v for k, v in result.metrics.items() if k.startswith(prefix)}
+
+
+def upstream_order(name: str) -> tuple[int, str]:
+    """Sorts upstreams: FBANK, those never trained, then by name.
+
+    >>> sorted(["wavlm_base", "hubert_base", "random", "fbank"], key=upstream_order)
+    ['fbank', 'random', 'hubert_base', 'wavlm_base']
+    """
+    if name == "fbank":
+        return (0, name)
+    return (1 if name.startswith("random") else 2, name)

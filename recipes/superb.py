@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SUPERB on a frozen upstream: one task, or all of them.
+
+python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from safetensors import SafetensorError
+
+from downstream import load_task, task_names
+from downstream.results import write_probe_result
+from downstream.task import Task
+from downstream.upstream import Frozen, load_upstream
+from recipes.callbacks import StopSignal
+from recipes.common import accelerator, quiet_libraries
+from recipes.probe_settings import ProbeSettings, read_probe_settings, sources_of
+from recipes.probes import Outcome, run_variant, sources
+from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
+from recipes.runs import RESULT, open_run
+from wavlm_lightning.config import ConfigError, flat, one_line
+
+# What a person can mend: shown as one line, without the way through our code.
+FOR_PEOPLE = (
+    ValueError,
+    OSError,
+    ModuleNotFoundError,
+    MisconfigurationException,
+    SafetensorError,
+    torch.OutOfMemoryError,
+)
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    try:
+        task, upstream, words = _read(argv)
+        if task == "all":
+            return run_all(upstream, words)
+        return run_one(task, upstream, words)
+    except (StopSignal, KeyboardInterrupt) as stop:
+        if os.environ.get("RANK", "0") == "0":
+            text = str(stop) or "stopped"
+            print(f"{text}; the same command goes on from there", file=sys.stderr)
+        return STOPPED
+    except FOR_PEOPLE as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _read(argv: list[str]) -> tuple[str, str, list[str]]:
+    if len(argv) < 2 or any(word.startswith("--") for word in argv[:2]):
+        raise ConfigError(f"a task and an upstream are wanted; tasks: {', '.join(task_names())}")
+    if argv[0] != "all":
+        load_task(argv[0])
+    return argv[0], argv[1], argv[2:]
+
+
+def run_all(upstream: str, words: list[str]) -> int:
+    """Every task in a process of its own, on to the next after a failed one, a summary last."""
+    started, failed = time.perf_counter(), {}
+    for task in task_names():
+        print(f"=== {task}", flush=True)
+        command = [sys.executable, "-m", "recipes.superb", task, upstream, *words]
+        status = subprocess.run(command).returncode
+        if status == STOPPED:
+            raise StopSignal(f"stopped in {task}")
+        if status:
+            failed[task] = status
+    print(
+        f"\n{len(task_names()) - len(failed)} of {len(task_names())} tasks done on {upstream}, "
+        f"{(time.perf_counter() - started) / 60:.1f} min"
+    )
+    for task, status in failed.items():
+        print(f"{task}: failed with status {status}, its error is above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run_one(name: str, upstream: str, words: list[str]) -> int:
+    """One task, all its variants, and its result."""
+    started = time.perf_counter()
+    quiet_libraries()
+    settings = read_probe_settings(name, upstream, words)
+    count = wanted_devices(
+        settings.trainer["devices"], accelerator=accelerator(settings.trainer["accelerator"])
+    )
+    status = start_all("recipes.superb", [name, upstream, *words], count=count)
+    if status is not None:
+        return status
+    processes = join()
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    task = load_task(name)
+    frozen, digest = load_upstream(settings.upstream)
+    settings.values["upstream"]["sha256"] = digest
+    paths = sources_of(settings, task) if processes.first else {}
+    where = sources(settings, processes.from_first(paths))
+    parent = Path(settings.run.dir) / settings.upstream.name / _stem(name, settings)
+    opened = None
+    if processes.first:
+        opened = open_run(parent, settings.values, resume=settings.run.resume)
+        print(f"{opened.message}\n{_corpus(task, settings)}", flush=True)
+    folder = processes.from_first(opened.path if opened else Path())
+    outcomes = _variants(settings, frozen, task, where, folder, processes)
+    if processes.first:
+        _finish(settings, task, outcomes, folder, seconds=time.perf_counter() - started)
+    return 0
+
+
+def _variants(
+    settings: ProbeSettings,
+    upstream: Frozen,
+    task: type[Task[Any]],
+    where: Any,
+    folder: Path,
+    processes: Processes,
+) -> dict[str, Outcome]:
+    """Outcomes by variant; "" is the only one of a task that has none."""
+    outcomes = {}
+    for variant in task.variants(where) or [""]:
+        instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
+        place = folder / variant
+        outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
+    return outcomes
+
+
+def _finish(
+    settings: ProbeSettings,
+    task: type[Task[Any]],
+    outcomes: dict[str, Outcome],
+    folder: Path,
+    *,
+    seconds: float,
+) -> None:
+    every = list(outcomes.values())
+    metrics = {key: mean(o.metrics[key] for o in every) for key in every[0].metrics}
+    for variant, outcome in outcomes.items():
+        if variant:
+            metrics |= {f"{key}.{variant}": value for key, value in outcome.metrics.items()}
+    layers = [mean(column) for column in zip(*(o.layer_weights for o in every), strict=True)]
+    result = (
+        Path(settings.run.results) / settings.upstream.name / f"{_stem(task.name, settings)}.json"
+    )
+    for path in (folder / RESULT, result):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_probe_result(
+            path,
+            task=task.name,
+            upstream=settings.upstream.name,
+            corpus=settings.corpus,
+            kind=settings.kind,
+            headline=task.headline,
+            mode=task.mode,
+            metrics=metrics,
+            selected_on=task.monitor,
+            best={v: o.best for v, o in outcomes.items()},
+            layer_weights=layers,
+            curves={v: o.curve for v, o in outcomes.items()},
+            published=settings.published,
+            config=flat(settings.values),
+            checkpoints={v: (o.checkpoint, o.checkpoint_sha256) for v, o in outcomes.items()},
+            counts=every[0].counts,
+            seconds=seconds,
+            run=str(folder),
+        )
+    print(_summary(task, metrics, outcomes, result, folder, seconds), flush=True)
+
+
+def _stem(task: str, settings: ProbeSettings) -> str:
+    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
+    stem = task if settings.kind != "manifest" else f"{task}.{settings.corpus}"
+    return stem if settings.seed == 0 else f"{stem}.seed{settings.seed}"
+
+
+def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:
+    if settings.kind == "mini":
+        return (
+            f"corpus: the mini {task.corpus}, synthetic, not comparable with published scores; for "
+            f"the real one say paths.{task.corpus}=DIR"
+        )
+    where = settings.data.manifest or getattr(settings.paths, task.corpus)
+    return f"corpus: {where}; {settings.protocol} protocol"
+
+
+def _summary(
+    task: type[Task[Any]],
+    metrics: dict[str, float],
+    outcomes: dict[str, Outcome],
+    result: Path,
+    folder: Path,
+    seconds: float,
+) -> str:
+    rows = [f"{key:<28} {value:.3f}" for key, value in metrics.items() if "." not in key]
+    if len(outcomes) > 1:
+        folds = "  ".join(f"{v} {o.metrics[task.headline]:.2f}" for v, o in outcomes.items())
+        rows.append(f"{task.headline} by variant   {folds}")
+    return "\n".join(
+        [
+            "",
+            *rows,
+            f"selected on {task.monitor}",
+            f"seconds      {seconds:.0f}, this start",
+            f"result       {result}",
+            f"predictions  {folder}/**/predictions",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
