@@ -6,6 +6,7 @@ killed run leaves no half of one. Values are rounded to 16 bit when they are fir
 run that computes and one that reads see the same.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from downstream.features import Features
 
 BYTES = 2  # of a value
+LOCK = ".lock"
 ROOM = 1.05  # of what is wanted: frames at the edges, headers
 
 
@@ -46,6 +48,8 @@ class FeatureCache:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._lock = (folder / LOCK).open("wb")  # held while features are in use
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def __call__(
         self,
@@ -87,7 +91,7 @@ def open_cache(
 ) -> FeatureCache | None:
     """The cache of an upstream; None if a task's features do not fit the budget.
 
-    Upstreams that were used longest ago make room.
+    Upstreams that were used longest ago make room, unless another process uses them.
 
     Args:
         config: the budget.
@@ -103,14 +107,17 @@ def open_cache(
     folder = root / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     os.utime(folder)
+    cache = FeatureCache(folder)
     others = sorted((f for f in root.iterdir() if f.is_dir() and f != folder), key=_age)
     sizes = {f: _size(f) for f in others}
     room = config.gb * 1e9 - max(wanted, _size(folder))
-    while others and sum(sizes[f] for f in others) > room:
-        shutil.rmtree(others.pop(0), ignore_errors=True)
+    for other in others:
+        if sum(sizes.values()) > room and _unused(other):
+            shutil.rmtree(other, ignore_errors=True)
+            sizes.pop(other)
     if shutil.disk_usage(folder).free < wanted:
         return None
-    return FeatureCache(folder)
+    return cache
 
 
 def _write(path: Path, layers: np.ndarray) -> None:
@@ -129,6 +136,15 @@ def _write(path: Path, layers: np.ndarray) -> None:
 
 def _size(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*.npy"))
+
+
+def _unused(folder: Path) -> bool:
+    with (folder / LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _age(folder: Path) -> float:

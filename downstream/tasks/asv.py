@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Config(TaskConfig):
         margin: additive, in cosine.
         scale: of the cosines.
         max_seconds: training crop, drawn at random.
+        crop: what is cropped: the waveform, or the upstream's frames, which can then be kept.
         min_seconds: shorter training utterances are left out.
         gain_db: applied to every waveform.
         remove_silence: cut out what is digitally silent.
@@ -61,6 +62,7 @@ class Config(TaskConfig):
     margin: float
     scale: float
     max_seconds: float
+    crop: Literal["waveform", "features"]
     min_seconds: float
     gain_db: float
     remove_silence: bool
@@ -83,6 +85,7 @@ class ASV(Task[Config]):
         else:
             parts = self._from_voxceleb(self.sources.folder("voxceleb1"))
         self._splits, self._trials = parts
+        self._frames = 0  # of a training crop, known with the upstream
         shortest = self.config.min_seconds * SAMPLE_RATE
         train = [e for e in self._splits["train"] if e.num_samples > shortest]
         self.left_out = len(self._splits["train"]) - len(train)
@@ -206,33 +209,47 @@ class ASV(Task[Config]):
         return remove_silence(waveform) if self.config.remove_silence else waveform
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
-        """A random crop in training, whole otherwise."""
+        """A random crop in training if waveforms are cropped, whole otherwise."""
         if example.start == 0:
             waveform = self._prepared(read_audio(example.path))[: example.stop]
         else:
             waveform = self._prepared(read_audio(example.path, example.start, example.stop))
         most = round(self.config.max_seconds * SAMPLE_RATE)
-        if rng is not None and len(waveform) > most:
+        if rng is not None and self.config.crop == "waveform" and len(waveform) > most:
             start = int(rng.integers(len(waveform) - most + 1))
             waveform = waveform[start : start + most]
         return Item(waveform, example.target)
 
     def key(self, example: Example, *, training: bool) -> str | None:
         """None where a crop is drawn."""
-        if training and example.num_samples > self.config.max_seconds * SAMPLE_RATE:
+        drawn = training and self.config.crop == "waveform"
+        if drawn and example.num_samples > self.config.max_seconds * SAMPLE_RATE:
             return None
         made = f"{self.config.gain_db} dB, silence removed {self.config.remove_silence}"
         return f"{super().key(example, training=training)} {made}"
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """Embedding, and one vector a training speaker."""
+        self._frames = round(self.config.max_seconds * SAMPLE_RATE / stride)
         return XVector(dim, width=self.config.width, num_classes=len(self.speakers))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
         """Additive-margin softmax over training speakers."""
         speakers = torch.tensor(batch.targets, device=frames.x.device)
+        if self.config.crop == "features":
+            frames = self._cropped(frames, batch)
         cosines = head(frames).cosines
         return am_softmax(cosines, speakers, margin=self.config.margin, scale=self.config.scale)
+
+    def _cropped(self, frames: Frames, batch: Batch) -> Frames:
+        """A random stretch of each utterance's frames."""
+        size = min(self._frames, frames.x.shape[1])
+        starts = []
+        for epoch, index, length in zip(batch.epochs, batch.indices, frames.lengths, strict=True):
+            room = max(0, int(length) - size)
+            starts.append(int(generator(self.seed, "crop", epoch, index).integers(room + 1)))
+        rows = [x[start : start + size] for x, start in zip(frames.x, starts, strict=True)]
+        return Frames(torch.stack(rows), frames.lengths.clamp(max=size))
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Embeddings (D,) of length one."""
