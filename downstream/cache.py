@@ -51,6 +51,10 @@ class FeatureCache:
         self._lock = (folder / LOCK).open("wb")  # held while features are in use
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
+    def close(self) -> None:
+        """Let others make room of it."""
+        self._lock.close()
+
     def __call__(
         self,
         keys: Sequence[str],
@@ -58,7 +62,9 @@ class FeatureCache:
         lengths: Tensor,
         compute: Callable[[Tensor, Tensor], Features],
     ) -> Features:
-        """Features of a batch; rows that are not kept yet are computed together and kept.
+        """Features of a batch; rows that are not kept yet are computed and kept.
+
+        Each is computed alone: batch mates change the order of sums, and so the last bits.
 
         Args:
             keys: one a row, the same for the same samples.
@@ -67,15 +73,12 @@ class FeatureCache:
             compute: the upstream.
         """
         paths = [self._path(key) for key in keys]
-        missing = [row for row, path in enumerate(paths) if not path.is_file()]
-        if missing:
-            where = torch.tensor(missing, device=lengths.device)
-            longest = int(lengths[where].max())
-            features = compute(waveforms[where, :longest], lengths[where])
-            for place, row in enumerate(missing):
-                count = int(features.lengths[place])
-                layers = torch.stack([layer[place, :count] for layer in features.layers])
-                _write(paths[row], layers.float().cpu().numpy())
+        for row, path in enumerate(paths):
+            if not path.is_file():
+                own = lengths[row : row + 1]
+                features = compute(waveforms[row : row + 1, : int(own)], own)
+                layers = torch.cat(features.layers)  # (L, F, D)
+                _write(path, layers.float().cpu().numpy())
         rows = [torch.from_numpy(np.load(path)).to(waveforms.device) for path in paths]
         counts = torch.tensor([row.shape[1] for row in rows], device=lengths.device)
         padded = pad_sequence([row.transpose(0, 1) for row in rows], batch_first=True)

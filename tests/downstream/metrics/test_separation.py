@@ -41,7 +41,7 @@ def improvement(estimates: Tensor, sources: Tensor, mixture: Tensor) -> float:
 
 @pytest.mark.parametrize("speakers", [2, 3])
 def test_improvement_matches_the_formula(speakers: int) -> None:
-    cases = [random_case(seed, speakers=speakers) for seed in range(20)]
+    cases = [random_case(seed, speakers=speakers) for seed in range(8)]
     ours = [si_sdr_improvement(*case) for case in cases]
     assert ours == pytest.approx([improvement(*case) for case in cases], rel=0, abs=1e-4)
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny corpora in the official layouts, a tiny upstream, and tasks on them."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from downstream import load_task
+from downstream.task import Sources, Task
+from downstream.upstream import Frozen, WavLMUpstream
+from recipes.mini import NAMES, superb_corpus
+from wavlm_lightning import WavLM, WavLMConfig
+
+TASKS = ("asr", "asv", "er", "sd", "ss")
+CONFIGS = Path(__file__).parent.parent.parent / "configs" / "superb"
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    """Corpus name -> folder of a few synthetic utterances."""
+    cache = tmp_path_factory.mktemp("corpora")
+    return {name: str(superb_corpus(name, cache, tiny=True)) for name in NAMES}
+
+
+@pytest.fixture
+def frozen(tiny: WavLMConfig) -> Frozen:
+    """A WavLM with random weights, with dropout that training would show."""
+    torch.manual_seed(1)
+    return Frozen(WavLMUpstream(WavLM(dataclasses.replace(tiny, dropout=0.3, layer_drop=0.5))))
+
+
+def small_config(name: str) -> Any:
+    """The `task` section of the mini protocol with narrow heads."""
+    about = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    values = about["task"]
+    values |= {k.removeprefix("task."): v for k, v in about["mini"].items() if "task." in k}
+    narrow = {"projection": 16, "hidden": 16, "width": 32, "held_out_speakers": 3}
+    values |= {k: v for k, v in narrow.items() if k in values}
+    kind: Any = load_task(name).Config
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            values[field.name] = field.type(**values[field.name])  # type: ignore[operator]
+    return kind(**values)
+
+
+@pytest.fixture
+def make_task(corpora: dict[str, str | None], tmp_path: Path) -> Callable[..., Task[Any]]:
+    """Any task on its tiny corpus; of ER the first fold."""
+
+    def make(name: str, **kwargs: Any) -> Task[Any]:
+        kind = load_task(name)
+        sources = Sources("official", corpora, cache=tmp_path)
+        variant = (kind.variants(sources) or [None])[0]
+        config = dataclasses.replace(small_config(name), **kwargs)
+        return kind(config, sources, seed=0, variant=variant)
+
+    return make

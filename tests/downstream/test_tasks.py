@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every task on its tiny corpus: examples, loss, predictions, score; batch mates do not matter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from downstream import load_task, task_names
+from downstream.data import DataConfig, TaskData
+from downstream.featurizer import FeaturizerConfig
+from downstream.probe import OptimConfig, Probe
+from downstream.task import Batch, Task
+from downstream.upstream import Frozen
+
+from .conftest import TASKS
+
+MakeTask = Callable[..., Task[Any]]
+CONFIG = DataConfig(batch_size=4, batches_per_update=1, order="random", num_workers=0)
+OPTIM = OptimConfig(
+    name="adam",
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    clip=1.0,
+    total_updates=3,
+)
+
+
+def probe_and_data(task: Task[Any], frozen: Frozen) -> tuple[Probe, TaskData]:
+    data = TaskData(task, CONFIG, total_updates=3, seed=0)
+    return Probe(frozen, task, FeaturizerConfig(), OPTIM, seed=0).eval(), data
+
+
+def rows(task: Task[Any], data: TaskData, split: str) -> list[Batch]:
+    """The split's examples one by one."""
+    loader = data.eval_dataloader(split)
+    dataset: Any = loader.dataset
+    return [dataset[[(0, i)]] for i in range(len(data.splits[split]))]
+
+
+def plain(prediction: Any) -> Any:
+    """What can be compared of a prediction."""
+    if isinstance(prediction, dict):
+        return {k: plain(v) for k, v in prediction.items() if k != "hypothesis"}
+    if isinstance(prediction, np.ndarray):
+        return torch.from_numpy(prediction)
+    return prediction
+
+
+def test_the_five_tasks_are_found_by_name() -> None:
+    assert set(TASKS) <= set(task_names())
+    assert all(load_task(name).name == name for name in task_names())
+
+
+def test_an_unknown_task_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no task as; there are asr, asv, er, sd, ss"):
+        load_task("as")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_utterance_is_predicted_the_same_alone_and_in_a_batch(
+    make_task: MakeTask, frozen: Frozen, name: str
+) -> None:
+    task = make_task(name)
+    probe, data = probe_and_data(task, frozen)
+    alone = {}
+    with torch.no_grad():
+        for batch in rows(task, data, "test"):
+            alone[batch.ids[0]] = task.predict(probe.head, probe(batch), batch)[0]
+        for batch in data.test_dataloader():
+            assert len(batch.ids) > 1
+            for id_, predicted in zip(
+                batch.ids, task.predict(probe.head, probe(batch), batch), strict=True
+            ):
+                torch.testing.assert_close(
+                    plain(predicted), plain(alone[id_]), rtol=1e-3, atol=1e-4
+                )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_loss_of_a_batch_does_not_depend_on_its_padding(
+    make_task: MakeTask, frozen: Frozen, name: str
+) -> None:
+    task = make_task(name)
+    if name == "asr":  # masks are drawn by utterance, dropout is off in evaluation
+        task = make_task(name)
+    probe, data = probe_and_data(task, frozen)
+    dataset: Any = data.eval_dataloader("train").dataset
+    dataset.training = True
+    places = [(0, i) for i in range(4)]
+    with torch.no_grad():
+        batch = dataset[places]
+        longer = batch._replace(
+            waveforms=torch.nn.functional.pad(batch.waveforms, (0, 4_000)),
+        )
+        frames, more = probe(batch), probe(longer)
+        a = task.loss(probe.head, frames, batch)
+        b = task.loss(probe.head, more, longer)
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_few_updates_on_one_batch_lower_the_loss(
+    make_task: MakeTask, frozen: Frozen, name: str
+) -> None:
+    task = make_task(name)
+    probe, data = probe_and_data(task, frozen)
+    batch = next(iter(data.eval_dataloader("train")))
+    dataset: Any = data.eval_dataloader("train").dataset
+    dataset.training = True
+    batch = dataset[[(0, i) for i in range(4)]]
+    optimizer = torch.optim.Adam(probe.trained(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        loss = task.loss(probe.head, probe(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(p.grad is not None for p in probe.trained())
+    assert all(p.grad is None for p in probe.upstream.parameters())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_examples_are_the_same_each_time_and_splits_share_no_id(
+    make_task: MakeTask, name: str
+) -> None:
+    first, second = make_task(name), make_task(name)
+    ids = {}
+    for split in ("train", "dev", "test"):
+        assert list(first.examples(split)) == list(second.examples(split))
+        ids[split] = {e.id for e in first.examples(split)}
+    assert not ids["train"] & ids["dev"] | ids["train"] & ids["test"] | ids["dev"] & ids["test"]
+
+
+def test_asv_never_trains_on_a_speaker_of_dev_or_test(make_task: MakeTask) -> None:
+    task = make_task("asv")
+    speakers = {
+        split: {e.id.split("/")[0] for e in task.examples(split)}
+        for split in ("train", "dev", "test")
+    }
+    assert len(speakers["dev"]) == 3
+    assert not speakers["train"] & (speakers["dev"] | speakers["test"])
+    assert not speakers["dev"] & speakers["test"]
+
+
+def test_asv_counts_and_leaves_out_short_training_utterances(make_task: MakeTask) -> None:
+    all_of_them = make_task("asv", min_seconds=0.1)
+    fewer = make_task("asv", min_seconds=4.0)
+    assert fewer.left_out > 0  # type: ignore[attr-defined]
+    assert len(fewer.examples("train")) == len(all_of_them.examples("train")) - fewer.left_out  # type: ignore[attr-defined]
+
+
+def test_er_tests_one_session_and_trains_on_the_others(make_task: MakeTask) -> None:
+    task = make_task("er")
+    assert {e.id[:5] for e in task.examples("test")} == {"Ses01"}
+    others = {e.id[:5] for s in ("train", "dev") for e in task.examples(s)}
+    assert others == {"Ses02", "Ses03", "Ses04", "Ses05"}
+    total = len(task.examples("train")) + len(task.examples("dev"))
+    assert len(task.examples("train")) == int(0.8 * total)
+
+
+def test_er_merges_excited_into_happy_and_leaves_other_emotions_out(make_task: MakeTask) -> None:
+    task = make_task("er")
+    assert {e.target for s in ("train", "dev", "test") for e in task.examples(s)} == {0, 1, 2, 3}
+
+
+def test_sd_chooses_threshold_and_median_on_dev(make_task: MakeTask, frozen: Frozen) -> None:
+    task = make_task("sd")
+    probe, data = probe_and_data(task, frozen)
+    predictions = {}
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            values = task.predict(probe.head, probe(batch), batch)
+            predictions |= dict(zip(batch.ids, values, strict=True))
+    chosen = task.tune(predictions)
+    rates = task._rates(predictions)  # type: ignore[attr-defined]
+    assert len(rates) == 10
+    assert chosen["der"] == min(rates.values())
+    scored = task.score("test", predictions)
+    assert scored["der"] == chosen["der"] == scored["der_best_of_10_test"]
+
+
+def test_ss_masks_of_one_give_the_mixture_back(make_task: MakeTask, frozen: Frozen) -> None:
+    task = make_task("ss")
+    probe, data = probe_and_data(task, frozen)
+    batch = next(iter(data.test_dataloader()))
+
+    class Ones(torch.nn.Module):
+        def forward(self, frames: Any) -> torch.Tensor:
+            return torch.ones(len(frames.x), 2, frames.x.shape[1], 257)
+
+    estimates = task.separate(Ones(), probe(batch), batch)  # type: ignore[attr-defined]
+    for row, length in enumerate(batch.lengths.tolist()):
+        assert estimates[row].shape == (2, length)
+        torch.testing.assert_close(
+            estimates[row][0], batch.waveforms[row, :length], rtol=1e-3, atol=1e-4
+        )

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make superb` end to end on tiny corpora: results, resume, processes, errors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recipes import superb
+from recipes.mini import NAMES, superb_corpus
+
+ROOT = Path(__file__).parent.parent.parent
+TASKS = ("asr", "asv", "er", "sd", "ss")
+SMALL = {
+    "asr": {"task.projection": 16, "task.hidden": 16},
+    "asv": {"task.width": 16, "task.held_out_speakers": 3, "task.best_of": 2},
+    "er": {},
+    "sd": {"task.hidden": 16},
+    "ss": {"task.hidden": 16, "task.num_layers": 1, "task.keep": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    cache = tmp_path_factory.mktemp("corpora")
+    return [f"--paths.{name}={superb_corpus(name, cache, tiny=True)}" for name in NAMES]
+
+
+@pytest.fixture
+def words(paths: list[str], tmp_path: Path) -> list[str]:
+    return [
+        *paths,
+        "--protocol=mini",
+        "--optim.total_updates=6",
+        "--run.validate_updates=2",
+        "--run.checkpoint_updates=1",
+        f"--run.dir={tmp_path / 'runs'}",
+        f"--run.results={tmp_path / 'results'}",
+        f"--cache.dir={tmp_path / 'cache'}",
+        "--data.num_workers=0",
+        "--data.batch_size=4",
+        "--trainer.log_every_n_steps=1",
+    ]
+
+
+def small(task: str) -> list[str]:
+    return [f"--{k}={v}" for k, v in SMALL[task].items()]
+
+
+def result(folder: Path, task: str, upstream: str = "fbank") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results" / upstream / f"{task}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_ends_with_a_result_that_can_be_doubted(
+    words: list[str], tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert superb.main([task, "random", *words, *small(task)]) == 0, capsys.readouterr().err
+    got = result(tmp_path, task, "random")
+    assert got["task"] == task
+    assert got["headline"] in got["metrics"]
+    assert got["selected_on"] in got["metrics"]
+    assert got["kind"] == "official"
+    assert abs(sum(got["layer_weights"]) - 1) < 1e-4
+    assert got["counts"]["test_utterances"] > 0
+    assert len(got["checkpoint_sha256"]) == 64
+    assert got["config"]["optim.total_updates"] == 6
+    run = Path(got["run"])
+    state = torch.load(got["checkpoint"], weights_only=True)["state_dict"]
+    assert {k.split(".")[0] for k in state} == {"featurizer", "head"}
+    predictions = [p for p in run.rglob("predictions/*") if p.stat().st_size > 0]
+    assert predictions
+    assert list(run.rglob("layer_weights.png"))
+    if task == "ss":
+        assert sum(p.suffix == ".wav" for p in predictions) == 3
+    if task == "er":
+        assert {k.rpartition(".")[2] for k in got["metrics"] if "fold" in k} == {
+            f"fold{i}" for i in range(1, 6)
+        }
+
+
+@pytest.mark.parametrize("task", ["asv", "asr"])
+def test_a_run_that_was_killed_goes_on_to_the_same_result(
+    words: list[str], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downstream.probe import Probe
+
+    argv = [task, "fbank", *words, *small(task), "--data.batches_per_update=2"]
+    assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
+    whole = result(tmp_path, task)
+    step = Probe.training_step
+
+    def killed(self: Probe, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == stop and batch_idx % 2 == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    for stop in (3, 4):  # within an update, before and after a validation
+        monkeypatch.setattr(Probe, "training_step", killed)
+        assert superb.main([*argv, f"--run.dir={tmp_path / str(stop)}"]) == 143
+        monkeypatch.setattr(Probe, "training_step", step)
+        assert superb.main([*argv, f"--run.dir={tmp_path / str(stop)}"]) == 0
+        again = result(tmp_path, task)
+        assert again["metrics"] == whole["metrics"]
+        assert again["best"] == whole["best"]
+        a, b = (
+            torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (whole, again)
+        )
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+
+
+def test_a_finished_fold_is_not_trained_again(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downstream.tasks.er import ER
+
+    trained: list[str | None] = []
+    loss = ER.loss
+
+    def counted(self: ER, *rest: Any) -> torch.Tensor:
+        if len(trained) == 9:  # in the second of five folds
+            trained.append(self.variant)
+            raise KeyboardInterrupt
+        trained.append(self.variant)
+        return loss(self, *rest)
+
+    monkeypatch.setattr(ER, "loss", counted)
+    assert superb.main(["er", "fbank", *words]) == 143
+    assert superb.main(["er", "fbank", *words]) == 0
+    assert trained.count("fold1") == 6
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "recipes.superb", *argv]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def test_two_processes_score_as_one(words: list[str], tmp_path: Path) -> None:
+    argv = ["asv", "fbank", *words, *small("asv"), "--data.batches_per_update=2"]
+    assert superb.main(argv) == 0
+    one = result(tmp_path, "asv")
+    done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    two = result(tmp_path, "asv")
+    assert two["config"]["trainer.devices"] == 2
+    assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-3)
+    a, b = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (one, two))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5)
+
+
+def test_all_goes_on_after_a_failed_task_and_says_so(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(superb, "task_names", lambda: ["nonsense", "er"])
+    monkeypatch.chdir(ROOT)
+    assert superb.main(["all", "fbank", *words]) == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2 tasks done on fbank" in out
+    assert "nonsense: failed with status 1" in err
+    assert "test/accuracy" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["asx", "fbank"], "no task asx; there are asr, asv, er, sd, ss"),
+        (["asv"], "a task and an upstream are wanted"),
+        (["asv", "nobody"], "no upstream nobody: it is neither a file or folder nor one of fbank"),
+        (["asv", "fbank", "--optim.lrr=1"], "optim.lrr is not a configuration key; the nearest"),
+        (["asv", "fbank", "--paths.voxceleb1=/nowhere"], "paths.voxceleb1=/nowhere: no such"),
+        (["asv", "fbank", "--paths.voxceleb1=null"], "paths.voxceleb1 is not set: say paths."),
+        (["er", "fbank", "--paths.iemocap={tmp}"], "no annotations at Session1/dialog/Emo"),
+        (["sd", "fbank", "--paths.librimix={tmp}"], "no diarization references at"),
+        (["asr", "fbank", "--data.manifest={tmp}"], "there is no manifest.tsv in it"),
+        (["er", "wavlm_base"], "no checkpoint at checkpoints/WavLM-Base.pt: say UPSTREAM=FILE"),
+        (["er", "fbank", "--featurizer.layer=3"], "featurizer.layer=3: the upstream has layers"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(
+    argv: list[str],
+    message: str,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = [word.replace("{tmp}", str(tmp_path)) for word in argv]
+    assert superb.main([*own[:2], *words, *own[2:]] if len(own) > 1 else own) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith("error: ")
+    assert message in error[0]
+
+
+REAL = {"asr": "so762_mini", "asv": "libri_mini", "er": "emodb_mini", "sd": "libri_mini"}
+REAL["ss"] = "libri_mini"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("task", TASKS)
+def test_a_manifest_folder_of_real_speech_runs(
+    words: list[str], tmp_path: Path, real_speech: Path, task: str
+) -> None:
+    argv = [*words, *small(task), f"--data.manifest={real_speech / REAL[task]}", "--cache.gb=0"]
+    argv += (
+        ["--optim.total_updates=2", "--task.best_of=1"]
+        if task == "asv"
+        else ["--optim.total_updates=2"]
+    )
+    assert superb.main([task, "fbank", *argv]) == 0
+    got = result(tmp_path, f"{task}.{REAL[task]}")
+    assert got["kind"] == "manifest"
+    assert got["corpus"] == REAL[task]
+
+
+def test_wandb_offline_keeps_figures_weights_and_examples(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["asr", "random", *words, *small("asr"), "--wandb.mode=offline"]
+    assert superb.main(argv) == 0, capsys.readouterr().err
+    kept = list((tmp_path / "runs").rglob("wandb/offline-run-*"))
+    assert len(kept) == 1
+    names = {p.name.split("_")[0] for p in kept[0].rglob("media/**/*") if p.is_file()}
+    assert "examples" in names
+    assert any(p.suffix == ".wav" for p in kept[0].rglob("media/**/*"))
+    assert any(p.suffix == ".png" for p in kept[0].rglob("media/**/*"))
