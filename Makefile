@@ -74,8 +74,8 @@ superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|s
 tasks: .venv/.run ## the tasks of make superb
 	@python -m recipes.tasks
 
-sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
-	@python -m recipes.sweep $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(LOCAL),--local) $(if $(COUNT),--count=$(COUNT)) $(words)
+sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
+	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(filter command% environment%,$(origin UPSTREAM)),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
 	@python -m recipes.table $(words)

@@ -29,7 +29,7 @@ class DataConfig:
     """How examples become batches.
 
     Args:
-        batch_size: examples in a batch; the average where batches are bucketed.
+        batch_size: examples in a batch; about the average where batches are bucketed.
         batches_per_update: batches whose gradients make one update.
         order: random, or bucketed: examples of nearly one length, the same seconds in each batch.
         eval_seconds: most seconds of audio in a batch of evaluation.

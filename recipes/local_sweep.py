@@ -47,7 +47,7 @@ from wavlm_lightning.result import write_atomically
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pydantic's, about a spelling within sweeps
     # next_run would import this between our seeding and its draw, and imports draw as well.
-    import sweeps.bayes_search  # type: ignore[import-untyped]  # noqa: F401
+    import sweeps.bayes_search  # noqa: F401
     from sweeps import (
         RunState,
         SweepConfig,

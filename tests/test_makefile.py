@@ -38,6 +38,20 @@ def test_upper_case_words_belong_to_make() -> None:
     assert got == "python -m recipes.pretrain --config=configs/pretrain/base.yaml"
 
 
+def test_superb_takes_task_upstream_rate_and_words() -> None:
+    got = command("superb", "TASK=asv", "UPSTREAM=fbank", "LR=1e-3", "seed=1")
+    assert got == "python -m recipes.superb 'asv' 'fbank' '--optim.lr=1e-3' '--seed=1'"
+    assert command("superb") == "python -m recipes.superb 'all' 'wavlm_mini'"
+
+
+def test_sweep_passes_an_upstream_only_if_one_is_named() -> None:
+    got = command("sweep", "TASK=asv", "LOCAL=1", "COUNT=3", "optim.total_updates=5")
+    assert " ".join(got.split()) == (
+        "python -m recipes.sweep 'asv' --count=3 --local -- '--optim.total_updates=5'"
+    )
+    assert "'--upstream=fbank'" in command("sweep", "TASK=asv", "UPSTREAM=fbank")
+
+
 def test_quotes_in_a_value_do_not_reach_the_shell() -> None:
     assert command("pretrain", "data.root=it's; ls") == (
         "python -m recipes.pretrain --config=configs/pretrain/mini.yaml '--data.root=it'\\''s; ls'"
@@ -46,5 +60,5 @@ def test_quotes_in_a_value_do_not_reach_the_shell() -> None:
 
 def test_every_target_for_people_is_explained_by_help() -> None:
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("setup", "pretrain", "labels", "manifest", "config", "test", "check"):
+    for target in "setup pretrain superb sweep table labels manifest config test check".split():
         assert f"\n{target} " in "\n" + text.stdout

@@ -125,22 +125,23 @@ class SS(Task[Config]):
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
         """Masked magnitude against the source's, as far as it is in phase with the mixture."""
         mixture = self._spectra(batch.waveforms)  # (B, N, F)
-        sources = nn.utils.rnn.pad_sequence(
-            [s.T for s in batch.targets], batch_first=True
-        ).transpose(1, 2)  # (B, S, T)
+        size = batch.waveforms.shape[1]
+        sources = torch.stack([F.pad(s, (0, size - s.shape[1])) for s in batch.targets])
         spectra = self._spectra(sources.flatten(0, 1).to(mixture.device))
         spectra = spectra.unflatten(0, sources.shape[:2])  # (B, S, N, F)
         in_phase = torch.cos(spectra.angle() - mixture.angle()[:, None]).clamp(min=0)
         targets = (spectra.abs() * in_phase).transpose(2, 3)  # (B, S, F, N)
         lengths = self._num_frames(batch.lengths)
-        masks = self._masks(head, frames, lengths)
+        masks = self._masks(head, frames, lengths, size=mixture.shape[2])
         estimates = masks * mixture.abs().transpose(1, 2)[:, None]
         return permutation_mse(estimates, targets, lengths)
 
-    def _masks(self, head: nn.Module, frames: Frames, lengths: Tensor) -> Tensor:
-        """(B, S, F, N) for `lengths` (B,) frames of the transform, which are a few more: zeros."""
-        most = int(lengths.max())
-        x = F.pad(frames.x, (0, 0, 0, max(0, most - frames.x.shape[1])))[:, :most]
+    def _masks(self, head: nn.Module, frames: Frames, lengths: Tensor, *, size: int) -> Tensor:
+        """(B, S, F, N) for `size` frames of the transform, a few more than features: zeros there.
+
+        `lengths` (B,) of them are valid.
+        """
+        x = F.pad(frames.x, (0, 0, 0, max(0, size - frames.x.shape[1])))[:, :size]
         masks: Tensor = head(Frames(x, lengths))
         return masks
 
@@ -167,7 +168,7 @@ class SS(Task[Config]):
         """Estimates (S, T) of each row: masks on the mixture, its phase, back to waveforms."""
         mixture = self._spectra(batch.waveforms)
         counts = self._num_frames(batch.lengths)
-        masks = self._masks(head, frames, counts).transpose(2, 3)
+        masks = self._masks(head, frames, counts, size=mixture.shape[2]).transpose(2, 3)
         estimates = []
         for row, (length, count) in enumerate(zip(batch.lengths, counts, strict=True)):
             spectra = (masks[row] * mixture[row])[..., :count]

@@ -17,9 +17,9 @@ installed = pytest.mark.skipif(
     importlib.util.find_spec("flashlight") is None, reason="flashlight-text is not installed"
 )
 
-# After I comes SEE, after THE comes SEA; ON is likelier than AN. Base-ten logarithms.
+# After I comes SEE, after THE comes SEA; ON is likelier than AN, TO than TOO. Base-ten logarithms.
 ARPA = """\\data\\
-ngram 1=9
+ngram 1=12
 ngram 2=4
 
 \\1-grams:
@@ -32,6 +32,9 @@ ngram 2=4
 -1.0\tSEA\t-0.3
 -2.0\tAN\t-0.3
 -0.5\tON\t-0.3
+-2.0\tN\t-0.3
+-0.5\tTO\t-0.3
+-2.0\tTOO\t-0.3
 
 \\2-grams:
 -0.1\tI SEE
@@ -47,7 +50,7 @@ ngram 2=4
 def files(tmp_path: Path) -> dict[str, str]:
     """The language model and its words."""
     (tmp_path / "lm.arpa").write_text(ARPA)
-    (tmp_path / "words.txt").write_text("I\nTHE\nSEE\nSEA\nAN\nON\n")
+    (tmp_path / "words.txt").write_text("I\nTHE\nSEE\nSEA\nAN\nON\nN\nTO\nTOO\n")
     return {"file": str(tmp_path / "lm.arpa"), "words": str(tmp_path / "words.txt")}
 
 
@@ -96,6 +99,18 @@ def test_weight_of_the_language_model_outweighs_the_emissions(files: dict[str, s
 
 
 @installed
+def test_blank_stands_between_the_same_letter_twice(files: dict[str, str]) -> None:
+    assert make_decoder(files)(emissions("T", "-", "O", "-", "O", "-", "|")) == "TOO"
+
+
+@installed
+def test_word_end_before_the_first_word_is_silence(files: dict[str, str]) -> None:
+    heard = emissions("A|", "-", "N", "-", "|")
+    heard[0, CHARACTERS.symbols.index("A")] -= 1.0  # N and AN are as likely as words
+    assert make_decoder(files)(heard) == "N"
+
+
+@installed
 def test_words_outside_the_list_are_not_read(files: dict[str, str]) -> None:
     assert make_decoder(files)(emissions("S", "-", "E", "-", "EAT", "-", "|")) in ("SEE", "SEA")
 
@@ -104,10 +119,10 @@ def test_words_outside_the_list_are_not_read(files: dict[str, str]) -> None:
 def test_words_are_spelled_in_upper_case_once_if_their_letters_are_known(
     files: dict[str, str],
 ) -> None:
-    Path(files["words"]).write_text("sea -1.5\nSEA\n\nCAFÉ\nI\n")
+    Path(files["words"]).write_text("sea -1.5\nSEE\nsee\n\nCAFÉ\nI\n")
     decode = make_decoder(files)
     decode(emissions(*spelled("SEA")))
-    assert (decode.cache / "lexicon.txt").read_text() == "I I |\nSEA S E A |\n"
+    assert (decode.cache / "lexicon.txt").read_text() == "I I |\nSEA S E A |\nSEE S E E |\n"
 
 
 @pytest.mark.parametrize("key", ["file", "words"])

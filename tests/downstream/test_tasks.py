@@ -45,7 +45,8 @@ def rows(task: Task[Any], data: TaskData, split: str) -> list[Batch]:
 def plain(prediction: Any) -> Any:
     """What can be compared of a prediction."""
     if isinstance(prediction, dict):
-        return {k: plain(v) for k, v in prediction.items() if k != "hypothesis"}
+        words = ("hypothesis", "reference", "turns")
+        return {k: plain(v) for k, v in prediction.items() if k not in words}
     if isinstance(prediction, np.ndarray):
         return torch.from_numpy(prediction)
     return prediction
@@ -71,8 +72,9 @@ def test_an_utterance_is_predicted_the_same_alone_and_in_a_batch(
     with torch.no_grad():
         for batch in rows(task, data, "test"):
             alone[batch.ids[0]] = task.predict(probe.head, probe(batch), batch)[0]
-        for batch in data.test_dataloader():
-            assert len(batch.ids) > 1
+        batches = list(data.test_dataloader())
+        assert max(len(batch.ids) for batch in batches) > 1
+        for batch in batches:
             for id_, predicted in zip(
                 batch.ids, task.predict(probe.head, probe(batch), batch), strict=True
             ):
@@ -86,8 +88,6 @@ def test_the_loss_of_a_batch_does_not_depend_on_its_padding(
     make_task: MakeTask, frozen: Frozen, name: str
 ) -> None:
     task = make_task(name)
-    if name == "asr":  # masks are drawn by utterance, dropout is off in evaluation
-        task = make_task(name)
     probe, data = probe_and_data(task, frozen)
     dataset: Any = data.eval_dataloader("train").dataset
     dataset.training = True

@@ -15,8 +15,8 @@ TEXTS = {"19-198-0000": "ONE TWO", "19-198-0001": "THREE", "7-40-0000": "IT'S FO
 
 @pytest.fixture
 def corpus(tmp_path: Path, record: Record) -> Path:
-    """Two chapters of train-clean-100; recordings get longer from one to the next."""
-    for i, (name, text) in enumerate(TEXTS.items()):
+    """Two chapters of train-clean-100, the last line first; recordings get longer by the id."""
+    for i, (name, text) in reversed([*enumerate(TEXTS.items())]):
         speaker, chapter, _ = name.split("-")
         folder = f"train-clean-100/{speaker}/{chapter}"
         record(f"{folder}/{name}.flac", 8_000 + 100 * i)
@@ -85,7 +85,7 @@ def test_missing_recordings_are_counted(corpus: Path) -> None:
         utterances(corpus, "train-clean-100")
 
 
-@pytest.mark.parametrize("line", ["19-198-0002", "19-198-0002 "])
+@pytest.mark.parametrize("line", ["19-198-0002", "19-198-0002  "])
 def test_transcript_without_words_is_named(corpus: Path, line: str) -> None:
     with transcripts(corpus).open("a") as file:
         file.write(line + "\n")

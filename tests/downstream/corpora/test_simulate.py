@@ -81,9 +81,16 @@ def test_sources_are_recordings_of_two_speakers(rows: list[Row]) -> None:
         assert [rows[i].speaker != "ann" for i in np.flatnonzero(fits)] == [True]
 
 
-@pytest.mark.parametrize(("most", "length"), [(MOST, 8_000), (5_000, 5_000)])
-def test_sources_are_as_long_as_the_shorter_one(rows: list[Row], most: int, length: int) -> None:
-    assert separated(rows, 0, generator(), max_samples=most).shape == (2, length)
+@pytest.mark.parametrize(("index", "lengths"), [(0, {8_000}), (5, {8_000, 8_800, 10_400, 11_200})])
+def test_sources_are_as_long_as_the_shorter_one(
+    rows: list[Row], index: int, lengths: set[int]
+) -> None:
+    drawn = [separated(rows, index, generator(i), max_samples=MOST) for i in range(30)]
+    assert {sources.shape[1] for sources in drawn} == lengths
+
+
+def test_sources_are_no_longer_than_asked(rows: list[Row]) -> None:
+    assert separated(rows, 0, generator(), max_samples=5_000).shape == (2, 5_000)
 
 
 def test_same_generator_draws_the_same_sources(rows: list[Row]) -> None:
