@@ -28,4 +28,4 @@ def remove_silence(waveform: Tensor) -> Tensor:
     for begin, end in zip(first.tolist(), last.tolist(), strict=True):
         if end - begin >= SHORTEST:
             keep[begin * WINDOW : end * WINDOW] = False
-    return waveform[keep] if bool(keep.any()) else waveform
+    return waveform[keep] if bool(keep[: count * WINDOW].any()) else waveform

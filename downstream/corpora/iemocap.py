@@ -27,7 +27,7 @@ class Turn:
 
 
 def turns(root: Path, emotions: frozenset[str]) -> list[Turn]:
-    """Turns with one of these emotions, by session, dialogue and time.
+    """Turns with one of these emotions, by session, dialogue and line.
 
     Raises:
         FileNotFoundError: if a session or recordings are missing.

@@ -40,7 +40,7 @@ def mixtures(root: Path, split: str, *, mode: str, kind: str, sources: bool) -> 
         FileNotFoundError: naming what is missing.
     """
     folder = root / "wav16k" / mode / FOLDERS[split]
-    paths = sorted((folder / kind).glob("*.wav"))
+    paths = sorted((folder / kind).glob("[!.]*.wav"))
     if not paths:
         have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
         raise FileNotFoundError(

@@ -32,7 +32,7 @@ def utterances(root: Path, split: str) -> list[Utterance]:
         ValueError: for a transcript without words.
     """
     folder = root / split
-    tables = sorted(folder.glob("*/*/*.trans.txt"))
+    tables = sorted(folder.glob("*/*/[!.]*.trans.txt"))
     if not tables:
         have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
         raise FileNotFoundError(

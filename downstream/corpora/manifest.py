@@ -96,6 +96,8 @@ def _check(where: str, line: dict[str, Any], needs: Sequence[str]) -> None:
         raise ValueError(f"{where}: split is {line['split']}, not train, dev or test")
     if line.get("extra"):
         try:
-            json.loads(line["extra"])
+            extra = json.loads(line["extra"])
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: column extra is not JSON: {error}") from error
+        if not isinstance(extra, dict):
+            raise ValueError(f"{where}: column extra is JSON, but no object: {line['extra']}")

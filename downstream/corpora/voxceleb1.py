@@ -45,7 +45,7 @@ def segments(root: Path) -> dict[str, Segment]:
     folders = [f for f in (root / "dev" / "wav", root / "test" / "wav", root / "wav") if f.is_dir()]
     found = {}
     for folder in folders:
-        for path in sorted(folder.glob("*/*/*.wav")):
+        for path in sorted(folder.glob("*/*/[!.]*.wav")):
             name = path.relative_to(folder).as_posix()
             found[name] = Segment(name, path)
     if not found:

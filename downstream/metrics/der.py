@@ -49,7 +49,9 @@ def turns_of(active: NDArray[np.bool_], *, hop_seconds: float, end: float) -> li
     for column in range(active.shape[1]):
         edges = np.flatnonzero(np.diff(active[:, column].astype(np.int8), prepend=0, append=0))
         for first, last in edges.reshape(-1, 2).tolist():
-            turns.append(Turn(str(column), first * hop_seconds, min(last * hop_seconds, end)))
+            start, stop = first * hop_seconds, min(last * hop_seconds, end)
+            if start < stop:
+                turns.append(Turn(str(column), start, stop))
     return sorted(turns, key=lambda turn: (turn.start, turn.speaker))
 
 
@@ -73,7 +75,7 @@ def diarization_error_rate(
         for i, turn in enumerate(turns):
             if turn.stop > turn.start:
                 out[Segment(turn.start, turn.stop), i] = turn.speaker
-        return out
+        return out.support()  # turns of one speaker that overlap are one
 
     metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
     for name, turns in references.items():

@@ -38,7 +38,7 @@ def _rate(references: list[list[str]], hypotheses: list[list[str]]) -> float:
 
 
 def _edits(reference: list[str], hypothesis: list[str]) -> int:
-    if not reference:  # jiwer takes no empty reference
+    if not reference:
         return len(hypothesis)
     # Symbols become single characters, for a symbol may hold or be a space.
     code: dict[str, str] = {}
