@@ -138,12 +138,14 @@ class KeepEvenly(Callback):
     def __init__(self, folder: Path, *, count: int, total_updates: int):
         self.folder = folder
         self.updates = {round(total_updates * (i + 1) / count) for i in range(count)}
+        self._kept = 0  # all processes save together: what lies on disk must not decide it
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Save once, after a complete update."""
-        path = self.folder / f"update{trainer.global_step}.ckpt"
-        if trainer.global_step in self.updates and not path.exists():
-            trainer.save_checkpoint(path, weights_only=True)
+        update = trainer.global_step
+        if update in self.updates and update != self._kept:
+            self._kept = update
+            trainer.save_checkpoint(self.folder / f"update{update}.ckpt", weights_only=True)
 
 
 class SaveAndStop(Callback):

@@ -34,6 +34,7 @@ def quiet_libraries() -> None:
         ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
         ".*Checkpoint directory.*",
         ".*in eval mode at the start of training.*",  # the frozen upstream
+        ".*sync_dist=True.*",  # scores are of all processes' predictions already
         ".*using `bf16.*",
     ):
         warnings.filterwarnings("ignore", text)

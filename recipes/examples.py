@@ -12,6 +12,7 @@ from recipes.plots import draw_layer_weights
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 EXAMPLES = 20  # in the table, worst first
+HEARD = 5  # of them also beside it, where a page plays them at once
 
 
 def log_examples(
@@ -35,8 +36,12 @@ def log_examples(
         run.log({"layer_weights": wandb.Image(draw_layer_weights(layer_weights))})
     by_id = {example.id: example for example in examples}
     table = wandb.Table(columns=["id", "audio", "reference", "hypothesis", "error"])
+    heard: list[wandb.Audio] = []
     for row in task.worst("test", predictions)[:EXAMPLES]:
-        waveform = task.load(by_id[row["id"]], None).waveform
-        audio = wandb.Audio(waveform.numpy(), sample_rate=SAMPLE_RATE)
+        waveform = task.load(by_id[row["id"]], None).waveform.numpy()
+        audio = wandb.Audio(waveform, sample_rate=SAMPLE_RATE)
         table.add_data(row["id"], audio, row["reference"], row["hypothesis"], row["error"])
-    run.log({"examples": table})
+        if len(heard) < HEARD:
+            caption = f"{row['reference']} | {row['hypothesis']}"
+            heard.append(wandb.Audio(waveform, sample_rate=SAMPLE_RATE, caption=caption))
+    run.log({"examples": table, "worst": heard})

@@ -48,6 +48,10 @@ def words(paths: list[str], tmp_path: Path) -> list[str]:
     ]
 
 
+class KilledError(Exception):
+    """Stands for a kill: nothing of ours catches it."""
+
+
 def small(task: str) -> list[str]:
     return [f"--{k}={v}" for k, v in SMALL[task].items()]
 
@@ -98,12 +102,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(
 
     def killed(self: Probe, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == stop and batch_idx % 2 == 1:
-            raise KeyboardInterrupt
+            raise KilledError
         return step(self, batch, batch_idx)
 
     for stop in (3, 4):  # within an update, before and after a validation
         monkeypatch.setattr(Probe, "training_step", killed)
-        assert superb.main([*argv, f"--run.dir={tmp_path / str(stop)}"]) == 143
+        with pytest.raises(KilledError):
+            superb.main([*argv, f"--run.dir={tmp_path / str(stop)}"])
         monkeypatch.setattr(Probe, "training_step", step)
         assert superb.main([*argv, f"--run.dir={tmp_path / str(stop)}"]) == 0
         again = result(tmp_path, task)
@@ -127,12 +132,13 @@ def test_a_finished_fold_is_not_trained_again(
     def counted(self: ER, *rest: Any) -> torch.Tensor:
         if len(trained) == 9:  # in the second of five folds
             trained.append(self.variant)
-            raise KeyboardInterrupt
+            raise KilledError
         trained.append(self.variant)
         return loss(self, *rest)
 
     monkeypatch.setattr(ER, "loss", counted)
-    assert superb.main(["er", "fbank", *words]) == 143
+    with pytest.raises(KilledError):
+        superb.main(["er", "fbank", *words])
     assert superb.main(["er", "fbank", *words]) == 0
     assert trained.count("fold1") == 6
 
@@ -150,7 +156,7 @@ def test_two_processes_score_as_one(words: list[str], tmp_path: Path) -> None:
     done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     two = result(tmp_path, "asv")
-    assert two["config"]["trainer.devices"] == 2
+    assert two["config"]["trainer.devices"] == "2"
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-3)
     a, b = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (one, two))
     for name in a:
