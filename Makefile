@@ -68,13 +68,22 @@ setup-dev: .venv/.dev ## the same with test tools
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
 	@python -m recipes.pretrain --config=$(CONFIG) $(words)
 
+# The default upstream is what `make pretrain` leaves: without it, that comes first.
+define need_mini
+if [ $(call quoted,$(UPSTREAM)) = wavlm_mini ] && [ ! -e runs/pretrain/mini/latest/result.json ]; then \
+  echo "there is no wavlm_mini yet: training it first, as make pretrain does"; \
+  python -m recipes.pretrain --config=configs/pretrain/mini.yaml; fi
+endef
+
 superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|ss|all [UPSTREAM=wavlm_mini] [LR=1e-3] [key=value ...]
+	@$(need_mini)
 	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(LR),$(call quoted,--optim.lr=$(LR))) $(words)
 
 tasks: .venv/.run ## the tasks of make superb
 	@python -m recipes.tasks
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
+	@$(if $(filter pretrain,$(TASK)),:,$(need_mini))
 	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(filter command% environment%,$(origin UPSTREAM)),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html

@@ -39,14 +39,20 @@ def test_upper_case_words_belong_to_make() -> None:
 
 
 def test_superb_takes_task_upstream_rate_and_words() -> None:
-    got = command("superb", "TASK=asv", "UPSTREAM=fbank", "LR=1e-3", "seed=1")
-    assert got == "python -m recipes.superb 'asv' 'fbank' '--optim.lr=1e-3' '--seed=1'"
-    assert command("superb") == "python -m recipes.superb 'all' 'wavlm_mini'"
+    got = command("superb", "TASK=asv", "UPSTREAM=fbank", "LR=1e-3", "seed=1").splitlines()
+    assert got[-1] == "python -m recipes.superb 'asv' 'fbank' '--optim.lr=1e-3' '--seed=1'"
+    assert command("superb").splitlines()[-1] == "python -m recipes.superb 'all' 'wavlm_mini'"
+
+
+def test_the_default_upstream_is_trained_first_where_there_is_none() -> None:
+    got = command("superb", "TASK=asv")
+    assert "! -e runs/pretrain/mini/latest/result.json" in got
+    assert "python -m recipes.pretrain --config=configs/pretrain/mini.yaml" in got
 
 
 def test_sweep_passes_an_upstream_only_if_one_is_named() -> None:
     got = command("sweep", "TASK=asv", "LOCAL=1", "COUNT=3", "optim.total_updates=5")
-    assert " ".join(got.split()) == (
+    assert " ".join(got.splitlines()[-1].split()) == (
         "python -m recipes.sweep 'asv' --count=3 --local -- '--optim.total_updates=5'"
     )
     assert "'--upstream=fbank'" in command("sweep", "TASK=asv", "UPSTREAM=fbank")
