@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from recipes.callbacks import KeepBest, SaveAndStop, progress
 from recipes.common import (
@@ -327,8 +328,8 @@ def _fit(
 
 
 def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
-    """A Trainer for one iteration; keeps the latest checkpoint and the best on mixed dev speech."""
-    optim, run, checkpoints = settings.optim, settings.run, folder / "checkpoints"
+    """A Trainer for one iteration."""
+    optim, run = settings.optim, settings.run
     flags = dict(settings.trainer)
     if flags.get("precision") is None:
         flags["precision"] = best_precision(accelerator(flags["accelerator"]))
@@ -349,16 +350,22 @@ def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightnin
             run.validate_updates,
         ),
         loggers=loggers,
-        callbacks=[
-            progress(optim.total_updates, FIGURES),
-            KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
-            SaveAndStop(
-                checkpoints / LAST,
-                every_updates=run.checkpoint_updates,
-                validate_updates=run.validate_updates,
-            ),
-        ],
+        callbacks=build_callbacks(settings, folder),
     )
+
+
+def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
+    """Progress; checkpoints: the best on mixed dev speech, and the latest."""
+    run, checkpoints = settings.run, folder / "checkpoints"
+    return [
+        progress(settings.optim.total_updates, FIGURES),
+        KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
+        SaveAndStop(
+            checkpoints / LAST,
+            every_updates=run.checkpoint_updates,
+            validate_updates=run.validate_updates,
+        ),
+    ]
 
 
 def _noise(recordings: Recordings, split: str) -> NoiseClips | None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.common
+import recipes.stages
 from recipes.plots import read_curves
 from recipes.pretrain import main
 from recipes.runs import open_run
@@ -62,8 +62,8 @@ class AtUpdate(Callback):
 
 def add_callback(monkeypatch: pytest.MonkeyPatch, callback: Callback) -> None:
     """Let every Trainer that the recipe builds have one more callback, the first of all."""
-    build = recipes.common.build_callbacks
-    monkeypatch.setattr(recipes.common, "build_callbacks", lambda *a: [callback, *build(*a)])
+    build = recipes.stages.build_callbacks
+    monkeypatch.setattr(recipes.stages, "build_callbacks", lambda *a: [callback, *build(*a)])
 
 
 def test_chain_leaves_what_the_contract_says(
@@ -164,7 +164,8 @@ def test_two_commands_do_not_write_into_one_run(
     words: list[str], mfcc_labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*words, f"--labels.folders=[{mfcc_labels}]"]
-    first = open_run(read_settings(words))
+    settings = read_settings(words)
+    first = open_run(Path(settings.run.dir) / settings.run.name, settings.values, resume=True)
     assert main(words) == 1
     assert f"another process is training in {first.path}" in capsys.readouterr().err
 
