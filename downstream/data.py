@@ -258,10 +258,10 @@ class TaskData(lightning.LightningDataModule):
         )
 
     def counts(self) -> dict[str, float]:
-        """Utterances and hours of each split, for the result."""
+        """Utterances and hours of each split, and what was left out, for the result."""
         counts: dict[str, float] = {}
         for split in self.splits:
             counts[f"{split}_utterances"] = len(self.splits[split])
             hours = float(self._lengths(split).sum()) / SAMPLE_RATE / 3600
             counts[f"{split}_hours"] = round(hours, 4)
-        return counts
+        return counts | self.task.left_out()

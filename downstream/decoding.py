@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CTC emissions to words with a lexicon and a KenLM language model, by torchaudio's decoder."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,9 @@ class LexiconDecoder:
         words = {line.split()[0].upper() for line in _lines(Path(str(self.config.words)))}
         spelled = [f"{w} {' '.join(w)} {WORD_END}\n" for w in sorted(words) if set(w) <= known]
         self.cache.mkdir(parents=True, exist_ok=True)
-        path = self.cache / "lexicon.txt"
-        write_atomically(path, "".join(spelled))
+        text = "".join(spelled)
+        path = self.cache / f"lexicon-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
+        write_atomically(path, text)
         return path
 
     def __call__(self, emissions: NDArray[np.float16]) -> str:

@@ -17,14 +17,11 @@ from downstream.features import Frames
 from downstream.featurizer import Featurizer, FeaturizerConfig
 from downstream.task import Batch, Task
 from downstream.upstream import Frozen
+from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import torch_seed
 
 UPSTREAM = "upstream."
-
-
-class NonFiniteLossError(ValueError):
-    """The loss is NaN or infinite; the message names the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,6 @@ class Probe(lightning.LightningModule):
             torch.manual_seed(torch_seed(seed, "head"))
             self.head = task.head(upstream.dim, upstream.stride)
         self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
-        self.audio_seconds = 0.0
         self._indexed: dict[int, tuple[str, Any]] = {}
         self._place = 0  # of the batch within its update
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
@@ -133,7 +129,6 @@ class Probe(lightning.LightningModule):
                 f"update {self.global_step + 1}: the loss is {float(loss)} on {_some(batch.ids)}: "
                 "lower optim.lr, or look at these recordings"
             )
-        self.audio_seconds += float(batch.lengths.sum()) / SAMPLE_RATE
         self.log("train/loss", loss.detach(), on_step=True, sync_dist=self.trainer.world_size > 1)
         return loss
 

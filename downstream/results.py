@@ -22,7 +22,7 @@ class ProbeResult:
         corpus: official corpus, folder of a manifest, or "mini".
         kind: official, manifest or mini; only the first compares with published scores.
         headline: the figure that tables show.
-        mode: "min" or "max": which is better.
+        mode: "min" or "max": which headline is better.
         metrics: flat, keys such as "test/eer"; of variants with their name behind a dot.
         selected_on: the figure on dev that chose the checkpoint.
         best: its value and update, by variant.

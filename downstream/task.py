@@ -110,6 +110,9 @@ class Task(ABC, Generic[C]):
     monitor: ClassVar[str]  # the figure on dev that chooses the checkpoint
     mode: ClassVar[str]  # "min" or "max"
     headline: ClassVar[str]  # the figure on test that tables show
+    headline_mode: ClassVar[str]  # "min" or "max": which is better
+    unit: ClassVar[str]  # of the headline, "" for none
+    published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
 
     def __init__(
         self, config: C, sources: Sources, *, seed: int = 0, variant: str | None = None
@@ -150,6 +153,10 @@ class Task(ABC, Generic[C]):
     @abstractmethod
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Figures without the split's name, from the predictions of all its examples by id."""
+
+    def left_out(self) -> dict[str, float]:
+        """Utterances that are not trained on or tested, or teach nothing, by reason."""
+        return {}
 
     def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Choose on dev what the test shall use, keep it in `chosen`, and return it."""

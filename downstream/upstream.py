@@ -4,6 +4,7 @@
 `Frozen` wraps any of them: eval mode, no gradient, absent from checkpoints.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -240,7 +241,7 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
     if config.kind == "random":
         with _seeded(config.seed):
             random = WavLM(WavLMConfig.preset(config.size))
-        return Frozen(WavLMUpstream(random), precision=config.precision), "none"
+        return _frozen_wavlm(random, config), "none"
     if not config.source:
         raise ValueError(f"upstream.kind={config.kind} wants upstream.source: a file or folder")
     if config.kind == "transformers":
@@ -252,14 +253,16 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
             f"no checkpoint at {path}: say UPSTREAM=FILE, or upstream.source=FILE"
             + ("; make pretrain makes this one" if "runs/pretrain" in str(path) else "")
         )
-    wavlm = load_wavlm(path)
+    return _frozen_wavlm(load_wavlm(path), config), _digest(path)
+
+
+def _frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
     if not config.masked_group_norm:
-        wavlm.config = replace(wavlm.config, masked_group_norm=False)
-        wavlm.frontend.masked = False
-    frozen = Frozen(
-        WavLMUpstream(wavlm), precision=config.precision, grouped=config.masked_group_norm
+        model.config = replace(model.config, masked_group_norm=False)
+        model.frontend.masked = False
+    return Frozen(
+        WavLMUpstream(model), precision=config.precision, grouped=config.masked_group_norm
     )
-    return frozen, _digest(path)
 
 
 def kind_of(path: Path) -> str:
@@ -292,7 +295,7 @@ def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
             "a WavLM with upstream.kind=wavlm"
         )
     path = Path(source)
-    return model, _digest(path) if path.exists() else source
+    return model, _digest(path) if path.exists() else _digest_of_tensors(model)
 
 
 def _digest(path: Path) -> str:
@@ -301,6 +304,15 @@ def _digest(path: Path) -> str:
         return file_sha256(path)
     weights = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
     return file_sha256(weights[0]) if weights else "none"
+
+
+def _digest_of_tensors(model: nn.Module) -> str:
+    """Of weights that lie in a hub's cache: their names and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

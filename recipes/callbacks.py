@@ -4,7 +4,7 @@
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -102,6 +102,19 @@ def _shown(trainer: lightning.Trainer, figures: Figures) -> dict[str, str]:
         for key, (name, form) in figures.items()
         if key in logged
     }
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """A progress function that prints a line every few seconds."""
+    state = {"last": time.perf_counter()}
+
+    def show(done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - state["last"] > 5 or (done == total and now - state["last"] > 1):
+            state["last"] = now
+            print(f"{what}: {done} of {total}", flush=True)
+
+    return show
 
 
 class KeepBest(Callback):

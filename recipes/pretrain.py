@@ -4,18 +4,13 @@
 python -m recipes.pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from safetensors import SafetensorError
-
-from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
-from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
+from recipes.endings import exit_status
+from recipes.processes import Processes, join, start_all, wanted_devices
 from recipes.runs import RESULT, open_run
 from recipes.settings import Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import (
@@ -25,56 +20,37 @@ from recipes.stages import (
     prepare_recordings,
     train_iteration,
 )
-from wavlm_lightning.config import flat, one_line
-from wavlm_lightning.pretrain.pretrainer import NonFiniteLossError
+from wavlm_lightning.config import flat
 from wavlm_lightning.result import write_result
-
-# What a person can mend: shown as one line, without the way through our code.
-FOR_PEOPLE = (
-    ValueError,
-    OSError,
-    ModuleNotFoundError,
-    NonFiniteLossError,
-    MisconfigurationException,
-    SafetensorError,
-    torch.OutOfMemoryError,
-)
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    return exit_status(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     started = time.perf_counter()
-    try:
-        quiet_libraries()
-        settings = read_settings(argv)
-        chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
-        if settings.labels.folders or settings.labels.teacher:
-            chain = []
-        chain.append(settings)
-        check_chain(chain)
-        flags = settings.trainer
-        count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
-        status = start_all("recipes.pretrain", argv, count=count)
-        if status is not None:
-            return status
-        processes = join()
-        run_section = settings.run
-        parent = Path(run_section.dir) / run_section.name
-        opened = None
-        if processes.first:
-            opened = open_run(parent, settings.values, resume=run_section.resume)
-        if opened:
-            print(opened.message, flush=True)
-        folder = processes.from_first(opened.path if opened else Path())
-        run(chain, folder, processes=processes, started=started)
-    except (StopSignal, KeyboardInterrupt) as stop:
-        if os.environ.get("RANK", "0") == "0":
-            text = str(stop) or "stopped"
-            print(f"{text}; the same command goes on from there", file=sys.stderr)
-        return STOPPED
-    except FOR_PEOPLE as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    quiet_libraries()
+    settings = read_settings(argv)
+    chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
+    if settings.labels.folders or settings.labels.teacher:
+        chain = []
+    chain.append(settings)
+    check_chain(chain)
+    flags = settings.trainer
+    count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
+    status = start_all("recipes.pretrain", argv, count=count)
+    if status is not None:
+        return status
+    processes = join()
+    parent = Path(settings.run.dir) / settings.run.name
+    opened = None
+    if processes.first:
+        opened = open_run(parent, settings.values, resume=settings.run.resume)
+        print(opened.message, flush=True)
+    folder = processes.from_first(opened.path if opened else Path())
+    run(chain, folder, processes=processes, started=started)
     return 0
 
 

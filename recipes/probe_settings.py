@@ -8,7 +8,6 @@ section of the task where that protocol is in force, the words of the command li
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -228,17 +227,3 @@ def _name_of(path: Path) -> str:
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def sources_of(settings: ProbeSettings, task: type[Task[Any]]) -> Mapping[str, str | None]:
-    """Folders of the corpora; the mini one is made if the task wants it."""
-    paths: dict[str, str | None] = dataclasses.asdict(settings.paths)
-    if settings.kind == "mini":
-        from recipes.mini import superb_corpus
-        from recipes.stages import counter
-
-        made = superb_corpus(
-            task.corpus, Path(".cache/mini"), progress=counter(f"making the mini {task.corpus}")
-        )
-        paths[task.corpus] = str(made)
-    return paths

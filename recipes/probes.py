@@ -16,7 +16,7 @@ from downstream.data import TaskData
 from downstream.probe import Probe
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen, fingerprint
-from recipes.callbacks import KeepBest, KeepEvenly, SaveAndStop, progress
+from recipes.callbacks import KeepBest, KeepEvenly, SaveAndStop, counter, progress
 from recipes.common import (
     BEST,
     LAST,
@@ -28,12 +28,14 @@ from recipes.common import (
     finish_loggers,
 )
 from recipes.examples import log_examples
+from recipes.mini import superb_corpus
 from recipes.plots import plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from wavlm_lightning.result import file_sha256, write_atomically
 
 DONE = "metrics.json"
+MINI_CACHE = Path(".cache/mini")
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,9 @@ def _run(
 
 
 def _cache(settings: ProbeSettings, upstream: Frozen, data: TaskData) -> FeatureCache | None:
-    """Where the upstream's features are kept, if they fit."""
+    """Where the upstream's features are kept, if they fit; none that depend on the batch."""
     samples = data.samples_to_keep()
-    if samples == 0 or settings.cache.gb == 0:
+    if samples == 0 or settings.cache.gb == 0 or not upstream.grouped:
         return None
     about = fingerprint(
         settings.upstream,
@@ -155,7 +157,7 @@ def _judge(
     task, checkpoints = probe.task, folder / "checkpoints"
     evaluator = _evaluator(settings, processes)
     on_test = [
-        _headline(_test(evaluator, probe, data, path), task) for path in _evenly_kept(checkpoints)
+        _test(evaluator, probe, data, path)[task.headline] for path in _evenly_kept(checkpoints)
     ]
     _load(probe, checkpoints / BEST)
     evaluator.validate(probe, datamodule=data, verbose=False)
@@ -164,8 +166,8 @@ def _judge(
     metrics |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
     metrics |= _test(evaluator, probe, data, checkpoints / BEST)
     if on_test:
-        lowest = min if task.mode == "min" else max
-        metrics[f"{task.headline}_best_of_{len(on_test)}_test"] = lowest(on_test)
+        best_of = min if task.headline_mode == "min" else max
+        metrics[f"{task.headline}_best_of_{len(on_test)}_test"] = best_of(on_test)
     weights = probe.featurizer.weights()
     if processes.first:
         predictions = folder / "predictions"
@@ -197,10 +199,6 @@ def _test(
     if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
         raise ValueError(f"{checkpoint}: not finite: {', '.join(wrong)}")
     return metrics
-
-
-def _headline(metrics: Mapping[str, float], task: Task[Any]) -> float:
-    return metrics[task.headline]
 
 
 def _evenly_kept(checkpoints: Path) -> list[Path]:
@@ -280,16 +278,23 @@ def _about(settings: ProbeSettings, probe: Probe, data: TaskData, *, resumed: bo
     splits = ", ".join(
         f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
     )
+    left_out = "".join(f"; {k} {v:.0f}" for k, v in probe.task.left_out().items() if v)
     return (
         f"{'resuming' if resumed else 'training'} {probe.task.name}"
         f"{' ' + probe.task.variant if probe.task.variant else ''}: head of {head:,} parameters on "
         f"{probe.upstream.num_layers} layers of width {probe.upstream.dim}, "
-        f"{settings.optim.total_updates} updates; {splits}; features "
+        f"{settings.optim.total_updates} updates; {splits}{left_out}; features "
         f"{'computed at each use' if probe.cache is None else 'kept in ' + settings.cache.dir}"
     )
 
 
-def sources(settings: ProbeSettings, paths: Mapping[str, str | None]) -> Sources:
-    """Where the task's recordings lie."""
+def sources_of(settings: ProbeSettings, task: type[Task[Any]], processes: Processes) -> Sources:
+    """Where the task's recordings lie; the first process makes the mini corpus if it is wanted."""
+    paths: dict[str, str | None] = asdict(settings.paths)
+    if settings.kind == "mini":
+        if processes.first:
+            show = counter(f"making the mini {task.corpus}")
+            paths[task.corpus] = str(superb_corpus(task.corpus, MINI_CACHE, progress=show))
+        paths = processes.from_first(paths)
     manifest = Path(settings.data.manifest) if settings.data.manifest else None
     return Sources(settings.kind, paths, manifest)

@@ -9,24 +9,6 @@ from statistics import mean, stdev
 from downstream import load_task, task_names
 from downstream.results import ProbeResult
 
-# Figure -> unit and which way is better. `ProbeResult.mode` is about the figure on dev that
-# selects, which need not be the headline: SD selects on the highest frame accuracy, shows DER.
-FIGURES = {
-    "wer": ("%", "min"),
-    "cer": ("%", "min"),
-    "per": ("%", "min"),
-    "eer": ("%", "min"),
-    "der": ("%", "min"),
-    "accuracy": ("%", "max"),
-    "f1": ("%", "max"),
-    "mtwv": ("", "max"),
-    "bleu": ("", "max"),
-    "pesq": ("", "max"),
-    "stoi": ("", "max"),
-    "mcd": ("dB", "min"),
-    "si_sdri": ("dB", "max"),
-}
-
 
 @dataclass(frozen=True)
 class Score:
@@ -123,14 +105,10 @@ def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Col
     for task in sorted(set(tasks)):
         if task in task_names():
             kind = load_task(task)
-            headline, corpus, on_dev, mode = kind.headline, kind.corpus, kind.monitor, kind.mode
+            found.append(Column(task, kind.headline, kind.corpus, kind.unit, kind.headline_mode))
         else:
             one = next(r for r in results if r.task == task)
-            headline, corpus, on_dev, mode = one.headline, one.corpus, one.selected_on, one.mode
-        figure = headline.rpartition("/")[2]
-        known = mode if on_dev.rpartition("/")[2] == figure else ""
-        unit, better = FIGURES.get(figure, ("", known))
-        found.append(Column(task, headline, corpus, unit, better))
+            found.append(Column(task, one.headline, one.corpus, "", one.mode))
     return found
 
 

@@ -2,8 +2,6 @@
 """The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from recipes.callbacks import KeepBest, SaveAndStop, progress
+from recipes.callbacks import KeepBest, SaveAndStop, counter, progress
 from recipes.common import (
     BEST,
     LAST,
@@ -78,19 +76,6 @@ class Iteration:
     metrics: dict[str, float]
     label_kind: str  # what was clustered: mfcc, hidden, or the name of a finished label folder
     label_report: LabelReport  # of the first label set, on dev
-
-
-def counter(what: str) -> Callable[[int, int], None]:
-    """A progress function that prints a line every few seconds."""
-    state = {"last": time.perf_counter()}
-
-    def show(done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - state["last"] > 5 or (done == total and now - state["last"] > 1):
-            state["last"] = now
-            print(f"{what}: {done} of {total}", flush=True)
-
-    return show
 
 
 def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:

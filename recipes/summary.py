@@ -9,7 +9,7 @@ from shlex import quote
 from statistics import mean
 from typing import Any
 
-from downstream import task_names
+from downstream import load_task, task_names
 from downstream.results import ProbeResult
 from recipes.blocks import Block, Cell, Curves, Heat, Notes, Panel, Section, Table
 from recipes.probe_settings import CONFIGS
@@ -40,7 +40,6 @@ PAPER_NAMES = {
     "wavlm_base_plus": "WavLM Base+",
     "wavlm_large": "WavLM Large",
 }
-CHOSEN_ON_TEST = ("asv", "sd")  # published as the best of ten on test; s3prl ec8064b5
 MISSING = "missing"
 BOLD_RULE = (
     "Mean ± sample standard deviation over seeds (number of seeds). Bold: better than every other "
@@ -97,9 +96,10 @@ def _official(results: list[ProbeResult], protocols: dict[str, dict[str, Any]]) 
         if name in papers:
             cells = [_paper_cell(published.get(c.task, {}).get(name), c) for c in columns]
             rows.append([Cell(f"{PAPER_NAMES.get(name, name)} (paper)", paper=True), *cells])
+    on_test = [name for name in protocols if load_task(name).published_on_test]
     notes = [
         "¹ The best of several checkpoints or settings, chosen on test, as the published scores of "
-        f"{' and '.join(CHOSEN_ON_TEST)} were. Our first figure is chosen on dev: compare only the "
+        f"{' and '.join(on_test)} were. Our first figure is chosen on dev: compare only the "
         "figures marked ¹ with each other.",
         "↓ lower is better, ↑ higher is better; -: no published score in configs/superb.",
     ]
@@ -133,7 +133,7 @@ def _official_cell(results: list[ProbeResult], upstream: str, column: Column) ->
 def _paper_cell(value: float | None, column: Column) -> Cell:
     if value is None:
         return Cell("-", paper=True)
-    mark = " ¹" if column.task in CHOSEN_ON_TEST else ""
+    mark = " ¹" if load_task(column.task).published_on_test else ""
     return Cell(f"{value:.{max(2, column.digits)}f}{mark}", paper=True)
 
 

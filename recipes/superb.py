@@ -4,8 +4,7 @@
 python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
 """
 
-import os
-import subprocess
+import json
 import sys
 import time
 from pathlib import Path
@@ -13,8 +12,6 @@ from statistics import mean
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from safetensors import SafetensorError
 
 from downstream import load_task, task_names
 from downstream.results import write_probe_result
@@ -22,38 +19,24 @@ from downstream.task import Task
 from downstream.upstream import Frozen, load_upstream
 from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
-from recipes.probe_settings import ProbeSettings, read_probe_settings, sources_of
-from recipes.probes import Outcome, run_variant, sources
+from recipes.endings import exit_status, run_child
+from recipes.probe_settings import ProbeSettings, read_probe_settings
+from recipes.probes import Outcome, run_variant, sources_of
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import RESULT, open_run
-from wavlm_lightning.config import ConfigError, flat, one_line
-
-# What a person can mend: shown as one line, without the way through our code.
-FOR_PEOPLE = (
-    ValueError,
-    OSError,
-    ModuleNotFoundError,
-    MisconfigurationException,
-    SafetensorError,
-    torch.OutOfMemoryError,
-)
+from wavlm_lightning.config import ConfigError, flat
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
-    try:
-        task, upstream, words = _read(argv)
-        if task == "all":
-            return run_all(upstream, words)
-        return run_one(task, upstream, words)
-    except (StopSignal, KeyboardInterrupt) as stop:
-        if os.environ.get("RANK", "0") == "0":
-            text = str(stop) or "stopped"
-            print(f"{text}; the same command goes on from there", file=sys.stderr)
-        return STOPPED
-    except FOR_PEOPLE as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
+    task, upstream, words = _read(argv)
+    if task == "all":
+        return run_all(upstream, words)
+    return run_one(task, upstream, words)
 
 
 def _read(argv: list[str]) -> tuple[str, str, list[str]]:
@@ -70,7 +53,7 @@ def run_all(upstream: str, words: list[str]) -> int:
     for task in task_names():
         print(f"=== {task}", flush=True)
         command = [sys.executable, "-m", "recipes.superb", task, upstream, *words]
-        status = subprocess.run(command).returncode
+        status = run_child(command)
         if status == STOPPED:
             raise StopSignal(f"stopped in {task}")
         if status:
@@ -101,8 +84,7 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
     task = load_task(name)
     frozen, digest = load_upstream(settings.upstream)
     settings.values["upstream"]["sha256"] = digest
-    paths = sources_of(settings, task) if processes.first else {}
-    where = sources(settings, processes.from_first(paths))
+    where = sources_of(settings, task, processes)
     parent = Path(settings.run.dir) / settings.upstream.name / _stem(name, settings)
     opened = None
     if processes.first:
@@ -146,9 +128,7 @@ def _finish(
         if variant:
             metrics |= {f"{key}.{variant}": value for key, value in outcome.metrics.items()}
     layers = [mean(column) for column in zip(*(o.layer_weights for o in every), strict=True)]
-    result = (
-        Path(settings.run.results) / settings.upstream.name / f"{_stem(task.name, settings)}.json"
-    )
+    result = _result_path(task, settings)
     for path in (folder / RESULT, result):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_probe_result(
@@ -158,7 +138,7 @@ def _finish(
             corpus=settings.corpus,
             kind=settings.kind,
             headline=task.headline,
-            mode=task.mode,
+            mode=task.headline_mode,
             metrics=metrics,
             selected_on=task.monitor,
             best={v: o.best for v, o in outcomes.items()},
@@ -178,6 +158,16 @@ def _stem(task: str, settings: ProbeSettings) -> str:
     """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
     stem = task if settings.kind != "manifest" else f"{task}.{settings.corpus}"
     return stem if settings.seed == 0 else f"{stem}.seed{settings.seed}"
+
+
+def _result_path(task: type[Task[Any]], settings: ProbeSettings) -> Path:
+    """Where the result goes; one on a mini corpus does not take an official one's place."""
+    folder, stem = Path(settings.run.results) / settings.upstream.name, _stem(task.name, settings)
+    path = folder / f"{stem}.json"
+    if settings.kind == "mini" and path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")).get("kind") == "official":
+            return folder / f"{stem}.mini.json"
+    return path
 
 
 def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:

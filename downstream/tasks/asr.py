@@ -57,6 +57,7 @@ class ASR(Task[Config]):
 
     name, corpus, Config = "asr", "librispeech", Config
     monitor, mode, headline = "dev/wer", "min", "test/wer"
+    headline_mode, unit = "min", "%"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -65,6 +66,7 @@ class ASR(Task[Config]):
         if self.sources.manifest is not None:  # another language may have other letters
             beyond = {c for e in self._splits["train"] for c in e.target}
         self.characters = Characters(beyond)
+        self._stride = 0  # samples a frame, known with the upstream
         self._decoder: LexiconDecoder | None = None
         if self.config.lm.file:
             self._decoder = LexiconDecoder(self.config.lm, self.characters, self.sources.cache)
@@ -86,6 +88,7 @@ class ASR(Task[Config]):
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a character and frame."""
+        self._stride = stride
         return ProjectedBlstm(
             dim,
             projection=self.config.projection,
@@ -111,6 +114,14 @@ class ASR(Task[Config]):
             blank=BLANK,
             zero_infinity=True,
         )
+
+    def left_out(self) -> dict[str, float]:
+        """Training utterances with more characters than frames, whose loss is zero."""
+        train = self._splits["train"]
+        fit = [
+            e.num_samples // self._stride >= len(self.characters.encode(e.target)) for e in train
+        ]
+        return {"train_texts_longer_than_frames": fit.count(False)}
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Transcript, greedy hypothesis, and emissions where a language model wants them."""

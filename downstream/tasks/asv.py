@@ -51,8 +51,8 @@ class Config(TaskConfig):
         min_seconds: shorter training utterances are left out.
         gain_db: applied to every waveform.
         remove_silence: cut out what is digitally silent.
-        held_out_speakers: training speakers who choose the checkpoint; 0 trains on all and takes
-            the last one. A manifest has its own dev split.
+        held_out_speakers: training speakers who choose the checkpoint, two at least. A manifest
+            has its own dev split.
         dev_utterances: of each held-out speaker.
         dev_trials: most trials of one kind on dev, and on test for a manifest.
         best_of: checkpoints also scored on the test trials.
@@ -77,9 +77,12 @@ class ASV(Task[Config]):
 
     name, corpus, Config = "asv", "voxceleb1", Config
     monitor, mode, headline = "dev/eer", "min", "test/eer"
+    headline_mode, unit = "min", "%"
+    published_on_test = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self._of_other_splits = 0
         if self.sources.manifest is not None:
             parts = self._from_manifest(self.sources.manifest)
         else:
@@ -88,7 +91,7 @@ class ASV(Task[Config]):
         self._frames = 0  # of a training crop, known with the upstream
         shortest = self.config.min_seconds * SAMPLE_RATE
         train = [e for e in self._splits["train"] if e.num_samples > shortest]
-        self.left_out = len(self._splits["train"]) - len(train)
+        self._too_short = len(self._splits["train"]) - len(train)
         self.speakers = sorted({e.target for e in train})
         numbers = {speaker: i for i, speaker in enumerate(self.speakers)}
         self._splits["train"] = [
@@ -107,6 +110,11 @@ class ASV(Task[Config]):
         tested = {name.split("/")[0] for name in wanted}
         rest = [s for s in segments.values() if s.speaker not in tested]
         speakers = sorted({s.speaker for s in rest})
+        if self.config.held_out_speakers < 2:
+            raise ValueError(
+                f"task.held_out_speakers={self.config.held_out_speakers}: trials that choose the "
+                "checkpoint want two speakers or more"
+            )
         if len(speakers) <= self.config.held_out_speakers + 1:
             raise ValueError(
                 f"paths.voxceleb1={root}: {len(speakers)} speakers beside the test speakers, "
@@ -157,10 +165,12 @@ class ASV(Task[Config]):
         splits, trials = {}, {}
         tested: set[str] = set()
         for split in ("test", "dev", "train"):
-            own = [r for r in manifest.rows_of(rows, split, folder) if r.speaker not in tested]
+            every = manifest.rows_of(rows, split, folder)
+            own = [r for r in every if r.speaker not in tested]
+            self._of_other_splits += len(every) - len(own)
             if not own:
                 raise ValueError(
-                    f"{folder / manifest.NAME}: every speaker of {split} is a test speaker too"
+                    f"{folder / manifest.NAME}: every speaker of {split} is one of test or dev too"
                 )
             examples = [Example(r.id, str(r.path), 0, r.num_samples, r.speaker) for r in own]
             if split != "train":
@@ -194,6 +204,13 @@ class ASV(Task[Config]):
                 "two, both are needed: two recordings each of two speakers or more"
             )
         return drawn
+
+    def left_out(self) -> dict[str, float]:
+        """Training utterances that are too short, and rows whose speaker another split tests."""
+        return {
+            "train_too_short": self._too_short,
+            "rows_of_speakers_tested_elsewhere": self._of_other_splits,
+        }
 
     @property
     def test_checkpoints(self) -> int:

@@ -63,6 +63,8 @@ class SD(Task[Config]):
 
     name, corpus, Config = "sd", "librimix", Config
     monitor, mode, headline = "dev/frame_accuracy", "max", "test/der"
+    headline_mode, unit = "min", "%"
+    published_on_test = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -87,6 +89,11 @@ class SD(Task[Config]):
             raise ValueError(
                 f"paths.librimix={root}: data/{split}/rttm lacks {len(missing)} of {len(found)} "
                 f"mixtures, such as {missing[0]}"
+            )
+        if crowded := [m.id for m in found if len({t.speaker for t in turns[m.id]}) > SPEAKERS]:
+            raise ValueError(
+                f"paths.librimix={root}: {len(crowded)} mixtures of data/{split}/rttm have more "
+                f"than {SPEAKERS} speakers, such as {crowded[0]}"
             )
         whole = [Example(m.id, str(m.path), 0, m.num_samples, turns[m.id]) for m in found]
         return [c for e in whole for c in _chunks(e, most)] if split == "train" else whole
@@ -121,7 +128,7 @@ class SD(Task[Config]):
         active = np.zeros((len(batch.ids), frames.x.shape[1], SPEAKERS), np.float32)
         for row, turns in enumerate(batch.targets):
             own = activity(turns, num_frames=int(frames.lengths[row]), hop_seconds=self._hop)
-            active[row, : len(own), : own.shape[1]] = own[:, :SPEAKERS]
+            active[row, : len(own), : own.shape[1]] = own
         return torch.from_numpy(active).to(frames.x.device)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
@@ -218,7 +225,7 @@ def frame_accuracy(predictions: Mapping[str, Any], hop_seconds: float) -> float:
     right, total = 0, 0
     for p in predictions.values():
         active = p["probabilities"] > 0.5
-        own = activity(p["turns"], num_frames=len(active), hop_seconds=hop_seconds)[:, :SPEAKERS]
+        own = activity(p["turns"], num_frames=len(active), hop_seconds=hop_seconds)
         reference = np.zeros_like(active)
         reference[:, : own.shape[1]] = own
         orders = permutations(range(active.shape[1]))

@@ -63,6 +63,7 @@ class SS(Task[Config]):
 
     name, corpus, Config = "ss", "librimix", Config
     monitor, mode, headline = "dev/si_sdri", "max", "test/si_sdri"
+    headline_mode, unit = "max", "dB"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -2,6 +2,7 @@
 """Every task on its tiny corpus: examples, loss, predictions, score; batch mates do not matter."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from downstream import load_task, task_names
+from downstream.corpora import librimix
 from downstream.data import DataConfig, TaskData
 from downstream.featurizer import FeaturizerConfig
+from downstream.metrics.der import Turn
 from downstream.probe import OptimConfig, Probe
 from downstream.task import Batch, Task
 from downstream.upstream import Frozen
@@ -152,8 +155,37 @@ def test_asv_never_trains_on_a_speaker_of_dev_or_test(make_task: MakeTask) -> No
 def test_asv_counts_and_leaves_out_short_training_utterances(make_task: MakeTask) -> None:
     all_of_them = make_task("asv", min_seconds=0.1)
     fewer = make_task("asv", min_seconds=4.0)
-    assert fewer.left_out > 0  # type: ignore[attr-defined]
-    assert len(fewer.examples("train")) == len(all_of_them.examples("train")) - fewer.left_out  # type: ignore[attr-defined]
+    short = fewer.left_out()["train_too_short"]
+    assert short > 0
+    assert len(fewer.examples("train")) == len(all_of_them.examples("train")) - short
+
+
+def test_asv_wants_two_speakers_to_choose_the_checkpoint(make_task: MakeTask) -> None:
+    with pytest.raises(ValueError, match=r"task\.held_out_speakers=1: trials that choose"):
+        make_task("asv", held_out_speakers=1)
+
+
+def test_asr_counts_texts_with_more_characters_than_frames(make_task: MakeTask) -> None:
+    task = make_task("asr")
+    task.head(8, 320)
+    assert task.left_out() == {"train_texts_longer_than_frames": 0}
+    task.head(8, 16000)
+    assert task.left_out() == {"train_texts_longer_than_frames": len(task.examples("train"))}
+
+
+def test_sd_refuses_a_mixture_of_three_speakers(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = librimix.reference_turns
+
+    def crowded(root: Path, split: str) -> dict[str, list[Turn]]:
+        turns = read(root, split)
+        first = min(turns)
+        return {**turns, first: [Turn(s, 0.0, 1.0) for s in "abc"]}
+
+    monkeypatch.setattr(librimix, "reference_turns", crowded)
+    with pytest.raises(ValueError, match=r"1 mixtures of data/\w+/rttm have more than 2 speakers"):
+        make_task("sd")
 
 
 def test_er_tests_one_session_and_trains_on_the_others(make_task: MakeTask) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import superb
+from recipes import probes, superb
 from recipes.mini import NAMES, superb_corpus
 
 ROOT = Path(__file__).parent.parent.parent
@@ -119,6 +119,61 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(
         )
         for name in a:
             torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+
+
+def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["asv", "fbank", *words, *small("asv")]
+    assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
+    whole = result(tmp_path, "asv")
+    judge, calls = probes._test, []
+
+    def killed(*rest: Any) -> dict[str, float]:
+        calls.append(rest)
+        if len(calls) == 2:  # one of the kept checkpoints is scored, the others are not
+            raise KilledError
+        return judge(*rest)
+
+    monkeypatch.setattr(probes, "_test", killed)
+    with pytest.raises(KilledError):
+        superb.main(argv)
+    assert superb.main(argv) == 0
+    again = result(tmp_path, "asv")
+    assert len(calls) == 2 + 3  # all of the judging again, nothing of it twice
+    for key in ("metrics", "best", "curves", "layer_weights"):
+        assert again[key] == whole[key]
+
+
+def test_a_mini_result_does_not_take_an_official_ones_place(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["er", "fbank", *words]
+    assert superb.main(argv) == 0
+    official = result(tmp_path, "er")
+    root = next(w for w in words if w.startswith("--paths.iemocap=")).partition("=")[2]
+    monkeypatch.setattr(probes, "superb_corpus", lambda *_, **__: root)
+    mini = [w for w in argv if not w.startswith("--paths.")]
+    assert superb.main([*argv, "--paths.iemocap=mini"]) == 0
+    assert result(tmp_path, "er") == official
+    assert result(tmp_path, "er.mini")["kind"] == "mini"
+
+
+def test_what_was_left_out_stands_in_the_result(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert superb.main(["asv", "fbank", *words, *small("asv"), "--task.min_seconds=4"]) == 0
+    short = result(tmp_path, "asv")["counts"]["train_too_short"]
+    assert short > 0
+    assert f"train_too_short {short:.0f}" in capsys.readouterr().out
+
+
+def test_features_that_depend_on_the_batch_are_not_kept(words: list[str], tmp_path: Path) -> None:
+    argv = ["er", "random", *words, "--upstream.size=mini"]
+    assert superb.main([*argv, "--upstream.masked_group_norm=false"]) == 0
+    assert not (tmp_path / "cache").exists()
+    assert superb.main(argv) == 0
+    assert (tmp_path / "cache").exists()
 
 
 def test_a_finished_fold_is_not_trained_again(

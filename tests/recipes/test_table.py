@@ -40,7 +40,7 @@ def write(folder: Path) -> Write:
             "corpus": "mini",
             "kind": "mini",
             "headline": kind.headline,
-            "mode": kind.mode,
+            "mode": kind.headline_mode,
             "metrics": {kind.headline: value, **rest.pop("more", {})},
             "selected_on": kind.monitor,
             "best": {"": {"value": value, "update": 80.0}},

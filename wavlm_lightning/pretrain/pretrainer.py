@@ -15,6 +15,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import Features, WavLM
@@ -56,10 +57,6 @@ class OptimConfig:
     warmup_updates: int
     total_updates: int
     clip: float
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss is NaN or infinite; the message says in which update, for which utterances."""
 
 
 class Pretrainer(lightning.LightningModule):
