@@ -153,7 +153,6 @@ def test_a_mini_result_does_not_take_an_official_ones_place(
     official = result(tmp_path, "er")
     root = next(w for w in words if w.startswith("--paths.iemocap=")).partition("=")[2]
     monkeypatch.setattr(probes, "superb_corpus", lambda *_, **__: root)
-    mini = [w for w in argv if not w.startswith("--paths.")]
     assert superb.main([*argv, "--paths.iemocap=mini"]) == 0
     assert result(tmp_path, "er") == official
     assert result(tmp_path, "er.mini")["kind"] == "mini"

@@ -7,6 +7,12 @@ reads the input of the attention module, not the projected query.
 
 Back-ends agree; `eager` is the reference. `table` (H, 2F-1) holds the bias of distance r at
 r + F - 1, looked up once a forward pass.
+
+    back-end   memory            dropout   gradient   where
+    eager      square            yes       yes        everywhere
+    sdpa       square, no grad   yes       yes        everywhere; the fastest for short inference
+    chunked    linear            yes       yes        everywhere; the fastest for training on a CPU
+    flex       linear            no        on CUDA    compiles, so needs a C++ compiler or Triton
 """
 
 from collections.abc import Callable
@@ -17,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavlm_lightning.model.chunked import ChunkedAttention, scaled_scores
 from wavlm_lightning.model.config import Attention, WavLMConfig
+from wavlm_lightning.model.dropout import draw_seed
 
-# What the scores are divided by before a half-precision product (the paper's equation 8).
-HALF_PRECISION_SCALE = 32.0
+# Frames from which inference goes in chunks: scores of a whole minute take gigabytes.
+LONG = 1024
 
 
 class Bias(NamedTuple):
@@ -28,6 +36,7 @@ class Bias(NamedTuple):
 
     table: Tensor | None  # (H, 2F-1) or, for the dense back-ends, (H, F, F); None: no bias
     padding: Tensor | None  # (B, F) bool, True on padding; None: no padding
+    lengths: tuple[int, ...] | None = None  # valid frames of each row; None: no padding
 
 
 def dense_table(table: Tensor) -> Tensor:
@@ -45,12 +54,7 @@ def attend_eager(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
 ) -> Tensor:
     """(B, H, F, d) queries, keys, values; gate (B, H, F) -> (B, H, F, d). The reference."""
-    scale = q.shape[-1] ** -0.5
-    if q.dtype == torch.float16:
-        scores = (q * (scale / HALF_PRECISION_SCALE)) @ k.transpose(-1, -2)
-        scores = scores.float() * HALF_PRECISION_SCALE
-    else:
-        scores = ((q * scale) @ k.transpose(-1, -2)).float()
+    scores = scaled_scores(q, k)
     if bias.table is not None:
         scores = scores + gate[..., None].float() * bias.table.float()
     if bias.padding is not None:
@@ -70,6 +74,18 @@ def attend_sdpa(
         base = q.new_zeros(()) if mask is None else mask
         mask = base.masked_fill(bias.padding[:, None, None], -torch.inf)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def attend_chunked(
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
+) -> Tensor:
+    """As `attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
+    seed = draw_seed() if dropout > 0 else 0
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    out: Tensor = ChunkedAttention.apply(
+        q, k, v, gate.contiguous(), bias.table, bias.lengths, dropout, seed
+    )
+    return out
 
 
 @cache
@@ -102,14 +118,19 @@ def attend_flex(
     return _flex()(q.contiguous(), k.contiguous(), v.contiguous(), score_mod=score)
 
 
-def choose(backend: Attention, *, training: bool) -> Attention:
+def choose(backend: Attention, *, num_frames: int, training: bool) -> Attention:
     """What "auto" stands for; any other back-end is itself."""
     if backend != "auto":
         return backend
-    return "eager" if training else "sdpa"
+    return "chunked" if training or num_frames > LONG else "sdpa"
 
 
-BACKENDS = {"eager": attend_eager, "sdpa": attend_sdpa, "flex": attend_flex}
+BACKENDS = {
+    "eager": attend_eager,
+    "sdpa": attend_sdpa,
+    "chunked": attend_chunked,
+    "flex": attend_flex,
+}
 DENSE = ("eager", "sdpa")  # back-ends that want the table by query and key
 
 
@@ -130,8 +151,11 @@ class SelfAttention(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """Factor (B, H, F) on the position bias of each query, of the module's input (B, F, D)."""
-        logits = self.gate(self._heads(x)).unflatten(-1, (2, 4)).sum(-1)  # (B, H, F, 2)
-        a, b = logits.sigmoid().unbind(-1)
+        # Four outputs are summed to one logit: their weights are summed instead.
+        weight = self.gate.weight.unflatten(0, (2, 4)).sum(1)
+        bias = self.gate.bias.unflatten(0, (2, 4)).sum(1)
+        logits = F.linear(x.unflatten(-1, (self.num_heads, -1)), weight, bias)  # (B, F, H, 2)
+        a, b = logits.transpose(1, 2).sigmoid().unbind(-1)  # (B, H, F) each
         return a * (b * self.gate_scale[..., 0] - 1) + 2
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:

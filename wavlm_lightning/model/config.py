@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from wavlm_lightning.lengths import KERNELS, STRIDES
 
-Attention = Literal["auto", "eager", "sdpa", "flex"]
+Attention = Literal["auto", "eager", "sdpa", "chunked", "flex"]
 SIZES = ("mini", "base", "base_plus", "large")
 
 
@@ -48,7 +48,8 @@ class WavLMConfig:
         max_distance: frames beyond which all distances share a bucket.
         position_kernel: taps of the convolutional position embedding, in frames.
         position_groups: its groups.
-        attention: back-end; "auto" takes `sdpa` for inference and `eager` for training.
+        attention: back-end; "auto" takes `chunked` for training and for long inference, `sdpa` for
+            short inference.
     """
 
     size: str

@@ -9,6 +9,8 @@ released), and a dropped block takes part with weight zero, so that distributed 
 parameter.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +18,25 @@ from torch.nn import functional as F
 from wavlm_lightning.lengths import padding_mask
 from wavlm_lightning.model.attention import DENSE, Bias, SelfAttention, choose, dense_table
 from wavlm_lightning.model.config import Attention, WavLMConfig
+from wavlm_lightning.model.dropout import dropout
 from wavlm_lightning.model.position import ConvPosition, relative_buckets
+
+
+class GeluLinear(torch.autograd.Function):
+    """Linear of the GELU of x, which is computed again when going back instead of being kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].flatten(0, -2)
+        dweight = grad.T @ F.gelu(x).flatten(0, -2)
+        dx = torch.ops.aten.gelu_backward(grads[0] @ weight, x)
+        return dx, dweight, grad.sum(0)
 
 
 class Block(nn.Module):
@@ -33,11 +53,16 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.dim)
 
     def _drop(self, x: Tensor, rate: float) -> Tensor:
-        return F.dropout(x, rate, self.training)
+        return dropout(x, rate, training=self.training)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        x = self._drop(F.gelu(self.feed_forward_in(x)), self.activation_dropout)
-        return self._drop(self.feed_forward_out(x), self.dropout)
+        x = self.feed_forward_in(x)  # (B, F, ffn_dim)
+        if self.training and self.activation_dropout > 0:
+            x = self.feed_forward_out(self._drop(F.gelu(x), self.activation_dropout))
+        else:
+            out = self.feed_forward_out
+            x = GeluLinear.apply(x, out.weight.to(x.dtype), out.bias.to(x.dtype))
+        return self._drop(x, self.dropout)
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
         """(B, F, D) -> (B, F, D)."""
@@ -96,17 +121,19 @@ class Encoder(nn.Module):
         x = x + self.position(x)
         if not self.config.norm_first:
             x = self.norm(x)
-        x = F.dropout(x, self.config.dropout, self.training)
-        backend = choose(self.config.attention, training=torch.is_grad_enabled())
+        x = dropout(x, self.config.dropout, training=self.training)
+        frames = x.shape[1]
+        backend = choose(self.config.attention, num_frames=frames, training=torch.is_grad_enabled())
         dropped = self._dropped(generator)
-        table: Tensor | None = self.table(x.shape[1])
+        table: Tensor | None = self.table(frames)
         if table is not None and backend in DENSE:
             table = dense_table(table)
         if self.config.layer_drop_official and dropped[0]:
             table = None
+        bias = Bias(table, padding, None if lengths is None else tuple(lengths.tolist()))
         layers = [x]
         for block, skip in zip(self.layers, dropped, strict=True):
-            x = x + _unused(block) if skip else block(x, Bias(table, padding), backend)
+            x = x + _unused(block) if skip else block(x, bias, backend)
             layers.append(x)
         if all(dropped):
             x = x + _unused(self.position_bias)

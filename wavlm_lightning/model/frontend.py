@@ -4,19 +4,22 @@
 Seven strided convolutions without bias, GELU after each (wav2vec 2.0, Baevski et al. 2020);
 normalised over time once for Base, over channels everywhere for Large (WavLM, Chen et al. 2021).
 
+Activations are channels-last, (B, T, C), and convolutions are matrix products.
+
 Differs from the released code: the group norm's statistics leave padding out, unless
 `masked_group_norm` is off. Released Base models see zeros as part of the utterance, and an
 utterance's features then depend on its batch mates.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wavlm_lightning.lengths import conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.convolution import ActivatedConv, Norm, activated
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -32,38 +35,8 @@ class ScaleGradient(torch.autograd.Function):
         return grads[0] * ctx.scale, None
 
 
-class TimeNorm(nn.GroupNorm):
-    """One group a channel: each channel normalised over time, in float32."""
-
-    def __init__(self, dim: int):
-        super().__init__(dim, dim)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, C, T) with valid lengths (B,), None for no padding -> (B, C, T) in x's dtype."""
-        if lengths is None:
-            y = F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
-            return y.to(x.dtype)
-        valid = ~padding_mask(lengths, x.shape[-1])[:, None]  # (B, 1, T)
-        count = lengths[:, None, None]
-        y = x.float()
-        centred = (y - (y * valid).sum(-1, keepdim=True) / count) * valid
-        variance = centred.square().sum(-1, keepdim=True) / count
-        y = centred * torch.rsqrt(variance + self.eps)
-        return (y * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Each frame normalised over channels, in float32."""
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, C, T) -> (B, C, T); a frame knows nothing of the others, so lengths do not matter."""
-        y = x.transpose(1, 2).float()  # (B, T, C)
-        y = F.layer_norm(y, self.normalized_shape, self.weight, self.bias, self.eps)
-        return y.to(x.dtype).transpose(1, 2)
-
-
 class ConvLayer(nn.Module):
-    """Convolution, norm where there is one, GELU."""
+    """Weights of a convolution, and of its norm: over time, over channels, or none."""
 
     def __init__(self, dims: tuple[int, int], kernel: int, *, stride: int, norm: nn.Module | None):
         super().__init__()
@@ -71,12 +44,49 @@ class ConvLayer(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight)
         self.norm = norm
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, C_in, T) and output lengths (B,) or None -> (B, C_out, T')."""
-        x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x, lengths)
-        return F.gelu(x)
+    @property
+    def channel_norm(self) -> Norm | None:
+        """What the next layer applies before its GELU."""
+        norm = self.norm
+        return (norm.weight, norm.bias, norm.eps) if isinstance(norm, nn.LayerNorm) else None
+
+    def first(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """Waveforms (B, T), valid output frames (B,), None for no padding -> (B, T', C) float32.
+
+        The convolution is linear: mean and variance of its output over time follow from those of
+        the few samples under its kernel, so that the output is made once, normalised.
+        """
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        windows = waveforms.float().unfold(1, kernel, stride)  # (B, T', k)
+        weight = self.conv.weight[:, 0].float().T  # (k, C)
+        norm = self.norm
+        if not isinstance(norm, nn.GroupNorm):
+            return windows @ weight
+        mean, covariance = _moments(windows, lengths)
+        wide = weight.to(mean.dtype)
+        variance = ((covariance @ wide) * wide).sum(1).clamp(min=0)  # (B, C)
+        gain = (torch.rsqrt(variance + norm.eps) * norm.weight).float()
+        shift = norm.bias.float() - gain * (mean @ wide).float()  # (B, C)
+        return torch.baddbmm(shift[:, None], windows, weight * gain[:, None])
+
+    def following(self, x: Tensor, norm: Norm | None) -> Tensor:
+        """(B, T, C_in) before its norm over channels and GELU -> (B, T', C_out) before its own."""
+        gain, bias, eps = norm or (None, None, 0.0)
+        weight = self.conv.weight.to(x.dtype)
+        out: Tensor = ActivatedConv.apply(x, weight, gain, bias, eps, self.conv.stride[0])
+        return out
+
+
+def _moments(windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean (B, k) and covariance (B, k, k) of windows (B, T', k) over valid frames, in float64."""
+    x = windows.double()
+    if lengths is None:
+        x = x - (mean := x.mean(1))[:, None]
+        return mean, x.transpose(1, 2) @ x / x.shape[1]
+    valid = ~padding_mask(lengths, x.shape[1])[..., None]
+    mean = (x * valid).sum(1) / lengths[:, None]
+    x = (x - mean[:, None]) * valid
+    return mean, x.transpose(1, 2) @ x / lengths[:, None, None]
 
 
 class FrontEnd(nn.Module):
@@ -91,21 +101,30 @@ class FrontEnd(nn.Module):
         for i, (dim, kernel, stride) in enumerate(config.conv_layers):
             norm: nn.Module | None = None
             if config.frontend_norm == "layer":
-                norm = ChannelNorm(dim)
+                norm = nn.LayerNorm(dim)
             elif i == 0:
-                norm = TimeNorm(dim)
+                norm = nn.GroupNorm(dim, dim)  # one group a channel
             self.layers.append(ConvLayer((dim_in, dim), kernel, stride=stride, norm=norm))
             dim_in = dim
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) with valid samples (B,), None for no padding -> (B, F, C)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0):
-            x = waveforms[:, None]  # (B, 1, T)
-            for layer in self.layers:
-                if lengths is not None and self.masked:
-                    conv: nn.Conv1d = layer.conv  # type: ignore[assignment]
-                    lengths = conv_lengths(lengths, conv.kernel_size, conv.stride)
-                x = layer(x, lengths if self.masked else None)
+        device = waveforms.device.type
+        layers: list[ConvLayer] = list(self.layers)  # type: ignore[arg-type]
+        dtype = layers[0].conv.weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        frames = None
+        if lengths is not None and self.masked:
+            frames = conv_lengths(lengths, layers[0].conv.kernel_size, layers[0].conv.stride)
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0),
+            torch.autocast(device, enabled=False),
+        ):
+            x = layers[0].first(waveforms, frames).to(dtype)  # (B, T', C)
+            for before, layer in pairwise(layers):
+                x = layer.following(x, before.channel_norm)
+            x = activated(x, layers[-1].channel_norm)
         if self.training and 0 < self.grad_scale != 1:
             x = ScaleGradient.apply(x, self.grad_scale)
-        return x.transpose(1, 2)  # (B, F, C)
+        return x

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# With AMX, bfloat16 convolutions of torch 2.11 return garbage for long kernels in groups of fewer
+# channels than this: such a one, the mini model's, is computed in float32.
+MIN_BF16_CHANNELS = 16
+
 
 def relative_buckets(distances: Tensor, num_buckets: int, *, max_distance: int) -> Tensor:
     """Bucket of each distance j - i (key minus query, in frames); int64, same shape.
@@ -47,10 +51,16 @@ class ConvPosition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, D), zero on padding -> (B, F, D), to be added to x."""
-        kernel = self.weight_v.shape[-1]
+        kernel, device = self.weight_v.shape[-1], x.device.type
         # The operation behind torch.nn.utils' weight_norm: other orders round differently.
         weight = torch._weight_norm(self.weight_v, self.weight_g, 2)
-        y = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=kernel // 2, groups=self.groups)
+        bias: Tensor = self.bias
+        y = x.transpose(1, 2)  # (B, D, F)
+        exact = device == "cpu" and weight.shape[1] < MIN_BF16_CHANNELS
+        if exact:
+            y, weight, bias = y.float(), weight.float(), bias.float()
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not exact):
+            y = F.conv1d(y, weight, bias, padding=kernel // 2, groups=self.groups).to(x.dtype)
         if kernel % 2 == 0:
             y = y[..., :-1]  # an even kernel gives one frame too many
         return F.gelu(y).transpose(1, 2)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, block_lengths, conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.dropout import dropout
 from wavlm_lightning.model.encoder import Encoder
 from wavlm_lightning.model.frontend import FrontEnd
 
@@ -94,7 +95,7 @@ class WavLM(nn.Module):
         frontend = self.frontend(waveforms, samples)  # (B, F, C)
         frames = self._frames(lengths, waveforms.shape[1], num_frames=frontend.shape[1])
         x = self.projection(self.projection_norm(frontend))  # (B, F, D)
-        x = F.dropout(x, self.config.input_dropout, self.training)
+        x = dropout(x, self.config.input_dropout, training=self.training)
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_vector.to(x.dtype), x)
         valid = None if samples is None else frames

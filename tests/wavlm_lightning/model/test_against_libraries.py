@@ -141,7 +141,7 @@ def test_torchaudio_gives_the_same_layers(tiny, build, batch, size: str) -> None
     waveforms, lengths = batch(16_000, 16_000)
     layers, _ = in_torchaudio(model).extract_features(waveforms)
     ours = model.encode(waveforms, lengths).layers
-    torch.testing.assert_close(list(ours[1:]), layers, atol=1e-6, rtol=0)
+    torch.testing.assert_close(list(ours[1:]), layers, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -150,7 +150,7 @@ def test_torchaudio_gives_the_same_normed_output(tiny, build, batch) -> None:
     waveforms, lengths = batch(16_000, 16_000)
     output, _ = in_torchaudio(model)(waveforms)
     ours = model.encode(waveforms, lengths).layers[-1]
-    torch.testing.assert_close(ours, output, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours, output, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -158,4 +158,4 @@ def test_torchaudio_gives_the_same_layers_of_full_base(base: WavLM, batch) -> No
     waveforms, lengths = batch(8_000)
     layers, _ = in_torchaudio(base).extract_features(waveforms)
     ours = base.encode(waveforms, lengths).layers
-    torch.testing.assert_close(list(ours[1:]), layers, atol=1e-6, rtol=0)
+    torch.testing.assert_close(list(ours[1:]), layers, atol=1e-5, rtol=0)

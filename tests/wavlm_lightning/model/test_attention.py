@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from wavlm_lightning.lengths import padding_mask
+from wavlm_lightning.model import chunked
 from wavlm_lightning.model.attention import (
     BACKENDS,
     DENSE,
@@ -18,8 +20,11 @@ from wavlm_lightning.model.attention import (
     attend_flex,
     dense_table,
 )
+from wavlm_lightning.model.chunked import ChunkedAttention
 
+FRAMES = (21, 13)
 PADDING = torch.arange(21) >= torch.tensor([[21], [13]])
+PLAIN = ("eager", "sdpa", "chunked")  # those that need no compiler
 both_paddings = pytest.mark.parametrize(
     "padding", [None, PADDING], ids=["without_padding", "with_padding"]
 )
@@ -55,8 +60,9 @@ def constants() -> Inputs:
 
 def attend(backend: str, x: Inputs, padding: Tensor | None) -> Tensor:
     table = dense_table(x.table) if backend in DENSE else x.table
-    bias = Bias(table, padding)
-    return BACKENDS[backend](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
+    bias = Bias(table, padding, None if padding is None else FRAMES)
+    out = BACKENDS[backend](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
+    return out if padding is None else out.masked_fill(padding[:, None, :, None], 0)
 
 
 def gradients(backend: str, x: Inputs, padding: Tensor | None) -> dict[str, Tensor]:
@@ -117,6 +123,13 @@ def test_bias_of_a_distance_is_added_to_the_keys_at_that_distance() -> None:
     torch.testing.assert_close(keys[0, head, query], expected)
 
 
+@pytest.fixture(params=[1, 5, 100], ids=lambda n: f"{n}_queries_a_chunk")
+def chunk_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Most queries of a chunk where there are 21 frames."""
+    monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", request.param * 2 * 21)
+    return request.param
+
+
 @both_paddings
 def test_sdpa_gives_the_output_of_eager(padding: Tensor | None) -> None:
     x = inputs()
@@ -133,7 +146,79 @@ def test_sdpa_gives_the_gradients_of_eager(padding: Tensor | None) -> None:
 
 
 @both_paddings
-@pytest.mark.parametrize("backend", DENSE)
+def test_chunked_gives_the_output_of_eager(padding: Tensor | None, chunk_size: int) -> None:
+    x = inputs()
+    reference = attend("eager", x, padding)
+    torch.testing.assert_close(attend("chunked", x, padding), reference, atol=1e-5, rtol=1e-5)
+
+
+@both_paddings
+def test_chunked_gives_the_gradients_of_eager(padding: Tensor | None, chunk_size: int) -> None:
+    reference = gradients("eager", inputs(), padding)
+    found = gradients("chunked", inputs(), padding)
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+
+
+def test_chunked_without_a_bias_gives_the_output_of_eager() -> None:
+    x = inputs()
+    bias = Bias(None, None)
+    reference, found = (
+        BACKENDS[b](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
+        for b in ("eager", "chunked")
+    )
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+    for loss in (found, reference):
+        assert torch.autograd.grad(loss.sum(), x.gate, allow_unused=True, retain_graph=True)
+
+
+def test_dropout_of_chunked_is_the_same_in_the_backward_pass(chunk_size: int) -> None:
+    x = inputs()
+    weights = chunked_weights(x, seed=3)
+    assert 0.2 < float((weights == 0).float().mean()) < 0.3
+    # With the same mask, attention is a function that autograd can take apart.
+    exact = eager_weights(x) * (weights != 0) / 0.75
+    torch.testing.assert_close(weights, exact, atol=1e-5, rtol=1e-5)
+    direction = torch.linspace(-1, 1, x.v.numel()).view_as(x.v)
+    reference = torch.autograd.grad(((exact @ x.v) * direction).sum(), x)
+    out = ChunkedAttention.apply(x.q, x.k, x.v, x.gate, x.table, None, 0.25, 3)
+    found = torch.autograd.grad((out * direction).sum(), x)
+    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
+
+
+def eager_weights(x: Inputs) -> Tensor:
+    scores = x.q @ x.k.transpose(-1, -2) / 4
+    return (scores + x.gate[..., None] * dense_table(x.table)).softmax(-1)
+
+
+def chunked_weights(x: Inputs, *, seed: int) -> Tensor:
+    """Weights after dropout of a quarter: attention over the identity, 16 values at a time."""
+    eye = torch.eye(21).expand(2, 2, 21, 21)
+    parts = [
+        ChunkedAttention.apply(x.q, x.k, part.contiguous(), x.gate, x.table, None, 0.25, seed)
+        for part in eye.split(7, dim=-1)
+    ]
+    return torch.cat(parts, -1).detach()
+
+
+def test_chunked_memory_grows_with_the_length() -> None:
+    peaks = []
+    for frames in (1000, 4000):
+        shapes = [(1, 2, frames, 16)] * 3 + [(1, 2, frames), (2, 2 * frames - 1)]
+        x = Inputs(*(torch.randn(s, requires_grad=True) for s in shapes))
+        with torch.profiler.profile(profile_memory=True) as profile:
+            attend("chunked", x, None).sum().backward()
+        total = peak = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                total += event.nbytes()
+                peak = max(peak, total)
+        peaks.append(peak)
+    assert peaks[1] < 4.5 * peaks[0]
+    assert peaks[1] < 2 * 4000 * 4000 * 4  # less than one matrix of scores
+
+
+@both_paddings
+@pytest.mark.parametrize("backend", PLAIN)
 def test_bf16_gives_the_output_of_fp32_within_two_percent(
     backend: str, padding: Tensor | None
 ) -> None:
@@ -144,7 +229,7 @@ def test_bf16_gives_the_output_of_fp32_within_two_percent(
 
 
 @both_paddings
-@pytest.mark.parametrize("backend", DENSE)
+@pytest.mark.parametrize("backend", PLAIN)
 def test_bf16_gives_the_gradients_of_fp32_within_two_percent(
     backend: str, padding: Tensor | None
 ) -> None:
@@ -215,13 +300,14 @@ def test_fp16_eager_gives_the_output_of_fp32() -> None:
 
 
 @pytest.mark.parametrize("size", ["base", "large"])
-def test_a_model_gives_the_same_layers_with_every_dense_back_end(
-    tiny, build, batch, size: str
-) -> None:
+def test_a_model_gives_the_same_layers_with_every_back_end(tiny, build, batch, size: str) -> None:
     config = tiny(size)
     layers = []
-    for backend in DENSE:
+    for backend in PLAIN:
         model = build(dataclasses.replace(config, attention=backend))
         with torch.no_grad():
-            layers.append(model(*batch(8000, 5000)).layers)
-    torch.testing.assert_close(layers[0], layers[1], atol=1e-5, rtol=1e-5)
+            found = model(*batch(8000, 5000))
+        own = padding_mask(found.lengths, found.layers[0].shape[1])[..., None]
+        layers.append([x.masked_fill(own, 0) for x in found.layers])
+    for other in layers[1:]:
+        torch.testing.assert_close(other, layers[0], atol=1e-5, rtol=1e-5)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.model.encoder import GeluLinear
 
 STILL = {
     "num_layers": 3,
@@ -153,3 +154,16 @@ def test_the_mask_vector_starts_uniform_in_0_1(fresh: WavLM) -> None:
 def test_front_end_convolutions_start_he_normal(fresh: WavLM) -> None:
     weight = fresh.frontend.layers[3].conv.weight.detach()  # (64, 64, 3)
     assert abs(float(weight.std()) - (2 / (64 * 3)) ** 0.5) < 0.003
+
+
+def test_linear_of_gelu_has_the_gradients_of_the_two() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(s, generator=generator) for s in [(2, 3, 8), (5, 8), (5,), (2, 3, 5)]]
+    *inputs, weights = (t.requires_grad_() for t in tensors)
+    found = GeluLinear.apply(*inputs)
+    expected = nn.functional.linear(nn.functional.gelu(inputs[0]), inputs[1], inputs[2])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), inputs),
+    )

@@ -3,9 +3,11 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from wavlm_lightning.lengths import conv_lengths
-from wavlm_lightning.model.frontend import FrontEnd, TimeNorm
+from wavlm_lightning.model.frontend import FrontEnd
 
 SAMPLES = [400, 401, 719, 720, 721, 1039, 1040, 5000, 12_345, 16_000, 19_999, 20_000, 32_000]
 
@@ -54,11 +56,43 @@ def test_a_factor_of_zero_runs_the_front_end_without_gradient(tiny, build, batch
     assert model.projection.weight.grad is not None
 
 
-def test_time_norm_of_a_padded_row_equals_group_norm_of_the_row_alone() -> None:
-    torch.manual_seed(0)
-    norm, x, lengths = TimeNorm(8), torch.randn(2, 8, 50) + 1, torch.tensor([50, 20])
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.uniform_(-1, 1)
-    alone = torch.nn.functional.group_norm(x[1:, :, :20], 8, norm.weight, norm.bias)
-    torch.testing.assert_close(norm(x, lengths)[1:, :, :20], alone)
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_front_end_is_convolution_norm_and_gelu(tiny, build, size: str) -> None:
+    frontend = build(tiny(size, frontend_grad_scale=1.0)).frontend
+    x = 0.1 * torch.randn(2, 8013, generator=torch.Generator().manual_seed(0))
+    y = x[:, None]  # (B, 1, T)
+    for layer in frontend.layers:
+        y = F.conv1d(y, layer.conv.weight, stride=layer.conv.stride)
+        if isinstance(layer.norm, nn.GroupNorm):
+            y = layer.norm(y)
+        elif layer.norm is not None:
+            y = layer.norm(y.transpose(1, 2)).transpose(1, 2)
+        y = F.gelu(y)
+    expected, found = y.transpose(1, 2), frontend(x, None)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    parameters = list(frontend.parameters())
+    references = torch.autograd.grad((expected * weights).sum(), parameters)
+    gradients = torch.autograd.grad((found * weights).sum(), parameters)
+    for gradient, reference in zip(gradients, references, strict=True):
+        scale = float(reference.abs().max())
+        torch.testing.assert_close(gradient / scale, reference / scale, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_norm_over_time_of_a_padded_row_is_that_of_the_row_alone(tiny, build, batch) -> None:
+    frontend = build(tiny("base")).frontend
+    waveforms, lengths = batch(8000, 3000)
+    alone = frontend(waveforms[1:, :3000], None)
+    padded = frontend(waveforms + 0.3, lengths), frontend(waveforms[1:, :3000] + 0.3, None)
+    torch.testing.assert_close(padded[0][1:, : alone.shape[1]], padded[1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_front_end_of_silence_is_finite_and_its_constant_gradient_too(tiny, build) -> None:
+    frontend = build(tiny("base", frontend_grad_scale=1.0)).frontend
+    with torch.enable_grad():
+        features = frontend(torch.zeros(1, 4000), None)
+        gradients = torch.autograd.grad(features.square().sum(), list(frontend.parameters()))
+    assert bool(features.isfinite().all())
+    assert all(bool(g.isfinite().all()) for g in gradients)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dropout that keeps no mask: it is drawn again for the backward pass.
+
+On a processor torch draws one number after the other, which takes as long as the attention that it
+is for. Here one draw of 64 bits serves four elements, and their share is right to 1 in 65,536.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LEVELS = 65_536  # values of 16 bits
+
+
+def draw_seed() -> int:
+    """A seed for `keep_mask` from torch's global generator of the processor."""
+    return int(torch.randint(2**62, ()))
+
+
+def keep_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
+    """1 where an element stays and 0 where it is dropped, in shape, dtype and device of `like`."""
+    generator = torch.Generator(like.device).manual_seed(seed)
+    bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64, device=like.device)
+    bits.random_(-(2**63), None, generator=generator)
+    drawn = bits.view(torch.int16)[: shape.numel()].view(shape)
+    kept = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return torch.ge(drawn, round(rate * _LEVELS) - _LEVELS // 2, out=kept)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:
+        ctx.rate, ctx.seed = rate, seed
+        return keep_mask(x.shape, rate, seed=seed, like=x).mul_(x).mul_(1 / (1 - rate))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _Dropout.forward(ctx, grads[0], ctx.rate, ctx.seed), None, None
+
+
+def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
+    """Zero elements at this rate in training and scale the others; same shape and dtype."""
+    if not training or rate == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, rate)
+    out: Tensor = _Dropout.apply(x, rate, draw_seed())
+    return out
