@@ -100,6 +100,13 @@ def build_parser(size: str) -> Parser:
     parser.add_class_arguments(RunSection, "run")
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
+    parser.add_argument(
+        "--recompute",
+        type=bool,
+        default=False,
+        help="run blocks twice to keep less",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument(
         "--teachers",
@@ -126,6 +133,8 @@ class Settings:
     wandb: WandbSection
     trainer: dict[str, Any]
     tensorboard: bool
+    compile: bool
+    recompute: bool
     seed: int
     teachers: list[dict[str, Any]]
 

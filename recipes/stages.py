@@ -294,6 +294,9 @@ def _fit(
         num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
         seed=settings.seed,
     )
+    module.model.encoder.recompute = settings.recompute
+    if settings.compile:
+        module.model.encoder.compile_blocks()
     trainer = _trainer(settings, folder, processes)
     last = folder / "checkpoints" / LAST
     if processes.first:

@@ -76,6 +76,7 @@ def attend_sdpa(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
+@torch.compiler.disable
 def attend_chunked(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
 ) -> Tensor:

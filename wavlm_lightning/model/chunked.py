@@ -53,26 +53,27 @@ def chunks(q: Tensor, lengths: tuple[int, ...] | None) -> list[Chunk]:
     return found
 
 
-def _bias(table: Tensor, chunk: Chunk) -> Tensor:
-    """Distance biases (H, 2F-1) -> those of a chunk's queries and keys (H, c, f)."""
+def _near(table: Tensor, chunk: Chunk) -> Tensor:
+    """The part of (H, 2F-1) biases by distance that a chunk needs: (H, c+f-1)."""
     centre = table.shape[-1] // 2
-    near = table[:, centre + 1 - chunk.stop : centre + chunk.frames - chunk.start]
-    return near.unfold(-1, chunk.frames, 1).flip(1)
+    return table[:, centre + 1 - chunk.stop : centre + chunk.frames - chunk.start]
 
 
-def _sum_by_distance(x: Tensor, table: Tensor, chunk: Chunk) -> None:
-    """Add (H, c, f) to the entries of `table` (H, 2F-1) that `_bias` took them from."""
-    size = chunk.stop - chunk.start
-    width = chunk.frames + size
-    # Rows of one element more than their sums are long: each row lies one to the right of the last.
-    skewed = F.pad(x.flip(1), (0, size)).flatten(1)[:, : size * (width - 1)]
-    centre = table.shape[-1] // 2
-    part = table[:, centre + 1 - chunk.stop : centre + chunk.frames - chunk.start]
-    part += skewed.unflatten(1, (size, width - 1)).sum(1)
+def _sum_by_distance(dscores: Tensor, gates: Tensor) -> Tensor:
+    """Gradient (H, c+f-1) of `_near` from those of scores (H, c, f), last query first."""
+    _, size, frames = dscores.shape
+    width = frames + size
+    # Rows of one element more than their sums are long: each lies one to the right of the last.
+    skewed = F.pad(dscores, (0, size)).flatten(1)[:, : size * (width - 1)]
+    return (gates.transpose(1, 2) @ skewed.unflatten(1, (size, width - 1)))[:, 0]
 
 
 class ChunkedAttention(torch.autograd.Function):
-    """See `attend_chunked` in the module of attention."""
+    """See `attend_chunked` in the module of attention.
+
+    Within a chunk the last query comes first: then row r, column j of the bias is entry r + j of
+    the table, a view that needs no copy.
+    """
 
     @staticmethod
     def forward(
@@ -87,12 +88,14 @@ class ChunkedAttention(torch.autograd.Function):
         seed: int,
     ) -> Tensor:
         out = torch.zeros_like(v) if lengths is not None else torch.empty_like(v)
+        scaled = v / (1 - dropout) if dropout > 0 else v
         for number, chunk in enumerate(chunks(q, lengths)):
             row, queries, keys = chunk.row, slice(chunk.start, chunk.stop), slice(chunk.frames)
-            weights = _weights(q, k, gate, table, chunk=chunk)
+            gates = gate[row, :, queries, None].flip(1).float()  # (H, c, 1)
+            weights = _weights(q[row, :, queries].flip(1), k[row, :, keys], gates, table, chunk)
             if dropout > 0:
-                weights.mul_(_keep(weights, dropout, seed + number)).mul_(1 / (1 - dropout))
-            torch.bmm(weights.to(v.dtype), v[row, :, keys], out=out[row, :, queries])
+                weights.mul_(keep_mask(weights.shape, dropout, seed=seed + number, like=weights))
+            out[row, :, queries] = (weights.to(v.dtype) @ scaled[row, :, keys]).flip(1)
         ctx.save_for_backward(q, k, v, gate, table)
         ctx.rest = (lengths, dropout, seed)
         return out
@@ -102,47 +105,44 @@ class ChunkedAttention(torch.autograd.Function):
         q, k, v, gate, table = ctx.saved_tensors
         lengths, dropout, seed = ctx.rest
         scale = q.shape[-1] ** -0.5
-        grad = grads[0].contiguous()
-        dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
-        dgate = torch.zeros_like(gate, dtype=torch.float32)
+        grad = grads[0] / (1 - dropout) if dropout > 0 else grads[0]
+        dq, dgate = torch.zeros_like(q), torch.zeros_like(gate)
+        dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
         dtable = None if table is None else torch.zeros_like(table, dtype=torch.float32)
         for number, chunk in enumerate(chunks(q, lengths)):
             row, queries, keys = chunk.row, slice(chunk.start, chunk.stop), slice(chunk.frames)
-            weights = _weights(q, k, gate, table, chunk=chunk)
-            g = grad[row, :, queries]
+            own, g = q[row, :, queries].flip(1), grad[row, :, queries].flip(1)  # (H, c, d)
+            gates = gate[row, :, queries, None].flip(1).float()  # (H, c, 1)
+            weights = _weights(own, k[row, :, keys], gates, table, chunk)
             dweights = (g @ v[row, :, keys].transpose(-1, -2)).float()
             used = weights
             if dropout > 0:
-                keep = _keep(weights, dropout, seed + number).mul_(1 / (1 - dropout))
-                dweights.mul_(keep)
-                used = keep.mul_(weights)
+                used = keep_mask(weights.shape, dropout, seed=seed + number, like=weights)
+                dweights.mul_(used)
+                used.mul_(weights)
             _add_product(dv[row, :, keys], used.to(g.dtype).transpose(-1, -2), g, 1.0)
             dscores = torch._softmax_backward_data(dweights, weights, -1, torch.float32)
             if table is not None and dtable is not None:
-                gates = gate[row, :, queries, None].float()
-                bias = _bias(table, chunk)
-                torch.sum(dscores * bias, -1, out=dgate[row, :, queries])
-                _sum_by_distance(dscores * gates, dtable, chunk)
+                near = _near(table.float(), chunk).unfold(-1, chunk.frames, 1)
+                dgate[row, :, queries] = torch.mul(dscores, near, out=dweights).sum(-1).flip(1)
+                _near(dtable, chunk).add_(_sum_by_distance(dscores, gates))
             dscores = dscores.to(q.dtype)
-            _add_product(dq[row, :, queries], dscores, k[row, :, keys], scale)
-            _add_product(dk[row, :, keys], dscores.transpose(-1, -2), q[row, :, queries], scale)
-        found = (dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), dgate.to(gate.dtype))
+            dq[row, :, queries] = (dscores @ k[row, :, keys]).mul_(scale).flip(1)
+            _add_product(dk[row, :, keys], dscores.transpose(-1, -2), own, scale)
         last = None if table is None or dtable is None else dtable.to(table.dtype)
-        return *found, last, None, None, None
+        return dq, dk.to(k.dtype), dv.to(v.dtype), dgate, last, None, None, None
 
 
-def _weights(q: Tensor, k: Tensor, gate: Tensor, table: Tensor | None, *, chunk: Chunk) -> Tensor:
-    """Attention weights (H, c, f) of one chunk in float32, before dropout."""
-    queries, keys = q[chunk.row, :, chunk.start : chunk.stop], k[chunk.row, :, : chunk.frames]
-    scores = scaled_scores(queries, keys)
-    if table is not None:
-        gates = gate[chunk.row, :, chunk.start : chunk.stop, None].float()
-        scores.addcmul_(gates, _bias(table, chunk))
+def _weights(q: Tensor, k: Tensor, gates: Tensor, table: Tensor | None, chunk: Chunk) -> Tensor:
+    """Attention weights (H, c, f) in float32, before dropout, of (H, c, d) and (H, f, d)."""
+    if table is None:
+        return scaled_scores(q, k).softmax(-1)
+    bias = gates * _near(table.float(), chunk).unfold(-1, chunk.frames, 1)
+    if q.dtype == torch.float32:
+        scores = bias.baddbmm_(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    else:
+        scores = scaled_scores(q, k).add_(bias)
     return scores.softmax(-1)
-
-
-def _keep(like: Tensor, rate: float, seed: int) -> Tensor:
-    return keep_mask(like.shape, rate, seed=seed, like=like)
 
 
 def _add_product(out: Tensor, a: Tensor, b: Tensor, scale: float) -> None:

@@ -44,7 +44,7 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     """Zero elements at this rate in training and scale the others; same shape and dtype."""
     if not training or rate == 0:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, rate)
     out: Tensor = _Dropout.apply(x, rate, draw_seed())
     return out

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from wavlm_lightning.lengths import padding_mask
 from wavlm_lightning.model.attention import DENSE, Bias, SelfAttention, choose, dense_table
@@ -87,7 +88,20 @@ class Encoder(nn.Module):
         self.position_bias = nn.Embedding(config.num_buckets, config.num_heads)
         self.norm = nn.LayerNorm(config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.recompute = False  # blocks keep their input alone, and run again when going back
         self.apply(_init_bert)
+
+    def compile_blocks(self) -> None:
+        """Run blocks through torch.compile; names of parameters stay as they are."""
+        for block in self.layers:
+            block.compile(dynamic=True)
+
+    def _block(self, block: nn.Module, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            out: Tensor = checkpoint(block, x, bias, backend, use_reentrant=False)
+            return out
+        out = block(x, bias, backend)
+        return out
 
     def table(self, num_frames: int) -> Tensor:
         """Position bias (H, 2F-1) of the distances -(F-1) ... F-1, before any gate."""
@@ -133,7 +147,7 @@ class Encoder(nn.Module):
         bias = Bias(table, padding, None if lengths is None else tuple(lengths.tolist()))
         layers = [x]
         for block, skip in zip(self.layers, dropped, strict=True):
-            x = x + _unused(block) if skip else block(x, bias, backend)
+            x = x + _unused(block) if skip else self._block(block, x, bias, backend)
             layers.append(x)
         if all(dropped):
             x = x + _unused(self.position_bias)

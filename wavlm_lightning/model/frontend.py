@@ -12,14 +12,14 @@ utterance's features then depend on its batch mates.
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from wavlm_lightning.lengths import conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.convolution import ActivatedConv, Norm, activated
+from wavlm_lightning.model.convolution import ActivatedConv, FirstTwo, Norm, activated
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -46,35 +46,27 @@ class ConvLayer(nn.Module):
 
     @property
     def channel_norm(self) -> Norm | None:
-        """What the next layer applies before its GELU."""
+        """What is applied before the GELU, as the next layer reads it."""
         norm = self.norm
         return (norm.weight, norm.bias, norm.eps) if isinstance(norm, nn.LayerNorm) else None
 
-    def first(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-        """Waveforms (B, T), valid output frames (B,), None for no padding -> (B, T', C) float32.
+    def first(self, windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Samples under the kernel (B, T', k), valid frames (B,) -> (B, k, C) and (B, C).
 
-        The convolution is linear: mean and variance of its output over time follow from those of
-        the few samples under its kernel, so that the output is made once, normalised.
+        Windows times the first plus the second are the first layer's outputs, normalised over time:
+        the convolution is linear, so the mean and variance of its output follow from those of the
+        few samples under its kernel.
         """
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        windows = waveforms.float().unfold(1, kernel, stride)  # (B, T', k)
-        weight = self.conv.weight[:, 0].float().T  # (k, C)
-        norm = self.norm
+        weight, norm = self.conv.weight[:, 0].float().T, self.norm  # (k, C)
         if not isinstance(norm, nn.GroupNorm):
-            return windows @ weight
+            matrices = weight.expand(len(windows), -1, -1)
+            return matrices, weight.new_zeros(len(windows), weight.shape[1])
         mean, covariance = _moments(windows, lengths)
         wide = weight.to(mean.dtype)
         variance = ((covariance @ wide) * wide).sum(1).clamp(min=0)  # (B, C)
         gain = (torch.rsqrt(variance + norm.eps) * norm.weight).float()
         shift = norm.bias.float() - gain * (mean @ wide).float()  # (B, C)
-        return torch.baddbmm(shift[:, None], windows, weight * gain[:, None])
-
-    def following(self, x: Tensor, norm: Norm | None) -> Tensor:
-        """(B, T, C_in) before its norm over channels and GELU -> (B, T', C_out) before its own."""
-        gain, bias, eps = norm or (None, None, 0.0)
-        weight = self.conv.weight.to(x.dtype)
-        out: Tensor = ActivatedConv.apply(x, weight, gain, bias, eps, self.conv.stride[0])
-        return out
+        return weight * gain[:, None], shift
 
 
 def _moments(windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -109,8 +101,7 @@ class FrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) with valid samples (B,), None for no padding -> (B, F, C)."""
-        device = waveforms.device.type
-        layers: list[ConvLayer] = list(self.layers)  # type: ignore[arg-type]
+        device, layers = waveforms.device.type, cast(list[ConvLayer], list(self.layers))
         dtype = layers[0].conv.weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
@@ -121,10 +112,26 @@ class FrontEnd(nn.Module):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0),
             torch.autocast(device, enabled=False),
         ):
-            x = layers[0].first(waveforms, frames).to(dtype)  # (B, T', C)
-            for before, layer in pairwise(layers):
-                x = layer.following(x, before.channel_norm)
-            x = activated(x, layers[-1].channel_norm)
+            x = _run(layers, waveforms, frames, dtype)
         if self.training and 0 < self.grad_scale != 1:
             x = ScaleGradient.apply(x, self.grad_scale)
         return x
+
+
+def _run(
+    layers: list[ConvLayer], waveforms: Tensor, frames: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """(B, T), valid frames (B,) of the first layer -> (B, F, C) of this dtype."""
+    conv = layers[0].conv
+    windows = waveforms.float().unfold(1, conv.kernel_size[0], conv.stride[0])  # (B, T', k)
+    x: Tensor | None = None
+    for before, layer in pairwise(layers):
+        weight, stride = layer.conv.weight.to(dtype), layer.conv.stride[0]
+        gain, bias, eps = before.channel_norm or (None, None, 0.0)
+        if x is None:
+            first = before.first(windows, frames)
+            x = FirstTwo.apply(windows, *first, weight, gain, bias, eps, stride)
+        else:
+            x = ActivatedConv.apply(x, weight, gain, bias, eps, stride)
+    assert x is not None
+    return activated(x, layers[-1].channel_norm)

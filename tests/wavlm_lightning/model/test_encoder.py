@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One position table for all blocks, LayerDrop that leaves it alone, and the initial values."""
 
+import os
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,10 @@ from torch import nn
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.model.encoder import GeluLinear
 
+compiles = pytest.mark.skipif(
+    not torch.cuda.is_available() and "WAVLM_SLOW_TESTS" not in os.environ,
+    reason="compiles for about a minute on a CPU: runs with WAVLM_SLOW_TESTS=1 or CUDA",
+)
 STILL = {
     "num_layers": 3,
     "dropout": 0.0,
@@ -167,3 +172,53 @@ def test_linear_of_gelu_has_the_gradients_of_the_two() -> None:
         torch.autograd.grad((found * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),
     )
+
+
+def training_gradients(model: WavLM, batch) -> dict[str, torch.Tensor]:
+    """Gradients of a training pass with dropouts, by name."""
+    torch.manual_seed(0)
+    model.train().encode(*batch(8000, 5000)).output.square().mean().backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("attention", ["eager", "chunked"])
+def test_blocks_that_run_twice_have_the_gradients_of_those_that_run_once(
+    tiny, build, batch, size: str, attention: str
+) -> None:
+    config = tiny(size, attention=attention, dropout=0.1, attention_dropout=0.2, layer_drop=0.0)
+    once, twice = build(config), build(config)
+    twice.encoder.recompute = True
+    torch.testing.assert_close(
+        training_gradients(twice, batch), training_gradients(once, batch), rtol=0, atol=0
+    )
+
+
+def test_blocks_that_run_twice_keep_less(tiny, build, batch) -> None:
+    kept = []
+    for recompute in (False, True):
+        model = build(tiny("base", num_layers=4)).train()
+        model.encoder.recompute = recompute
+        sizes: list[int] = []
+
+        def count(x: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(x.nbytes)
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            model.encode(*batch(16_000, 16_000))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.6 * kept[0]
+
+
+@compiles
+def test_compiled_blocks_give_the_same_and_keep_their_names(tiny, build, batch, size: str) -> None:
+    config = tiny(size, dropout=0.0, attention_dropout=0.0, input_dropout=0.0, layer_drop=0.0)
+    plain, compiled = build(config), build(config)
+    compiled.encoder.compile_blocks()
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled(*batch(8000, 5000)).layers, plain(*batch(8000, 5000)).layers
+        )
+    found, expected = training_gradients(compiled, batch), training_gradients(plain, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
