@@ -30,7 +30,7 @@ lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table labels manifest config test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table labels manifest config bench test check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -97,6 +97,9 @@ manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DI
 
 config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
 	@python -m recipes.config --config=$(CONFIG) $(words)
+
+bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,probing]
+	@python -m benchmarks.bench $(words)
 
 test: .venv/.dev ## all tests
 	@python -m pytest

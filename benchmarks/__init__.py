@@ -1,4 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed and memory beside other implementations, in one run: `make bench`."""
-
-import recipes  # noqa: F401  # the programs' own allocator and threads, for everybody alike

@@ -29,6 +29,8 @@ NUM_MELS = 80
 GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
 FBANK_STRIDE = 160  # samples, 10 ms
 CONFIG = "config.json"
+# Of the code that computes features: raised when they change, so that older kept ones are not used.
+FEATURES_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,12 +223,12 @@ class Fbank(nn.Module):
 
 
 def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
-    """What features depend on beside the samples: weights, settings, number format."""
+    """What features depend on beside the samples: code, weights, settings, number format."""
     wanted = config.precision
     if wanted == "auto":
         wanted = "bfloat16" if computes_bfloat16(device) else "float32"
     drawn = f"{config.size} {config.seed}" if config.kind == "random" else ""
-    return f"{config.kind} {digest} {drawn} {config.masked_group_norm} {wanted}"
+    return f"{FEATURES_VERSION} {config.kind} {digest} {drawn} {config.masked_group_norm} {wanted}"
 
 
 def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:

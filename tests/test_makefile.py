@@ -68,3 +68,8 @@ def test_every_target_for_people_is_explained_by_help() -> None:
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in "setup pretrain superb sweep table labels manifest config test check".split():
         assert f"\n{target} " in "\n" + text.stdout
+
+
+def test_bench_passes_its_words_on() -> None:
+    got = command("bench", "runs=2", "parts=time,memory")
+    assert got == "python -m benchmarks.bench '--parts=time,memory' '--runs=2'"

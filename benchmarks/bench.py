@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything in one run: time, memory and growth beside transformers and torchaudio.
+
+python -m benchmarks.bench [--size=base] [--runs=5] [--device=cpu] [--parts=time,memory,probing]
+
+Prints JSON lines, one a figure, and a table with the goals; leaves both and a picture in `--out`.
+Contenders have a process each and run in turn, one at a time; first all of them as Python starts
+them, then all with the allocator and the threads that our programs set (recipes/__init__.py).
+Ratios are medians of those of single turns.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.contenders import Setting
+from benchmarks.goals import AS_IT_COMES, TUNED, table_of
+from benchmarks.picture import draw
+from benchmarks.probing import epochs
+from benchmarks.timing import Child, Timed, interleaved, seconds_of
+from wavlm_lightning.result import versions
+
+OURS = "ours"
+PEERS = ("transformers", "torchaudio")
+OWN_OBJECTIVE = "torchaudio HuBERT, own objective"
+# Rows and seconds of each: always the same audio, for the square of the length to show.
+STEPS = ((4, 10.0), (2, 20.0), (1, 40.0))
+GROWTH = (5.0, 10.0, 20.0, 40.0, 80.0)
+# Of a second of 10 s utterances, forward; parts in the note on performance.
+GFLOP_PER_SECOND = {"base": 14.8, "large": 38.4}
+
+Line = dict[str, Any]
+
+
+def matrix_rate(*, bf16: bool, device: str) -> float:
+    """Measured GFLOP/s of the largest product of a block: frames times feed-forward weights."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    x, w = (torch.randn(s, device=device, dtype=dtype) for s in ((2048, 1024), (4096, 1024)))
+    work = [seconds_of(lambda: F.linear(x, w)) for _ in range(20)]
+    return 2 * 2048 * 1024 * 4096 / sorted(work)[10] / 1e9
+
+
+def times(args: argparse.Namespace) -> Iterator[Line]:
+    """Steps and passes of all contenders, in both precisions."""
+    for bf16 in (False, True):
+        setting = Setting(args.size, bf16=bf16, device=args.device)
+        precision = "bf16" if bf16 else "fp32"
+        rate = matrix_rate(bf16=bf16, device=args.device)
+        yield {"what": "matrix rate", "precision": precision, "gflop_per_second": round(rate)}
+        gflop = GFLOP_PER_SECOND[args.size] * setting.rows * setting.seconds
+        for tuned, what, group in (
+            (False, "training", [OURS, *PEERS]),
+            (False, "training", [OURS, OWN_OBJECTIVE]),
+            (False, "inference", [OURS, *PEERS]),
+            (True, "training", [OURS, *PEERS]),
+            (True, "inference", [OURS, *PEERS]),
+        ):
+            work = 3 * gflop if what == "training" else gflop
+            for name, timed in _timed(group, what, setting, tuned=tuned, runs=args.runs).items():
+                yield {
+                    "what": "training step" if what == "training" else what,
+                    "precision": precision,
+                    "contender": name,
+                    "process": TUNED if tuned else AS_IT_COMES,
+                    "seconds": round(timed.seconds, 3),
+                    "times_ours": round(timed.ratio, 2),
+                    "share_of_matrix_rate": round(work / timed.seconds / rate, 2),
+                }
+
+
+def _timed(
+    names: list[str], what: str, setting: Setting, *, tuned: bool, runs: int
+) -> dict[str, Timed]:
+    """Each in a process of its own, all at once; a few at a time, for the memory."""
+    children = {name: Child(name, what, setting, tuned=tuned) for name in names}
+    try:
+        return interleaved(children, runs=runs, ours=OURS)
+    finally:
+        for child in children.values():
+            child.close()
+
+
+def memory(args: argparse.Namespace) -> Iterator[Line]:
+    """Peaks of a training step at one amount of audio, and of one utterance as it grows."""
+    for rows, seconds in STEPS:
+        for bf16 in (False, True):
+            setting = Setting(args.size, rows, seconds, bf16, args.device)
+            for name in (OURS, *PEERS):
+                yield _peak("training memory", name, "training", setting)
+    for seconds in GROWTH:
+        for what in ("training", "inference"):
+            setting = Setting(args.size, 1, seconds, False, args.device)
+            yield _peak(f"{what} memory of one utterance", OURS, what, setting)
+
+
+def _peak(label: str, name: str, what: str, setting: Setting) -> Line:
+    """Of two turns: the first of training makes the optimizer's state."""
+    child = Child(name, what, setting)
+    child()
+    mib = child()[1]
+    child.close()
+    return {
+        "what": label,
+        "precision": "bf16" if setting.bf16 else "fp32",
+        "contender": name,
+        "rows": setting.rows,
+        "seconds_each": setting.seconds,
+        "mib": round(mib),
+    }
+
+
+def probing(args: argparse.Namespace) -> Iterator[Line]:
+    """An epoch of a SUPERB task with features kept, and with features computed at each use."""
+    yield from epochs(args.size, runs=args.runs)
+
+
+PARTS = {"time": times, "memory": memory, "probing": probing}
+
+
+def main(argv: list[str]) -> int:
+    """Run the parts that are wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=tuple(GFLOP_PER_SECOND), default="base")
+    parser.add_argument("--runs", type=int, default=5, help="turns, after one that does not count")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--out", default="", help="a folder; runs/bench/<time> if not said")
+    args = parser.parse_args(argv)
+    unknown = set(args.parts.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"parts: there are {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+    out = Path(args.out or f"runs/bench/{time.strftime('%Y%m%d-%H%M%S')}")
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [_about(args)]
+    print(json.dumps(lines[0]), flush=True)
+    with (out / "bench.jsonl").open("w", encoding="utf-8") as file:
+        file.write(json.dumps(lines[0]) + "\n")
+        for part in args.parts.split(","):
+            for line in PARTS[part](args):
+                lines.append(line)
+                print(json.dumps(line), flush=True)
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+    text = table_of(lines)
+    (out / "table.md").write_text(text, encoding="utf-8")
+    draw(lines, out / "bench.png")
+    print(f"\n{text}\n{out}/: bench.jsonl, table.md, bench.png")
+    return 0
+
+
+def _about(args: argparse.Namespace) -> Line:
+    device = platform.processor() or platform.machine()
+    if args.device == "cuda":
+        device = torch.cuda.get_device_name()
+    return {
+        "what": "about",
+        "date": time.strftime("%Y-%m-%d"),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "size": args.size,
+        "audio": "4 x 10 s in steps and inference",
+        "versions": versions(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One contender in a process of its own: a turn for every line that it reads.
+
+python -m benchmarks.child NAME inference|training SETTING(JSON) tuned|plain
+
+Answers each line with the seconds of a turn and the MiB that parameters, gradients, optimizer and
+turns have added to the process, at their highest. "tuned" has the threads and the allocator of our
+programs, "plain" has what Python comes with.
+"""
+
+import json
+import resource
+import sys
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    name, what, about, process = argv
+    if process == "tuned":
+        import recipes  # noqa: F401  # sets them
+    import torch
+
+    from benchmarks.contenders import Setting, inference, training
+    from benchmarks.timing import seconds_of
+
+    setting = Setting(**json.loads(about))
+
+    def peak() -> float:
+        if setting.device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    before = peak()
+    work = {"training": training, "inference": inference}[what](name, setting)
+    for _ in sys.stdin:
+        print(seconds_of(work), peak() - before, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

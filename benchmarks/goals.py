@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we mean to reach, and what a run reached, side by side."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Line = dict[str, Any]
+PEERS = ("transformers", "torchaudio")
+AS_IT_COMES, TUNED = "as it comes", "our threads and allocator"
+
+
+class Goal(NamedTuple):
+    """One row of the table."""
+
+    what: str
+    goal: str
+    figure: Callable[[Sequence[Line]], float | None]  # None if it was not measured
+    reached: Callable[[float], bool]
+
+
+def _found(lines: Sequence[Line], **about: Any) -> list[Line]:
+    return [x for x in lines if all(x.get(key) == value for key, value in about.items())]
+
+
+def _fastest(what: str, precision: str, process: str) -> Callable[[Sequence[Line]], float | None]:
+    """Times that the fastest peer takes of ours."""
+
+    def figure(lines: Sequence[Line]) -> float | None:
+        peers = [
+            x["times_ours"]
+            for name in PEERS
+            for x in _found(lines, what=what, precision=precision, contender=name, process=process)
+        ]
+        return min(peers) if peers else None
+
+    return figure
+
+
+def _times(what: str, contender: str, **about: Any) -> Callable[[Sequence[Line]], float | None]:
+    def figure(lines: Sequence[Line]) -> float | None:
+        found = _found(lines, what=what, contender=contender, **about)
+        return min(x["times_ours"] for x in found) if found else None
+
+    return figure
+
+
+def _memory_share(seconds: float) -> Callable[[Sequence[Line]], float | None]:
+    """Our peak over that of the leaner peer."""
+
+    def figure(lines: Sequence[Line]) -> float | None:
+        found = _found(lines, what="training memory", precision="fp32", seconds_each=seconds)
+        mib = {x["contender"]: x["mib"] for x in found}
+        peers = [mib[name] for name in PEERS if name in mib]
+        return mib["ours"] / min(peers) if peers and "ours" in mib else None
+
+    return figure
+
+
+def _growth(what: str) -> Callable[[Sequence[Line]], float | None]:
+    def figure(lines: Sequence[Line]) -> float | None:
+        found = _found(lines, what=f"{what} memory of one utterance")
+        mib = {x["seconds_each"]: x["mib"] for x in found}
+        return mib[80.0] / mib[20.0] if {20.0, 80.0} <= set(mib) else None
+
+    return figure
+
+
+def _least(least: float) -> Callable[[float], bool]:
+    return lambda x: x >= least
+
+
+def _most(most: float) -> Callable[[float], bool]:
+    return lambda x: x <= most
+
+
+OWN = "torchaudio HuBERT, own objective"
+COMPUTED = "features computed at each use"
+GOALS = [
+    *(
+        Goal(
+            f"{what}, {precision}, {process}: fastest peer{rest}, times ours",
+            f"{least} or more",
+            _fastest(what, precision, process),
+            _least(least),
+        )
+        for process in (AS_IT_COMES, TUNED)
+        for what, rest, precision, least in (
+            ("training step", " with our loss", "fp32", 1.5),
+            ("training step", " with our loss", "bf16", 1.5),
+            ("inference", "", "fp32", 1.5),
+            ("inference", "", "bf16", 1.25),
+        )
+    ),
+    *(
+        Goal(
+            f"training step, {precision}: torchaudio's recipe, times ours",
+            "2.5 or more",
+            _times("training step", OWN, precision=precision),
+            _least(2.5),
+        )
+        for precision in ("fp32", "bf16")
+    ),
+    *(
+        Goal(
+            f"memory of a training step, {rows} x {seconds:.0f} s: share of the leaner peer's",
+            f"{most} or less",
+            _memory_share(seconds),
+            _most(most),
+        )
+        for rows, seconds, most in ((4, 10.0, 0.4), (2, 20.0, 0.35), (1, 40.0, 0.25))
+    ),
+    *(
+        Goal(f"{what} memory of 80 s over 20 s", "4.5 or less", _growth(what), _most(4.5))
+        for what in ("training", "inference")
+    ),
+    *(
+        Goal(
+            f"epoch of {task}: features computed at each use, times kept",
+            "10 or more",
+            _times(f"epoch of {task}", COMPUTED),
+            _least(10),
+        )
+        for task in ("er", "asr")
+    ),
+]
+COLUMNS = ("process", "seconds", "times_ours", "share_of_matrix_rate", "mib")
+
+
+def table_of(lines: Sequence[Line]) -> str:
+    """Markdown: the goals, then every figure of time and memory."""
+    about = lines[0]
+    versions = about["versions"]
+    text = [
+        f"{about['date']}, {about['device']}, {about['threads']} threads, {about['size']}, "
+        f"torch {versions['torch']}",
+        "",
+        "| what | goal | reached | |",
+        "|---|---|---|---|",
+    ]
+    for goal in GOALS:
+        figure = goal.figure(lines)
+        if figure is None:
+            text.append(f"| {goal.what} | {goal.goal} | not measured | |")
+        else:
+            mark = "yes" if goal.reached(figure) else "no"
+            text.append(f"| {goal.what} | {goal.goal} | {figure:.2f} | {mark} |")
+    text += [
+        "",
+        "| what | precision | who | process | seconds | times ours | of the matrix rate | MiB |",
+    ]
+    text += ["|---|---|---|---|---|---|---|---|"]
+    for x in lines[1:]:
+        what = x["what"] + (f", {x['rows']} x {x['seconds_each']:.0f} s" if "mib" in x else "")
+        cells = [what, x.get("precision", ""), x.get("contender", "")]
+        cells += [str(x.get(key, "")) for key in COLUMNS]
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join(text) + "\n"
