@@ -26,9 +26,9 @@ OBJECTIVE = ObjectiveConfig(projection_dim=256, temperature=0.1, feature_penalty
 Work = Callable[[], Any]
 
 
-def config(size: str, **changes: Any) -> WavLMConfig:
+def config(size: str) -> WavLMConfig:
     """A preset with its own dropouts, without LayerDrop: the same work in every step."""
-    return dataclasses.replace(WavLMConfig.preset(size), layer_drop=0.0, **changes)
+    return dataclasses.replace(WavLMConfig.preset(size), layer_drop=0.0)
 
 
 @dataclasses.dataclass
@@ -41,8 +41,6 @@ class Setting:
         seconds: of each.
         bf16: autocast, as recipes do it.
         device: where.
-        compile: our encoder's transformer by torch.compile.
-        attention: our back-end.
     """
 
     size: str = "base"
@@ -50,8 +48,6 @@ class Setting:
     seconds: float = 10.0
     bf16: bool = False
     device: str = "cpu"
-    compile: bool = False
-    attention: str = "auto"
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Waveforms (B, T), masks (B, F) of 65 % in spans of ten frames, labels (B, F, 1)."""
@@ -74,10 +70,8 @@ class Ours(nn.Module):
 
     def __init__(self, setting: Setting):
         super().__init__()
-        own = config(setting.size, attention=setting.attention)
+        own = config(setting.size)
         self.encoder = WavLM(own)
-        if setting.compile:
-            self.encoder.encoder.compile()
         self.head = MaskedPrediction(own.dim, (NUM_CODES,), OBJECTIVE)
 
     def _lengths(self, waveforms: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def test_a_child_takes_turns_and_says_what_they_took(what: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ours", "transformers"])
-def test_a_step_trains_every_contender(name: str) -> None:
+def test_two_steps_of_a_contender_run(name: str) -> None:
     run = training(name, Setting("mini", rows=2, seconds=1.0, bf16=True))
     run()
     run()

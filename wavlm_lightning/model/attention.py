@@ -10,7 +10,7 @@ r + F - 1, looked up once a forward pass.
 
     back-end   memory            dropout   gradient   where
     eager      square            yes       yes        everywhere
-    sdpa       square, no grad   yes       yes        everywhere; the fastest for short inference
+    sdpa       square            yes       yes        everywhere; the fastest for short inference
     chunked    linear            yes       yes        everywhere; the fastest for training on a CPU
     flex       linear            no        on CUDA    compiles, so needs a C++ compiler or Triton
 """

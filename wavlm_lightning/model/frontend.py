@@ -70,8 +70,11 @@ class ConvLayer(nn.Module):
 
 
 def _moments(windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean (B, k) and covariance (B, k, k) of windows (B, T', k) over valid frames, in float64."""
-    x = windows.double()
+    """Mean (B, k) and covariance (B, k, k) of windows (B, T', k) over valid frames.
+
+    In float64, where the device has it: a filter may leave little of a large variance.
+    """
+    x = windows if windows.device.type == "mps" else windows.double()
     if lengths is None:
         x = x - (mean := x.mean(1))[:, None]
         return mean, x.transpose(1, 2) @ x / x.shape[1]
