@@ -12,6 +12,7 @@ CONFIG ?= configs/pretrain/mini.yaml
 TASK ?= all
 UPSTREAM ?= wavlm_mini
 LR ?=
+SEED ?=
 COUNT ?=
 LOCAL ?=
 
@@ -75,9 +76,13 @@ if [ $(call quoted,$(UPSTREAM)) = wavlm_mini ] && [ ! -e runs/pretrain/mini/late
   python -m recipes.pretrain --config=configs/pretrain/mini.yaml; fi
 endef
 
-superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|ss|all [UPSTREAM=wavlm_mini] [LR=1e-3] [key=value ...]
+# One value is configuration; several, or sweep, are heads that train side by side.
+comma := ,
+heads = $(if $(2),$(call quoted,$(if $(findstring $(comma),$(2)),--heads.$(1)=[$(2)],$(if $(filter sweep,$(2)),--heads.$(1)=sweep,--$(3)=$(2)))))
+
+superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|ss|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
 	@$(need_mini)
-	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(LR),$(call quoted,--optim.lr=$(LR))) $(words)
+	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
 
 tasks: .venv/.run ## the tasks of make superb
 	@python -m recipes.tasks

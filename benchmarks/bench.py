@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-from benchmarks.contenders import Setting
+from benchmarks.contenders import Setting, config
 from benchmarks.goals import AS_IT_COMES, TUNED, table_of
 from benchmarks.picture import draw
-from benchmarks.probing import epochs
-from benchmarks.timing import Child, Timed, interleaved, seconds_of
+from benchmarks.probing import probing
+from benchmarks.timing import Child, Timed, interleaved
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.result import versions
+from wavlm_lightning.throughput import matrix_rate
 
 OURS = "ours"
 PEERS = ("transformers", "torchaudio")
@@ -34,18 +36,9 @@ OWN_OBJECTIVE = "torchaudio HuBERT, own objective"
 # Rows and seconds of each: always the same audio, for the square of the length to show.
 STEPS = ((4, 10.0), (2, 20.0), (1, 40.0))
 GROWTH = (5.0, 10.0, 20.0, 40.0, 80.0)
-# Of a second of 10 s utterances, forward; parts in the note on performance.
-GFLOP_PER_SECOND = {"base": 14.8, "large": 38.4}
+SIZES = ("base", "large")
 
 Line = dict[str, Any]
-
-
-def matrix_rate(*, bf16: bool, device: str) -> float:
-    """Measured GFLOP/s of the largest product of a block: frames times feed-forward weights."""
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    x, w = (torch.randn(s, device=device, dtype=dtype) for s in ((2048, 1024), (4096, 1024)))
-    work = [seconds_of(lambda: F.linear(x, w)) for _ in range(20)]
-    return 2 * 2048 * 1024 * 4096 / sorted(work)[10] / 1e9
 
 
 def times(args: argparse.Namespace) -> Iterator[Line]:
@@ -53,9 +46,10 @@ def times(args: argparse.Namespace) -> Iterator[Line]:
     for bf16 in (False, True):
         setting = Setting(args.size, bf16=bf16, device=args.device)
         precision = "bf16" if bf16 else "fp32"
-        rate = matrix_rate(bf16=bf16, device=args.device)
+        rate = matrix_rate(args.device, torch.bfloat16 if bf16 else torch.float32) / 1e9
         yield {"what": "matrix rate", "precision": precision, "gflop_per_second": round(rate)}
-        gflop = GFLOP_PER_SECOND[args.size] * setting.rows * setting.seconds
+        one = forward_operations(config(args.size), round(setting.seconds * SAMPLE_RATE))
+        gflop = setting.rows * one / 1e9
         for tuned, what, group in (
             (False, "training", [OURS, *PEERS]),
             (False, "training", [OURS, OWN_OBJECTIVE]),
@@ -63,7 +57,7 @@ def times(args: argparse.Namespace) -> Iterator[Line]:
             (True, "training", [OURS, *PEERS]),
             (True, "inference", [OURS, *PEERS]),
         ):
-            work = 3 * gflop if what == "training" else gflop
+            work = (1 + BACKWARD) * gflop if what == "training" else gflop
             for name, timed in _timed(group, what, setting, tuned=tuned, runs=args.runs).items():
                 yield {
                     "what": "training step" if what == "training" else what,
@@ -117,18 +111,18 @@ def _peak(label: str, name: str, what: str, setting: Setting) -> Line:
     }
 
 
-def probing(args: argparse.Namespace) -> Iterator[Line]:
-    """An epoch of a SUPERB task with features kept, and with features computed at each use."""
-    yield from epochs(args.size, runs=args.runs)
+def tasks(args: argparse.Namespace) -> Iterator[Line]:
+    """SUPERB tasks with features kept or computed at each use, with one head or eight."""
+    yield from probing(args.size, runs=args.runs)
 
 
-PARTS = {"time": times, "memory": memory, "probing": probing}
+PARTS = {"time": times, "memory": memory, "probing": tasks}
 
 
 def main(argv: list[str]) -> int:
     """Run the parts that are wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=tuple(GFLOP_PER_SECOND), default="base")
+    parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--runs", type=int, default=5, help="turns, after one that does not count")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--parts", default=",".join(PARTS))

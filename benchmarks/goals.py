@@ -75,6 +75,7 @@ def _most(most: float) -> Callable[[float], bool]:
 
 OWN = "torchaudio HuBERT, own objective"
 COMPUTED = "features computed at each use"
+EIGHT, EIGHT_RUNS = "eight rates", "eight recomputing runs"
 GOALS = [
     *(
         Goal(
@@ -120,7 +121,19 @@ GOALS = [
             _times(f"epoch of {task}", COMPUTED),
             _least(10),
         )
-        for task in ("er", "asr")
+        for task in ("er", "asr", "asr, published head")
+    ),
+    Goal(
+        "er, eight learning rates side by side: times one",
+        "1.3 or less",
+        _times("er", EIGHT),
+        _most(1.3),
+    ),
+    Goal(
+        "asr, eight recomputing runs: times eight learning rates side by side",
+        "5 or more",
+        _times("asr", EIGHT_RUNS),
+        _least(5),
     ),
 ]
 COLUMNS = ("process", "seconds", "times_ours", "share_of_matrix_rate", "mib")

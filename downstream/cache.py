@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features of a frozen upstream, computed once and kept on disk.
 
-One file an utterance, all layers in 16 bit, written under another name and then moved, so that a
-killed run leaves no half of one. Values are rounded to 16 bit when they are first computed too: a
-run that computes and one that reads see the same.
+One file an utterance, all layers, written under another name and then moved, so that a killed run
+leaves no half of one; mapped into memory when it is read. Values are rounded to what is kept when
+they are first computed too: a run that computes and one that reads see the same.
 """
 
 import fcntl
@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from downstream.features import Features
 
-BYTES = 2  # of a value
+Compute = Callable[[Tensor, Tensor], Features]  # waveforms (B, T), lengths (B,)
+BYTES = {torch.float16: 2, torch.float32: 4}  # of a value
 LOCK = ".lock"
 ROOM = 1.05  # of what is wanted: frames at the edges, headers
 
@@ -33,10 +35,32 @@ class CacheConfig:
     Args:
         gb: most gigabytes on disk, of all upstreams; 0 computes features anew each time.
         dir: where they are kept.
+        pooled: for tasks whose head knows frames by their mean over time alone, keep that mean.
     """
 
     gb: float = 4.0
     dir: str = ".cache/features"
+    pooled: bool = True
+
+
+@dataclass(frozen=True)
+class KeptFiles:
+    """Where the features of an upstream lie; loading processes ask what is there."""
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """The file of an utterance, there or not."""
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name[2:32]}.safetensors"
+
+    def num_samples(self, key: str) -> int | None:
+        """Samples that the features were computed from; None if they are not kept."""
+        path = self.path(key)
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["samples"])
 
 
 class FeatureCache:
@@ -44,10 +68,11 @@ class FeatureCache:
 
     Args:
         folder: of this upstream alone.
+        dtype: of the values; those of an utterance with any too large for float16 are float32.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, *, dtype: torch.dtype = torch.float16):
+        self.files, self.dtype = KeptFiles(folder), dtype
         self._lock = (folder / LOCK).open("wb")  # held while features are in use
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
@@ -60,7 +85,7 @@ class FeatureCache:
         keys: Sequence[str],
         waveforms: Tensor,
         lengths: Tensor,
-        compute: Callable[[Tensor, Tensor], Features],
+        compute: Compute,
     ) -> Features:
         """Features of a batch; rows that are not kept yet are computed and kept.
 
@@ -68,29 +93,48 @@ class FeatureCache:
 
         Args:
             keys: one a row, the same for the same samples.
-            waveforms: (B, T).
+            waveforms: (B, T); not looked at where all rows are kept.
             lengths: (B,) samples.
             compute: the upstream.
         """
-        paths = [self._path(key) for key in keys]
+        paths = [self.files.path(key) for key in keys]
         for row, path in enumerate(paths):
             if not path.is_file():
                 own = lengths[row : row + 1]
                 features = compute(waveforms[row : row + 1, : int(own)], own)
-                layers = torch.cat(features.layers)  # (L, F, D)
-                _write(path, layers.float().cpu().numpy())
-        rows = [torch.from_numpy(np.load(path)).to(waveforms.device) for path in paths]
+                self._write(path, torch.cat(features.layers), int(own))
+        rows = [_read(path).to(waveforms.device) for path in paths]
         counts = torch.tensor([row.shape[1] for row in rows], device=lengths.device)
         padded = pad_sequence([row.transpose(0, 1) for row in rows], batch_first=True)
         return Features(tuple(padded.unbind(2)), counts)  # of (B, F, L, D)
 
-    def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self.folder / name[:2] / f"{name[2:32]}.npy"
+    def _write(self, path: Path, layers: Tensor, num_samples: int) -> None:
+        """Layers (L, F, D), all of the file or nothing."""
+        path.parent.mkdir(exist_ok=True)
+        layers = layers.float().cpu()
+        rounded = layers.to(self.dtype)
+        kept = rounded if bool(torch.isfinite(rounded).all()) else layers
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file({"layers": kept.contiguous()}, temporary, {"samples": str(num_samples)})
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(f"{path}: cannot keep features: {error}") from error
+
+
+def _read(path: Path) -> Tensor:
+    with safe_open(path, "pt") as file:
+        layers: Tensor = file.get_tensor("layers")
+    return layers
 
 
 def open_cache(
-    config: CacheConfig, fingerprint: str, *, num_samples: int, stride: int, width: int
+    config: CacheConfig,
+    fingerprint: str,
+    *,
+    num_values: float,
+    dtype: torch.dtype = torch.float16,
 ) -> FeatureCache | None:
     """The cache of an upstream; None if a task's features do not fit the budget.
 
@@ -99,18 +143,17 @@ def open_cache(
     Args:
         config: the budget.
         fingerprint: of the upstream: weights, settings, precision.
-        num_samples: of all utterances that are to be kept.
-        stride: samples a frame.
-        width: values a frame, over all layers.
+        num_values: of all utterances that are to be kept: frames x layers x width.
+        dtype: of a value.
     """
-    wanted = num_samples / stride * width * BYTES * ROOM
+    wanted = num_values * BYTES[dtype] * ROOM
     if wanted > config.gb * 1e9:
         return None
     root = Path(config.dir)
     folder = root / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     os.utime(folder)
-    cache = FeatureCache(folder)
+    cache = FeatureCache(folder, dtype=dtype)
     others = sorted((f for f in root.iterdir() if f.is_dir() and f != folder), key=_age)
     sizes = {f: _size(f) for f in others}
     room = config.gb * 1e9 - max(wanted, _size(folder))
@@ -123,22 +166,8 @@ def open_cache(
     return cache
 
 
-def _write(path: Path, layers: np.ndarray) -> None:
-    """(L, F, D) in float16, or as it is where a value is too large for that."""
-    path.parent.mkdir(exist_ok=True)
-    half = layers.astype(np.float16)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, half if np.isfinite(half).all() else layers)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _size(folder: Path) -> int:
-    return sum(f.stat().st_size for f in folder.rglob("*.npy"))
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
 def _unused(folder: Path) -> bool:

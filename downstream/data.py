@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 import lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from downstream.task import Batch, Example, Task
+from downstream.cache import KeptFiles
+from downstream.task import Batch, Example, Item, Task
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.processes import leave_signals
@@ -34,6 +37,7 @@ class DataConfig:
         order: random, or bucketed: examples of nearly one length, the same seconds in each batch.
         eval_seconds: most seconds of audio in a batch of evaluation.
         num_workers: loading processes; 0 loads in the training process.
+        seed: of order, crops and mixtures; None for the seed of the run.
     """
 
     batch_size: int
@@ -41,6 +45,7 @@ class DataConfig:
     order: Literal["random", "bucketed"]
     eval_seconds: float = 120.0
     num_workers: int = 1
+    seed: int | None = None
 
 
 class TrainPlan:
@@ -137,10 +142,48 @@ class TrainSampler(Sampler[Places]):
 class TaskDataset(Dataset[Batch]):
     """Reads the rows of a batch."""
 
-    def __init__(self, task: Task[Any], examples: Sequence[Example], *, training: bool, seed: int):
+    def __init__(
+        self,
+        task: Task[Any],
+        examples: Sequence[Example],
+        *,
+        training: bool,
+        seed: int,
+        kept: KeptFiles | None = None,
+    ):
         self.task, self.examples, self.training, self.seed = task, examples, training, seed
+        self.kept = None if task.uses_waveforms else kept
 
     def __getitem__(self, places: Places) -> Batch:
+        keys = [self.task.key(self.examples[i], training=self.training) for _, i in places]
+        known = [key for key in keys if key is not None]
+        items, lengths = self._kept_items(places, known) or self._items(places)
+        return Batch(
+            pad_batch([item.waveform for item in items])[0],
+            lengths,
+            [item.target for item in items],
+            [self.examples[i].id for _, i in places],
+            [i for _, i in places],
+            [e for e, _ in places],
+            known if len(known) == len(keys) else None,
+        )
+
+    def _kept_items(self, places: Places, keys: list[str]) -> tuple[list[Item], Tensor] | None:
+        """Targets without samples, and how many these are; None unless all features are kept."""
+        if self.kept is None or len(keys) < len(places):
+            return None
+        counts = []
+        for key in keys:
+            count = self.kept.num_samples(key)
+            if count is None:
+                return None
+            counts.append(count)
+        nothing = torch.empty(0)
+        items = [Item(nothing, self.task.target(self.examples[i])) for _, i in places]
+        return items, torch.tensor(counts)
+
+    def _items(self, places: Places) -> tuple[list[Item], Tensor]:
+        """Read from their recordings."""
         items = []
         for epoch, index in places:
             rng = generator(self.seed, "load", epoch, index) if self.training else None
@@ -152,18 +195,7 @@ class TaskDataset(Dataset[Batch]):
                     f"needs {RECEPTIVE_FIELD} (25 ms): remove it from the corpus or the manifest"
                 )
             items.append(item)
-        waveforms, lengths = pad_batch([item.waveform for item in items])
-        keys = [self.task.key(self.examples[i], training=self.training) for _, i in places]
-        known = [key for key in keys if key is not None]
-        return Batch(
-            waveforms,
-            lengths,
-            [item.target for item in items],
-            [self.examples[i].id for _, i in places],
-            [i for _, i in places],
-            [e for e, _ in places],
-            known if len(known) == len(keys) else None,
-        )
+        return items, torch.tensor([len(item.waveform) for item in items])
 
 
 class TaskData(lightning.LightningDataModule):
@@ -192,7 +224,9 @@ class TaskData(lightning.LightningDataModule):
         world: int = 1,
     ):
         super().__init__()
-        self.task, self.config, self.seed = task, config, seed
+        self.task, self.config = task, config
+        self.seed = seed if config.seed is None else config.seed
+        self.kept: KeptFiles | None = None  # features whose recordings need not be read
         self.total_updates, self.rank, self.world = total_updates, rank, world
         self.splits = {split: list(task.examples(split)) for split in ("train", "dev", "test")}
         for split, examples in self.splits.items():
@@ -200,7 +234,7 @@ class TaskData(lightning.LightningDataModule):
                 raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
-        self.plan = TrainPlan(self._lengths("train"), config, seed=seed, world=world)
+        self.plan = TrainPlan(self._lengths("train"), config, seed=self.seed, world=world)
 
     def _lengths(self, split: str) -> NDArray[np.int64]:
         return np.array([e.num_samples for e in self.splits[split]], np.int64)
@@ -237,7 +271,11 @@ class TaskData(lightning.LightningDataModule):
 
     def _loader(self, split: str, sampler: Any, *, keep: bool) -> DataLoader[Batch]:
         dataset = TaskDataset(
-            self.task, self.splits[split], training=split == "train", seed=self.seed
+            self.task,
+            self.splits[split],
+            training=split == "train",
+            seed=self.seed,
+            kept=self.kept,
         )
         return DataLoader(
             dataset,
@@ -248,20 +286,32 @@ class TaskData(lightning.LightningDataModule):
             worker_init_fn=leave_signals,
         )
 
-    def samples_to_keep(self) -> int:
-        """Samples of all utterances whose features can be kept."""
-        return sum(
-            example.num_samples
+    def to_keep(self) -> list[Example]:
+        """Utterances whose features can be kept."""
+        return [
+            example
             for split, examples in self.splits.items()
             for example in examples
             if self.task.key(example, training=split == "train") is not None
-        )
+        ]
+
+    @property
+    def padding_share(self) -> float:
+        """Of the samples in training batches, over one epoch."""
+        rows = [b for u in range(self._updates_per_epoch()) for b in self.plan.update(u)]
+        lengths = self._lengths("train")
+        sizes = [lengths[[i for _, i in row]] for row in rows]
+        return 1 - sum(int(x.sum()) for x in sizes) / sum(len(x) * int(x.max()) for x in sizes)
+
+    def _updates_per_epoch(self) -> int:
+        return max(1, round(self.plan.batches_per_epoch / self.plan.batches_per_update))
 
     def counts(self) -> dict[str, float]:
-        """Utterances and hours of each split, and what was left out, for the result."""
+        """Utterances and hours of each split, and the padding in training, for the result."""
         counts: dict[str, float] = {}
         for split in self.splits:
             counts[f"{split}_utterances"] = len(self.splits[split])
             hours = float(self._lengths(split).sum()) / SAMPLE_RATE / 3600
             counts[f"{split}_hours"] = round(hours, 4)
-        return counts | self.task.left_out()
+        counts["padding_share"] = round(self.padding_share, 4)
+        return counts

@@ -75,18 +75,25 @@ class Featurizer(nn.Module):
 
     def forward(self, features: Features, num_samples: Tensor) -> Frames:
         """Layers of (B, F, D) and samples (B,) of the waveforms -> frames (B, F, D)."""
-        layers = features.layers
         if self.config.layer is not None:
-            layers = (layers[self.config.layer],)
-        if self.config.normalize:
-            layers = tuple(F.layer_norm(x.float(), x.shape[-1:]) for x in layers)
+            features = features._replace(layers=(features.layers[self.config.layer],))
+        layers, lengths = prepared(features, num_samples, self.config, stride=self.stride)
         if self.logits is None:
             x = layers[0].float()
         else:
             x = WeightedSum.apply(self.logits.softmax(0), *layers)
-        lengths = features.lengths
-        if self.config.lengths == "s3prl":
-            rounded = (num_samples / self.stride).round().long()
-            lengths = rounded.clamp(min=1, max=x.shape[1])
-        x = x[:, : int(lengths.max())]
         return Frames(x.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0), lengths)
+
+
+def prepared(
+    features: Features, num_samples: Tensor, config: FeaturizerConfig, *, stride: int
+) -> Features:
+    """Frames that count, normalised if that is wanted; longer layers are cut."""
+    layers, lengths = features
+    if config.lengths == "s3prl":
+        rounded = (num_samples / stride).round().long()
+        lengths = rounded.clamp(min=1, max=layers[0].shape[1])
+    layers = tuple(x[:, : int(lengths.max())] for x in layers)
+    if config.normalize:
+        layers = tuple(F.layer_norm(x.float(), x.shape[-1:]) for x in layers)
+    return Features(layers, lengths)

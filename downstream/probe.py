@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen upstream, learned weighted sum, a task's head: one training module for every task.
+"""Frozen upstream, and what is learned on it: one training module for every task.
 
 SUPERB's protocol (Yang et al. 2021, section 3): only the sum's weights and the head are trained.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,13 +14,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from downstream.cache import FeatureCache
-from downstream.features import Frames
-from downstream.featurizer import Featurizer, FeaturizerConfig
-from downstream.task import Batch, Task
+from downstream.features import Features
+from downstream.learner import Learner
+from downstream.pooled import MeansOverTime
+from downstream.task import Batch
 from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.seeding import torch_seed
 
 UPSTREAM = "upstream."
 
@@ -48,60 +49,54 @@ class OptimConfig:
 
 
 class Probe(lightning.LightningModule):
-    """Knows no task by name; checkpoints hold the weighted sum and the head alone.
+    """Knows no task by name; checkpoints hold weighted sums and heads alone.
 
     Args:
-        upstream: frozen.
-        task: gives head, loss, predictions and score.
-        featurizer: how layers become one.
-        optim: how it is trained.
-        seed: of the head's first weights and of dropout.
+        upstream: frozen; run once a batch, however many learners there are.
+        learners: what is trained; each as if it were alone.
+        optim: how they are trained, but for the learning rate.
         cache: of the upstream's features, None to compute them anew each time.
+        means: what is kept there in place of the upstream's layers, for heads that need no more.
     """
 
     def __init__(
         self,
         upstream: Frozen,
-        task: Task[Any],
-        featurizer: FeaturizerConfig,
+        learners: Sequence[Learner],
         optim: OptimConfig,
         *,
-        seed: int,
         cache: FeatureCache | None = None,
+        means: MeansOverTime | None = None,
     ):
         super().__init__()
-        self.cache = cache
-        self.upstream, self.task, self.optim, self.seed = upstream, task, optim, seed
-        self.featurizer = Featurizer(
-            featurizer, num_layers=upstream.num_layers, stride=upstream.stride
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(seed, "head"))
-            self.head = task.head(upstream.dim, upstream.stride)
-        self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
-        self._indexed: dict[int, tuple[str, Any]] = {}
+        self.cache, self.means = cache, means
+        self.upstream, self.optim = upstream, optim
+        self.learners = nn.ModuleList(learners)
+        self.task = learners[0].task  # all have the same one, but for what is drawn and chosen
+        self._indexed: dict[str, dict[int, tuple[str, Any]]] = {}  # by learner and place
         self._place = 0  # of the batch within its update
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
 
-    def forward(self, batch: Batch) -> Frames:
-        """Waveforms (B, T) of a batch -> frames (B, F, D), what the head is given."""
-        if self.cache is None or batch.keys is None:
-            features = self.upstream(batch.waveforms, batch.lengths)
-        else:
-            features = self.cache(batch.keys, batch.waveforms, batch.lengths, self.upstream)
-        frames: Frames = self.featurizer(features, batch.lengths)
-        return frames
+    def at_work(self) -> list[Learner]:
+        """All whose loss has been finite so far."""
+        return [learner for learner in self.all_learners() if learner.diverged is None]
 
-    def trained(self) -> list[nn.Parameter]:
-        """Parameters of the weighted sum and the head."""
-        return [*self.featurizer.parameters(), *self.head.parameters()]
+    def all_learners(self) -> list[Learner]:
+        """In their order."""
+        return list(self.learners)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> Features:
+        """Waveforms (B, T) of a batch -> layers of (B, F, D), for all learners."""
+        if self.cache is None or batch.keys is None:
+            features: Features = self.upstream(batch.waveforms, batch.lengths)
+            return features
+        return self.cache(batch.keys, batch.waveforms, batch.lengths, self.means or self.upstream)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW with a constant learning rate."""
+        """Adam or AdamW, a group each: it works on every parameter by itself."""
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optim.name]
         return kind(
-            self.trained(),
-            lr=self.optim.lr,
+            [{"params": list(x.parameters()), "lr": x.lr} for x in self.all_learners()],
             betas=self.optim.betas,
             eps=self.optim.eps,
             weight_decay=self.optim.weight_decay,
@@ -112,47 +107,94 @@ class Probe(lightning.LightningModule):
         world = self.trainer.world_size
         per_update = self.trainer.accumulate_grad_batches
         self._place = batch_idx % per_update * world + self.trainer.global_rank
-        torch.manual_seed(torch_seed(self.seed, "dropout", self.global_step, self._place))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The task's loss."""
+        """The sum of all losses: no gradient of one learner holds anything of another."""
+        drawn = (self.global_step, self._place)
         try:
-            loss = self.task.loss(self.head, self(batch), batch)
+            features = self(batch)
+            losses = [
+                x.loss(features, batch, *drawn) if x.diverged is None else x.no_loss()
+                for x in self.all_learners()
+            ]
         except torch.OutOfMemoryError as error:
             seconds = float(batch.lengths.max()) / SAMPLE_RATE * len(batch.ids)
             raise torch.OutOfMemoryError(
                 f"out of memory on {len(batch.ids)} utterances, {seconds:.0f} s with padding "
                 f"({_some(batch.ids)}): lower data.batch_size and raise data.batches_per_update"
             ) from error
-        if not bool(torch.isfinite(loss)):
-            raise NonFiniteLossError(
-                f"update {self.global_step + 1}: the loss is {float(loss)} on {_some(batch.ids)}: "
-                "lower optim.lr, or look at these recordings"
-            )
-        self.log("train/loss", loss.detach(), on_step=True, sync_dist=self.trainer.world_size > 1)
-        return loss
+        self._stop_diverged(losses, batch)
+        rows = zip(self.all_learners(), losses, strict=True)
+        finite = [loss if x.diverged is None else x.no_loss() for x, loss in rows]
+        self._log_losses(torch.stack(finite).detach())
+        return torch.stack(finite).sum()
+
+    def _stop_diverged(self, losses: list[Tensor], batch: Batch) -> None:
+        """Train those no further whose loss is not finite; an error if none is left.
+
+        Raises:
+            NonFiniteLossError: naming the batch.
+        """
+        wrong = ~torch.isfinite(torch.stack(losses).detach())
+        if len(losses) > 1 and self.trainer.world_size > 1:
+            everywhere = wrong.float()
+            dist.all_reduce(everywhere, dist.ReduceOp.MAX)
+            wrong = everywhere > 0
+        if not bool(wrong.any()):
+            return
+        values = torch.stack(losses).detach().tolist()
+        for learner, bad, value in zip(self.all_learners(), wrong.tolist(), values, strict=True):
+            if bad:
+                learner.diverged = self.global_step + 1
+                about = (
+                    f"update {learner.diverged}: the loss is {value} on {_some(batch.ids)}: lower "
+                    "optim.lr, or look at these recordings"
+                )
+                if self.trainer.is_global_zero and learner.name:
+                    print(f"{learner.name} goes no further, {about}", flush=True)
+        if not self.at_work():
+            raise NonFiniteLossError(about)
+
+    def _log_losses(self, losses: Tensor) -> None:
+        """Of each; of several their mean too."""
+        many, figures = self.trainer.world_size > 1, {}
+        for learner, loss in zip(self.all_learners(), losses, strict=True):
+            if learner.diverged is None:
+                figures[learner.figure("train/loss")] = loss
+        figures.setdefault("train/loss", torch.stack(list(figures.values())).mean())
+        self.log_dict(figures, on_step=True, sync_dist=many)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip over head and layer weights jointly."""
-        norm = nn.utils.clip_grad_norm_(self.trained(), self.optim.clip)
-        self.log("train/gradient_norm", norm)
+        """Clip each learner over its head and layer weights jointly."""
+        for learner in self.all_learners():
+            if learner.diverged is not None:  # no step, whatever its batches before have left
+                learner.zero_grad(set_to_none=True)
+                continue
+            norm = nn.utils.clip_grad_norm_(learner.parameters(), self.optim.clip)
+            self.log(learner.figure("train/gradient_norm"), norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict a batch of whichever split is being evaluated."""
-        predicted = self.task.predict(self.head, self(batch), batch)
-        rows = zip(batch.indices, batch.ids, predicted, strict=True)
-        self._indexed |= {index: (name, value) for index, name, value in rows}
+        features = self(batch)
+        for learner in self.at_work():
+            indexed = self._indexed.setdefault(learner.name, {})
+            for index, name, value in learner.predict(features, batch):
+                indexed[index] = (name, value)
 
     def on_validation_epoch_end(self) -> None:
         """Score dev, and log what the layers weigh."""
-        predictions = self.gathered()
-        self.predictions["dev"] = predictions
-        for key, value in self.task.score("dev", predictions).items():
-            self.log(f"dev/{key}", value, rank_zero_only=False)
-        weights = self.featurizer.weights()
-        if weights is not None:
-            for layer, weight in enumerate(weights.tolist()):
-                self.log(f"layer_weight/{layer}", weight)
+        self._gather("dev")
+        figures: dict[str, float] = {}
+        for learner in self.at_work():
+            for key, value in learner.task.score("dev", learner.predictions["dev"]).items():
+                figures[learner.figure(f"dev/{key}")] = value
+            weights = learner.featurizer.weights()
+            for layer, weight in enumerate([] if weights is None else weights.tolist()):
+                figures[learner.figure(f"layer_weight/{layer}")] = weight
+        monitor, best_of = self.task.monitor, min if self.task.mode == "min" else max
+        if monitor not in figures:  # several learners: the best of them
+            figures[monitor] = best_of(figures[x.figure(monitor)] for x in self.at_work())
+        self.log_dict(figures, rank_zero_only=False)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""
@@ -160,16 +202,27 @@ class Probe(lightning.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Keep predictions; the recipe scores them."""
-        self.predictions["test"] = self.gathered()
+        self._gather("test")
 
-    def gathered(self) -> dict[str, Any]:
-        """Predictions of all processes by id, in the split's own order; the store is emptied."""
+    def _gather(self, split: str) -> None:
+        """Predictions of all processes by id, in the split's own order, to each learner."""
         mine, self._indexed = self._indexed, {}
+        parts: list[Any] = [mine]
         if self.trainer.world_size > 1:
-            parts: list[Any] = [None] * self.trainer.world_size
+            parts = [None] * self.trainer.world_size
             dist.all_gather_object(parts, mine)
-            mine = {index: value for part in parts for index, value in part.items()}
-        return {name: value for _, (name, value) in sorted(mine.items())}
+        for learner in self.at_work():
+            rows = {i: row for part in parts for i, row in part.get(learner.name, {}).items()}
+            learner.predictions[split] = {name: value for _, (name, value) in sorted(rows.items())}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Who goes no further is not seen from the weights."""
+        checkpoint["diverged"] = [learner.diverged for learner in self.all_learners()]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As it was saved."""
+        for learner, update in zip(self.all_learners(), checkpoint["diverged"], strict=True):
+            learner.diverged = update
 
 
 def _upstream_is_elsewhere(module: nn.Module, incompatible: Any) -> None:

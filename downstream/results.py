@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ class ProbeResult:
         checkpoint: of the first variant.
         checkpoint_sha256: hash of that file.
         checkpoints: path and hash by variant.
-        counts: utterances and hours by split.
+        counts: utterances and hours by split, padding.
+        features: how those of the upstream came about: computed at each use, or kept.
+        heads: all that were trained side by side, by name: learning rate, seed, figures; {} if this
+            one was alone.
         seconds: wall time of the start that finished the run.
         run: its folder.
         commit: of the code, or "unknown".
@@ -63,6 +66,8 @@ class ProbeResult:
     run: str
     commit: str
     versions: dict[str, str]
+    features: str = ""
+    heads: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def write_probe_result(

@@ -5,12 +5,13 @@ One file in `downstream/tasks` defines each. A task is given folders and says wh
 knows nothing of training loops, devices or processes.
 """
 
+import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Item(NamedTuple):
 class Batch(NamedTuple):
     """Examples side by side; only the task looks into the targets."""
 
-    waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding
+    waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding; (B, 0) if nobody needs them
     lengths: Tensor  # (B,) int64 samples
     targets: list[Any]
     ids: list[str]
@@ -113,12 +114,20 @@ class Task(ABC, Generic[C]):
     headline_mode: ClassVar[str]  # "min" or "max": which is better
     unit: ClassVar[str]  # of the headline, "" for none
     published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
+    uses_waveforms: ClassVar[bool] = False  # its loss or predictions look at Batch.waveforms
+    pools: ClassVar[bool] = False  # its head knows frames by their mean over time alone
 
     def __init__(
         self, config: C, sources: Sources, *, seed: int = 0, variant: str | None = None
     ) -> None:
         self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
+
+    def twin(self, seed: int) -> Self:
+        """The same task with draws and choices of its own; examples are shared."""
+        twin = copy.copy(self)
+        twin.seed, twin.chosen = seed, {}
+        return twin
 
     @classmethod
     def variants(cls, sources: Sources) -> list[str]:
@@ -131,7 +140,14 @@ class Task(ABC, Generic[C]):
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """Read an example; `rng` is there in training alone, for crops and mixtures."""
-        return Item(read_audio(example.path, example.start, example.stop), example.target)
+        return Item(read_audio(example.path, example.start, example.stop), self.target(example))
+
+    def target(self, example: Example) -> Any:
+        """What `load` gives beside the samples, where it follows from the example alone.
+
+        That is all that is asked for where features are kept, unless `uses_waveforms`.
+        """
+        return example.target
 
     def key(self, example: Example, *, training: bool) -> str | None:
         """Names the samples that `load` gives, for features that are kept; None if drawn anew."""

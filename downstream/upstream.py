@@ -23,14 +23,16 @@ from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.result import file_sha256
 from wavlm_lightning.seeding import torch_seed
+from wavlm_lightning.throughput import threads
 
 DELTA_WINDOW = 5  # frames; s3prl ec8064b5, upstream/baseline/fbank.yaml, as are the two below
 NUM_MELS = 80
 GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
+LARGE = 2**14  # weights of a layer that is worth rounding before it is used
 FBANK_STRIDE = 160  # samples, 10 ms
 CONFIG = "config.json"
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class Frozen(nn.Module):
         self.upstream = upstream.requires_grad_(False).eval()
         self.dim, self.num_layers, self.stride = upstream.dim, upstream.num_layers, upstream.stride
         self.precision, self.grouped = precision, grouped
+        self.threads = 0  # of torch in the forward pass, if it has others elsewhere
+        self._rounded = False
 
     def train(self, mode: bool = True) -> "Frozen":
         """Stay in eval mode, whatever a Trainer says."""
@@ -84,17 +88,29 @@ class Frozen(nn.Module):
         """Nothing of it."""
         return kwargs.get("destination", args[0] if args else {})
 
+    def _round_weights(self) -> None:
+        """Round large weights as autocast would at each use, once; small ones may be used else."""
+        self._rounded = True
+        for module in self.upstream.modules():
+            if isinstance(module, nn.Linear) and module.weight.numel() >= LARGE:
+                module.to(torch.bfloat16)
+
+    def in_bfloat16(self, device: str) -> bool:
+        """Whether the forward pass computes in it."""
+        if self.precision == "auto":
+            return computes_bfloat16(device)
+        return self.precision == "bfloat16"
+
     def _autocast(self, device: str) -> Any:
         # Entered in float32 too: a Trainer's own autocast must not reach the upstream.
-        wanted = self.precision == "bfloat16" or (
-            self.precision == "auto" and computes_bfloat16(device)
-        )
-        return torch.autocast(device, torch.bfloat16, enabled=wanted)
+        return torch.autocast(device, torch.bfloat16, enabled=self.in_bfloat16(device))
 
     @torch.no_grad()
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) with lengths (B,) -> layers of (B, F, D) and their lengths (B,)."""
-        with self._autocast(waveforms.device.type):
+        if self.in_bfloat16(waveforms.device.type) and not self._rounded:
+            self._round_weights()
+        with self._autocast(waveforms.device.type), threads(self.threads):
             groups = _groups(lengths) if self.grouped else [torch.arange(len(lengths))]
             parts = [
                 self.upstream(waveforms[rows, : int(lengths[rows].max())], lengths[rows])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What watches a training run: progress for people, checkpoints on a signal."""
 
+import math
 import signal
 import sys
 import time
@@ -117,24 +118,44 @@ def counter(what: str) -> Callable[[int, int], None]:
     return show
 
 
-class KeepBest(Callback):
-    """Keeps the weights of the best validation; the earlier of two that are equal."""
+Write = Callable[[lightning.Trainer, Path], None]
 
-    def __init__(self, checkpoint: Path, *, monitor: str, mode: str):
-        self.checkpoint, self.monitor, self.mode = checkpoint, monitor, mode
+
+def save_weights(trainer: lightning.Trainer, path: Path) -> None:
+    """All that is trained; called in all processes."""
+    trainer.save_checkpoint(path, weights_only=True)
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best validation; the earlier of two that are equal.
+
+    Args:
+        checkpoint: where.
+        monitor: logged figure; a validation that does not log it is passed over.
+        mode: "min" or "max".
+        write: what is kept.
+    """
+
+    def __init__(self, checkpoint: Path, *, monitor: str, mode: str, write: Write = save_weights):
+        self.checkpoint, self.monitor, self.mode, self.write = checkpoint, monitor, mode, write
         self.best: dict[str, float] = {}
+
+    @property
+    def state_key(self) -> str:
+        """Several may watch one training."""
+        return f"{type(self).__name__} {self.monitor}"
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Compare, after a validation within training."""
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or self.monitor not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self.monitor])
         better = not self.best or (
             value < self.best["value"] if self.mode == "min" else value > self.best["value"]
         )
-        if better:
+        if better and math.isfinite(value):
             self.best = {"value": value, "update": float(trainer.global_step)}
-            trainer.save_checkpoint(self.checkpoint, weights_only=True)
+            self.write(trainer, self.checkpoint)
 
     def state_dict(self) -> dict[str, float]:
         """Kept in checkpoints, for a resume."""

@@ -33,7 +33,7 @@ def log_examples(
     run = loggers[0].experiment
     run.summary.update(dict(metrics))
     if layer_weights:
-        run.log({"layer_weights": wandb.Image(draw_layer_weights(layer_weights))})
+        run.log({"layer_weights": wandb.Image(draw_layer_weights({"": layer_weights}))})
     by_id = {example.id: example for example in examples}
     table = wandb.Table(columns=["id", "audio", "reference", "hypothesis", "error"])
     heard: list[wandb.Audio] = []

@@ -2,10 +2,11 @@
 """Learning curves as a picture, from the CSV logs of a run."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+Curves = dict[str, dict[int, float]]  # figure -> update -> value
 CURVES = {
     "masked loss (nats)": ("train/loss", "dev/loss", "dev_mixed/loss"),
     "masked accuracy": (
@@ -19,9 +20,9 @@ CURVES = {
 }
 
 
-def read_curves(folder: Path) -> dict[str, dict[int, float]]:
+def read_curves(folder: Path) -> Curves:
     """Logged figures by name and update; where a resumed run repeats updates, its figures count."""
-    curves: dict[str, dict[int, float]] = {}
+    curves: Curves = {}
     logs = sorted(folder.glob("logs/version_*/metrics.csv"), key=_version)
     for path in logs:
         with path.open(newline="") as file:
@@ -58,32 +59,41 @@ def _version(path: Path) -> int:
     return int(path.parent.name.removeprefix("version_"))
 
 
-def plot_probe_curves(folder: Path, monitor: str) -> None:
-    """Draw `curves.png` of a probe: training loss, and the figure that chooses the checkpoint."""
-    curves = read_curves(folder)
+def plot_probe_curves(heads: Mapping[str, Curves], monitor: str, path: Path) -> None:
+    """Training loss, and the figure that chooses the checkpoint, a line each head."""
     figure, axes = _figure(1, 2, size=(10, 3.5))
     for axis, name in zip(axes, ("train/loss", monitor), strict=True):
-        points = sorted(curves.get(name, {}).items())
-        if points:
-            axis.plot(*zip(*points, strict=True), marker="." if name == monitor else None, lw=1)
+        marker = "." if name == monitor else None
+        for head, curves in heads.items():
+            points = sorted(curves.get(name, {}).items())
+            if points:
+                axis.plot(*zip(*points, strict=True), marker=marker, lw=1, label=head)
         axis.set(title=name, xlabel="update")
         axis.grid(alpha=0.3)
-    _save(figure, folder / "curves.png")
+    if len(heads) > 1:
+        axes[1].legend(fontsize="small")
+    _save(figure, path)
 
 
-def draw_layer_weights(weights: Sequence[float]) -> Any:
-    """A figure with one bar a layer; layer 0 enters the first block."""
+def draw_layer_weights(heads: Mapping[str, Sequence[float]]) -> Any:
+    """A figure of what each layer weighs, bars of each head; layer 0 enters the first block."""
     figure, axis = _figure(1, 1, size=(6, 3))
-    axis.bar(range(len(weights)), weights, color="#33658a")
-    axis.axhline(1 / len(weights), color="#888888", lw=1, ls="--")
+    width = 0.8 / len(heads)
+    for number, (head, weights) in enumerate(heads.items()):
+        left = [layer - 0.4 + (number + 0.5) * width for layer in range(len(weights))]
+        axis.bar(left, weights, width=width, label=head)
+    layers = len(next(iter(heads.values())))
+    axis.axhline(1 / layers, color="#888888", lw=1, ls="--")
     axis.set(xlabel="layer (0 enters the first block)", ylabel="weight", title="layer weights")
-    axis.set_xticks(range(len(weights)))
+    axis.set_xticks(range(layers))
+    if len(heads) > 1:
+        axis.legend(fontsize="x-small")
     return figure
 
 
-def plot_layer_weights(weights: Sequence[float], path: Path) -> None:
+def plot_layer_weights(heads: Mapping[str, Sequence[float]], path: Path) -> None:
     """Draw the bars into a file."""
-    _save(draw_layer_weights(weights), path)
+    _save(draw_layer_weights(heads), path)
 
 
 def _figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Any, Any]:

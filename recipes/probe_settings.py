@@ -22,6 +22,7 @@ from downstream.featurizer import FeaturizerConfig
 from downstream.probe import OptimConfig
 from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
+from recipes.heads import HeadsSection
 from recipes.sections import OWNED_FLAGS, WandbSection
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
 
@@ -78,8 +79,8 @@ class RunSection:
         dir: folder of all runs.
         results: folder of results, one file a task and upstream.
         resume: go on with the latest run if it is unfinished and has the same configuration.
-        threads: of torch on the processor, None for its own choice. Small recurrent heads are
-            fastest on one: their products are too small to share.
+        threads: of heads on the processor, None for torch's own choice, which upstreams have
+            always. Small recurrent heads are fastest on one: their products are too small to share.
     """
 
     validate_updates: int
@@ -102,6 +103,7 @@ class ProbeSettings:
     data: DataSection
     cache: CacheConfig
     optim: OptimConfig
+    heads: HeadsSection
     paths: PathsSection
     run: RunSection
     wandb: WandbSection
@@ -129,6 +131,7 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_class_arguments(DataSection, "data")
     parser.add_class_arguments(CacheConfig, "cache", default=CacheConfig())
     parser.add_class_arguments(OptimConfig, "optim")
+    parser.add_class_arguments(HeadsSection, "heads", default=HeadsSection())
     parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
     parser.add_class_arguments(RunSection, "run")
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())

@@ -5,17 +5,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 
-from downstream.cache import FeatureCache, open_cache
 from downstream.data import TaskData
+from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Sources, Task
-from downstream.upstream import Frozen, fingerprint
+from downstream.upstream import Frozen, WavLMUpstream
 from recipes.callbacks import KeepBest, KeepEvenly, SaveAndStop, counter, progress
 from recipes.common import (
     BEST,
@@ -28,19 +30,24 @@ from recipes.common import (
     finish_loggers,
 )
 from recipes.examples import log_examples
+from recipes.feature_source import FeatureSource, feature_source
+from recipes.heads import heads_of
 from recipes.mini import superb_corpus
-from recipes.plots import plot_layer_weights, plot_probe_curves, read_curves
+from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
+from recipes.throughput import HOURS, Throughput
+from wavlm_lightning.model.operations import forward_operations
 from wavlm_lightning.result import file_sha256, write_atomically
 
 DONE = "metrics.json"
 MINI_CACHE = Path(".cache/mini")
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run, or one variant of it, left."""
+    """What one head left."""
 
     metrics: dict[str, float]
     best: dict[str, float]  # value that chose the checkpoint, and its update
@@ -51,13 +58,22 @@ class Outcome:
     checkpoint_sha256: str
 
 
+@dataclass(frozen=True)
+class Outcomes:
+    """What one run, or one variant of it, left."""
+
+    heads: dict[str, Outcome]  # by name; "" if there is one
+    diverged: dict[str, int]  # name -> update after which it was given up
+    features: str  # how the upstream's features came about
+
+
 def run_variant(
     settings: ProbeSettings,
     upstream: Frozen,
     task: Task[Any],
     folder: Path,
     processes: Processes,
-) -> Outcome:
+) -> Outcomes:
     """Train in `folder`, or finish it, or read what it left if it is finished.
 
     Raises:
@@ -65,11 +81,13 @@ def run_variant(
     """
     done = folder / DONE
     if not done.exists():
-        outcome = _run(settings, upstream, task, folder, processes)
+        outcomes = _run(settings, upstream, task, folder, processes)
         if processes.first:
-            write_atomically(done, json.dumps(asdict(outcome), indent=2) + "\n")
+            write_atomically(done, json.dumps(asdict(outcomes), indent=2) + "\n")
         processes.barrier()
-    return Outcome(**json.loads(done.read_text()))
+    content = json.loads(done.read_text())
+    content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
+    return Outcomes(**content)
 
 
 def _run(
@@ -78,7 +96,7 @@ def _run(
     task: Task[Any],
     folder: Path,
     processes: Processes,
-) -> Outcome:
+) -> Outcomes:
     data = TaskData(
         task,
         settings.data,
@@ -87,20 +105,21 @@ def _run(
         rank=processes.rank,
         world=processes.world,
     )
-    probe = Probe(
-        upstream,
-        task,
-        settings.featurizer,
-        settings.optim,
-        seed=settings.seed,
-        cache=_cache(settings, upstream, data),
-    )
-    last = folder / "checkpoints" / LAST
+    source = feature_source(settings, upstream, data)
+    probe = _probe(settings, upstream, task, source)
+    last = folder / CHECKPOINTS / LAST
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
-        print(_about(settings, probe, data, resumed=last.exists()), flush=True)
-    keep = KeepBest(last.with_name(BEST), monitor=task.monitor, mode=task.mode)
-    trainer = _trainer(settings, task, data, folder, processes, keep=keep)
+        print(_about(settings, probe, data, source, resumed=last.exists()), flush=True)
+    keep = {x.name: _keep_best(x, folder) for x in probe.all_learners()}
+    trainer = _trainer(
+        settings,
+        task,
+        data,
+        folder,
+        processes,
+        watching=[_throughput(settings, upstream, source), *keep.values()],
+    )
     try:
         trainer.fit(
             probe,
@@ -110,37 +129,79 @@ def _run(
         )
         for logger in trainer.loggers:
             logger.save()
-        outcome = _judge(settings, probe, data, folder, processes, best=keep.best)
+        best = {x.name: keep[x.name].best for x in probe.at_work()}
+        for learner in probe.at_work():
+            if not best[learner.name]:
+                _give_up(probe, learner, f"{task.monitor} was never finite")
+        outcomes = _judge(settings, probe, data, folder, processes, best=best)
         if processes.first:
-            log_examples(
-                trainer,
-                task,
-                probe.predictions["test"],
-                data.splits["test"],
-                metrics=outcome.metrics,
-                layer_weights=outcome.layer_weights,
-            )
+            _show(trainer, probe, data, outcomes)
     finally:
         finish_loggers(trainer)
-    return outcome
+        source.close()
+    diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
+    return Outcomes(outcomes, diverged, source.about)
 
 
-def _cache(settings: ProbeSettings, upstream: Frozen, data: TaskData) -> FeatureCache | None:
-    """Where the upstream's features are kept, if they fit; none that depend on the batch."""
-    samples = data.samples_to_keep()
-    if samples == 0 or settings.cache.gb == 0 or not upstream.grouped:
-        return None
-    about = fingerprint(
-        settings.upstream,
-        settings.values["upstream"]["sha256"],
-        accelerator(settings.trainer["accelerator"]),
+def _probe(
+    settings: ProbeSettings, upstream: Frozen, task: Task[Any], source: FeatureSource
+) -> Probe:
+    heads = heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed)
+    learners = [
+        Learner(task, upstream, source.featurizer, lr=h.lr, seed=h.seed, name=h.name) for h in heads
+    ]
+    return Probe(upstream, learners, settings.optim, cache=source.cache, means=source.means)
+
+
+def _keep_best(learner: Learner, folder: Path) -> KeepBest:
+    """Of this learner alone, in its own folder."""
+
+    def write(trainer: lightning.Trainer, path: Path) -> None:
+        if trainer.is_global_zero:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".part")
+            torch.save({"state_dict": learner.state_dict()}, temporary)
+            temporary.replace(path)
+
+    return KeepBest(
+        _best_of(learner, folder),
+        monitor=learner.figure(learner.task.monitor),
+        mode=learner.task.mode,
+        write=write,
     )
-    return open_cache(
-        settings.cache,
-        about,
-        num_samples=samples,
-        stride=upstream.stride,
-        width=upstream.num_layers * upstream.dim,
+
+
+def _give_up(probe: Probe, learner: Learner, why: str) -> None:
+    """Leave out one head of several.
+
+    Raises:
+        ValueError: if no other is left.
+    """
+    learner.diverged = probe.optim.total_updates
+    if not probe.at_work():
+        raise ValueError(why)
+    print(f"{learner.name} is left out: {why}", flush=True)
+
+
+def _best_of(learner: Learner, folder: Path) -> Path:
+    return folder / learner.name / CHECKPOINTS / BEST
+
+
+def _show(
+    trainer: lightning.Trainer, probe: Probe, data: TaskData, outcomes: Mapping[str, Outcome]
+) -> None:
+    """To W&B: figures and examples of the head that is best on dev."""
+    task = probe.task
+    best_of = min if task.mode == "min" else max
+    name = best_of(outcomes, key=lambda head: outcomes[head].best["value"])
+    (learner,) = [x for x in probe.at_work() if x.name == name]
+    log_examples(
+        trainer,
+        learner.task,
+        learner.predictions["test"],
+        data.splits["test"],
+        metrics=outcomes[name].metrics,
+        layer_weights=outcomes[name].layer_weights,
     )
 
 
@@ -151,54 +212,94 @@ def _judge(
     folder: Path,
     processes: Processes,
     *,
-    best: Mapping[str, float],
-) -> Outcome:
-    """The best checkpoint on dev and test, and what comes with it."""
-    task, checkpoints = probe.task, folder / "checkpoints"
+    best: Mapping[str, Mapping[str, float]],
+) -> dict[str, Outcome]:
+    """The best checkpoint of each head on dev and test, and what comes with it."""
     evaluator = _evaluator(settings, processes)
-    on_test = [
-        _test(evaluator, probe, data, path)[task.headline] for path in _evenly_kept(checkpoints)
-    ]
-    _load(probe, checkpoints / BEST)
+    on_test: dict[str, list[float]] = {x.name: [] for x in probe.at_work()}
+    for path in _evenly_kept(folder / CHECKPOINTS):
+        probe.load_state_dict(_state(path))
+        for name, metrics in _test(evaluator, probe, data).items():
+            on_test[name].append(metrics[probe.task.headline])
+    for learner in probe.at_work():
+        learner.load_state_dict(_state(_best_of(learner, folder)))
     evaluator.validate(probe, datamodule=data, verbose=False)
-    dev = probe.predictions["dev"]
-    metrics = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
-    metrics |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
-    metrics |= _test(evaluator, probe, data, checkpoints / BEST)
-    if on_test:
-        best_of = min if task.headline_mode == "min" else max
-        metrics[f"{task.headline}_best_of_{len(on_test)}_test"] = best_of(on_test)
-    weights = probe.featurizer.weights()
+    on_dev = {}
+    for learner in probe.at_work():
+        dev, task = learner.predictions["dev"], learner.task
+        on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
+        on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
+    tested = _test(evaluator, probe, data)
+    curves = _curves_by_head(probe, read_curves(folder))
     if processes.first:
-        predictions = folder / "predictions"
-        predictions.mkdir(exist_ok=True)
-        task.write_predictions(predictions, "test", probe.predictions["test"])
-        plot_probe_curves(folder, task.monitor)
-        if weights is not None:
-            plot_layer_weights(weights.tolist(), folder / "layer_weights.png")
-    curves = read_curves(folder)
-    return Outcome(
-        metrics=metrics,
-        best=dict(best),
-        layer_weights=[] if weights is None else [round(w, 6) for w in weights.tolist()],
-        curve={k: sorted(v.items()) for k, v in curves.items() if k.startswith("dev/")},
-        counts=data.counts(),
-        checkpoint=str(checkpoints / BEST),
-        checkpoint_sha256=file_sha256(checkpoints / BEST),
-    )
+        _draw_and_write(probe, folder, curves)
+    return {
+        learner.name: Outcome(
+            metrics=on_dev[learner.name]
+            | tested[learner.name]
+            | _best_on_test(learner.task, on_test[learner.name]),
+            best=dict(best[learner.name]),
+            layer_weights=_layer_weights(learner),
+            curve={
+                k: sorted(v.items())
+                for k, v in curves[learner.name].items()
+                if k.startswith("dev/")
+            },
+            counts=data.counts() | learner.task.left_out(),
+            checkpoint=str(_best_of(learner, folder)),
+            checkpoint_sha256=file_sha256(_best_of(learner, folder)),
+        )
+        for learner in probe.at_work()
+    }
+
+
+def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
+    """Each head's own figures, under the names that they have where it is alone."""
+    return {
+        x.name: {
+            k.removeprefix(x.figure("")): v for k, v in curves.items() if k.startswith(x.figure(""))
+        }
+        for x in probe.at_work()
+    }
+
+
+def _layer_weights(learner: Learner) -> list[float]:
+    weights = learner.featurizer.weights()
+    return [] if weights is None else [round(w, 6) for w in weights.tolist()]
+
+
+def _best_on_test(task: Task[Any], scores: list[float]) -> dict[str, float]:
+    """What a protocol that chooses its checkpoint on the test set would report."""
+    if not scores:
+        return {}
+    best_of = min if task.headline_mode == "min" else max
+    return {f"{task.headline}_best_of_{len(scores)}_test": best_of(scores)}
+
+
+def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
+    """Predictions on test of each head; curves and layer weights of all in one picture."""
+    for learner in probe.at_work():
+        predictions = folder / learner.name / "predictions"
+        predictions.mkdir(parents=True, exist_ok=True)
+        learner.task.write_predictions(predictions, "test", learner.predictions["test"])
+    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
+    weights = {x.name: _layer_weights(x) for x in probe.at_work()}
+    if all(weights.values()):
+        plot_layer_weights(weights, folder / "layer_weights.png")
 
 
 def _test(
-    evaluator: lightning.Trainer, probe: Probe, data: TaskData, checkpoint: Path
-) -> dict[str, float]:
-    """Figures on test with a checkpoint's weights."""
-    _load(probe, checkpoint)
+    evaluator: lightning.Trainer, probe: Probe, data: TaskData
+) -> dict[str, dict[str, float]]:
+    """Figures on test of each head, with the weights that it has now."""
     evaluator.test(probe, datamodule=data, verbose=False)
-    scores = probe.task.score("test", probe.predictions["test"])
-    metrics = {f"test/{k}": v for k, v in scores.items()}
-    if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
-        raise ValueError(f"{checkpoint}: not finite: {', '.join(wrong)}")
-    return metrics
+    figures = {}
+    for learner in probe.at_work():
+        scores = learner.task.score("test", learner.predictions["test"])
+        figures[learner.name] = {f"test/{k}": v for k, v in scores.items()}
+        if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
+            _give_up(probe, learner, f"not finite: {', '.join(wrong)}")
+    return figures
 
 
 def _evenly_kept(checkpoints: Path) -> list[Path]:
@@ -206,9 +307,10 @@ def _evenly_kept(checkpoints: Path) -> list[Path]:
     return sorted(paths, key=lambda path: int(path.stem.removeprefix("update")))
 
 
-def _load(probe: Probe, checkpoint: Path) -> None:
+def _state(checkpoint: Path) -> dict[str, Any]:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    probe.load_state_dict(content["state_dict"])
+    state: dict[str, Any] = content["state_dict"]
+    return state
 
 
 def _evaluator(settings: ProbeSettings, processes: Processes) -> lightning.Trainer:
@@ -232,14 +334,14 @@ def _trainer(
     folder: Path,
     processes: Processes,
     *,
-    keep: KeepBest,
+    watching: list[Callback],
 ) -> lightning.Trainer:
     total, checkpoints = settings.optim.total_updates, folder / "checkpoints"
     validate = min(settings.run.validate_updates, total)
     flags = dict(settings.trainer)
     if flags.get("precision") is None:
         flags["precision"] = "32-true"  # heads are small; the upstream has a precision of its own
-    callbacks: list[Any] = [progress(total, _figures(task)), keep]
+    callbacks = [progress(total, _figures(task)), *watching]
     if task.test_checkpoints:
         evenly = checkpoints / "evenly"
         callbacks.append(KeepEvenly(evenly, count=task.test_checkpoints, total_updates=total))
@@ -266,25 +368,52 @@ def _trainer(
     )
 
 
+def _throughput(settings: ProbeSettings, upstream: Frozen, source: FeatureSource) -> Throughput:
+    """With the share of the matrix rate where the upstream is a WavLM and always run."""
+    inner = upstream.upstream
+    if source.cache is not None or not isinstance(inner, WavLMUpstream):
+        return Throughput(None)
+    return Throughput(
+        partial(forward_operations, inner.model.config),
+        bf16=upstream.in_bfloat16(accelerator(settings.trainer["accelerator"])),
+        num_threads=upstream.threads,
+    )
+
+
 def _figures(task: Task[Any]) -> dict[str, tuple[str, str]]:
     shown = task.monitor.replace("/", " ").replace("_", " ")
-    return {"train/loss": ("loss", "{:.3f}"), task.monitor: (shown, "{:.2f}")}
+    return {
+        "train/loss": ("loss", "{:.3f}"),
+        task.monitor: (shown, "{:.2f}"),
+        HOURS: ("hours/hour", "{:.0f}"),
+    }
 
 
-def _about(settings: ProbeSettings, probe: Probe, data: TaskData, *, resumed: bool) -> str:
+def _about(
+    settings: ProbeSettings,
+    probe: Probe,
+    data: TaskData,
+    source: FeatureSource,
+    *,
+    resumed: bool,
+) -> str:
     """What is about to be trained."""
-    counts = data.counts()
-    head = sum(p.numel() for p in probe.head.parameters())
+    counts, learners = data.counts(), probe.all_learners()
+    size = sum(p.numel() for p in learners[0].head.parameters())
+    heads = f"head of {size:,} parameters"
+    if len(learners) > 1:
+        heads = f"{len(learners)} heads side by side, each of {size:,} parameters,"
     splits = ", ".join(
         f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
     )
     left_out = "".join(f"; {k} {v:.0f}" for k, v in probe.task.left_out().items() if v)
     return (
         f"{'resuming' if resumed else 'training'} {probe.task.name}"
-        f"{' ' + probe.task.variant if probe.task.variant else ''}: head of {head:,} parameters on "
+        f"{' ' + probe.task.variant if probe.task.variant else ''}: {heads} on "
         f"{probe.upstream.num_layers} layers of width {probe.upstream.dim}, "
-        f"{settings.optim.total_updates} updates; {splits}{left_out}; features "
-        f"{'computed at each use' if probe.cache is None else 'kept in ' + settings.cache.dir}"
+        f"{settings.optim.total_updates} updates; {splits}{left_out}; "
+        f"{counts['padding_share']:.1%} padding; features: {source.about}"
+        f"{'' if source.cache is None else ' in ' + settings.cache.dir}"
     )
 
 

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from recipes.common import (
 from recipes.plots import plot_curves
 from recipes.processes import Processes
 from recipes.settings import MINI, LabelSection, Settings
+from recipes.throughput import HOURS, SHARE, Throughput
 from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
 from wavlm_lightning.pretrain.data import PretrainData, Split
 from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
@@ -55,7 +59,8 @@ FIGURES = {
     "train/accuracy_masked": ("accuracy", "{:.3f}"),
     "dev/accuracy_masked": ("dev", "{:.3f}"),
     "dev_mixed/accuracy_masked": ("dev mixed", "{:.3f}"),
-    "train/hours_per_hour": ("hours/hour", "{:.0f}"),
+    HOURS: ("hours/hour", "{:.0f}"),
+    SHARE: ("of matrix rate", "{:.0%}"),
 }
 MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
 
@@ -346,6 +351,7 @@ def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
     """Progress; checkpoints: the best on mixed dev speech, and the latest."""
     run, checkpoints = settings.run, folder / "checkpoints"
     return [
+        Throughput(partial(_operations, settings.model)),
         progress(settings.optim.total_updates, FIGURES),
         KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
         SaveAndStop(
@@ -354,6 +360,11 @@ def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
             validate_updates=run.validate_updates,
         ),
     ]
+
+
+def _operations(model: WavLMConfig, num_samples: int) -> float:
+    """Of a training step, without what is computed twice to save memory."""
+    return (1 + BACKWARD) * forward_operations(model, num_samples)
 
 
 def _noise(recordings: Recordings, split: str) -> NoiseClips | None:

@@ -4,27 +4,25 @@
 python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
 """
 
-import json
 import sys
 import time
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 
 from downstream import load_task, task_names
-from downstream.results import write_probe_result
 from downstream.task import Task
 from downstream.upstream import Frozen, load_upstream
 from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status, run_child
+from recipes.outcomes import Finished, finish, stem
 from recipes.probe_settings import ProbeSettings, read_probe_settings
-from recipes.probes import Outcome, run_variant, sources_of
+from recipes.probes import Outcomes, run_variant, sources_of
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
-from recipes.runs import RESULT, open_run
-from wavlm_lightning.config import ConfigError, flat
+from recipes.runs import open_run
+from wavlm_lightning.config import ConfigError
 
 
 def main(argv: list[str]) -> int:
@@ -79,13 +77,14 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
     if status is not None:
         return status
     processes = join()
+    frozen, digest = load_upstream(settings.upstream)
     if settings.run.threads:
+        frozen.threads = torch.get_num_threads()
         torch.set_num_threads(settings.run.threads)
     task = load_task(name)
-    frozen, digest = load_upstream(settings.upstream)
     settings.values["upstream"]["sha256"] = digest
     where = sources_of(settings, task, processes)
-    parent = Path(settings.run.dir) / settings.upstream.name / _stem(name, settings)
+    parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
     opened = None
     if processes.first:
         opened = open_run(parent, settings.values, resume=settings.run.resume)
@@ -93,7 +92,7 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
     folder = processes.from_first(opened.path if opened else Path())
     outcomes = _variants(settings, frozen, task, where, folder, processes)
     if processes.first:
-        _finish(settings, task, outcomes, folder, seconds=time.perf_counter() - started)
+        finish(Finished(settings, task, outcomes, folder, time.perf_counter() - started))
     return 0
 
 
@@ -104,7 +103,7 @@ def _variants(
     where: Any,
     folder: Path,
     processes: Processes,
-) -> dict[str, Outcome]:
+) -> dict[str, Outcomes]:
     """Outcomes by variant; "" is the only one of a task that has none."""
     outcomes = {}
     for variant in task.variants(where) or [""]:
@@ -112,62 +111,6 @@ def _variants(
         place = folder / variant
         outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
     return outcomes
-
-
-def _finish(
-    settings: ProbeSettings,
-    task: type[Task[Any]],
-    outcomes: dict[str, Outcome],
-    folder: Path,
-    *,
-    seconds: float,
-) -> None:
-    every = list(outcomes.values())
-    metrics = {key: mean(o.metrics[key] for o in every) for key in every[0].metrics}
-    for variant, outcome in outcomes.items():
-        if variant:
-            metrics |= {f"{key}.{variant}": value for key, value in outcome.metrics.items()}
-    layers = [mean(column) for column in zip(*(o.layer_weights for o in every), strict=True)]
-    result = _result_path(task, settings)
-    for path in (folder / RESULT, result):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_probe_result(
-            path,
-            task=task.name,
-            upstream=settings.upstream.name,
-            corpus=settings.corpus,
-            kind=settings.kind,
-            headline=task.headline,
-            mode=task.headline_mode,
-            metrics=metrics,
-            selected_on=task.monitor,
-            best={v: o.best for v, o in outcomes.items()},
-            layer_weights=layers,
-            curves={v: o.curve for v, o in outcomes.items()},
-            published=settings.published,
-            config=flat(settings.values),
-            checkpoints={v: (o.checkpoint, o.checkpoint_sha256) for v, o in outcomes.items()},
-            counts=every[0].counts,
-            seconds=seconds,
-            run=str(folder),
-        )
-    print(_summary(task, metrics, outcomes, result, folder, seconds), flush=True)
-
-
-def _stem(task: str, settings: ProbeSettings) -> str:
-    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
-    stem = task if settings.kind != "manifest" else f"{task}.{settings.corpus}"
-    return stem if settings.seed == 0 else f"{stem}.seed{settings.seed}"
-
-
-def _result_path(task: type[Task[Any]], settings: ProbeSettings) -> Path:
-    """Where the result goes; one on a mini corpus does not take an official one's place."""
-    folder, stem = Path(settings.run.results) / settings.upstream.name, _stem(task.name, settings)
-    path = folder / f"{stem}.json"
-    if settings.kind == "mini" and path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")).get("kind") == "official":
-            return folder / f"{stem}.mini.json"
-    return path
 
 
 def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:
@@ -178,30 +121,6 @@ def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:
         )
     where = settings.data.manifest or getattr(settings.paths, task.corpus)
     return f"corpus: {where}; {settings.protocol} protocol"
-
-
-def _summary(
-    task: type[Task[Any]],
-    metrics: dict[str, float],
-    outcomes: dict[str, Outcome],
-    result: Path,
-    folder: Path,
-    seconds: float,
-) -> str:
-    rows = [f"{key:<28} {value:.3f}" for key, value in metrics.items() if "." not in key]
-    if len(outcomes) > 1:
-        folds = "  ".join(f"{v} {o.metrics[task.headline]:.2f}" for v, o in outcomes.items())
-        rows.append(f"{task.headline} by variant   {folds}")
-    return "\n".join(
-        [
-            "",
-            *rows,
-            f"selected on {task.monitor}",
-            f"seconds      {seconds:.0f}, this start",
-            f"result       {result}",
-            f"predictions  {folder}/**/predictions",
-        ]
-    )
 
 
 if __name__ == "__main__":

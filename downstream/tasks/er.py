@@ -48,6 +48,7 @@ class ER(Task[Config]):
     name, corpus, Config = "er", "iemocap", Config
     monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
     headline_mode, unit = "max", "%"
+    pools = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -106,11 +106,20 @@ class SD(Task[Config]):
         """A mixture, and its turns counted from its own beginning."""
         if self.sources.manifest is None:
             waveform = read_audio(example.path, example.start, example.stop)
-            return Item(waveform, _within(example))
+            return Item(waveform, self.target(example))
         split, index = example.target
         rng = rng or generator(0, f"mixtures of {split}", index)
         most = round(self.config.chunk_seconds * SAMPLE_RATE)
         return Item(*simulate.conversation(self._rows[split], index, rng, max_samples=most))
+
+    def target(self, example: Example) -> list[Turn]:
+        """The example's turns, counted from its first sample and cut at its ends."""
+        start, stop = example.start / SAMPLE_RATE, example.stop / SAMPLE_RATE
+        return [
+            Turn(t.speaker, max(t.start, start) - start, min(t.stop, stop) - start)
+            for t in example.target
+            if t.stop > start and t.start < stop
+        ]
 
     def key(self, example: Example, *, training: bool) -> str | None:
         """None for mixtures made from a manifest."""
@@ -243,16 +252,6 @@ def _chunks(example: Example, most: int) -> list[Example]:
     return [
         Example(f"{example.id}.{i}", example.path, a, b, example.target)
         for i, (a, b) in enumerate(pairwise(edges))
-    ]
-
-
-def _within(example: Example) -> list[Turn]:
-    """The example's turns, counted from its first sample and cut at its ends."""
-    start, stop = example.start / SAMPLE_RATE, example.stop / SAMPLE_RATE
-    return [
-        Turn(t.speaker, max(t.start, start) - start, min(t.stop, stop) - start)
-        for t in example.target
-        if t.stop > start and t.start < stop
     ]
 
 

@@ -64,6 +64,7 @@ class SS(Task[Config]):
     name, corpus, Config = "ss", "librimix", Config
     monitor, mode, headline = "dev/si_sdri", "max", "test/si_sdri"
     headline_mode, unit = "max", "dB"
+    uses_waveforms = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -20,9 +20,9 @@ def batch() -> torch.Tensor:
     return x.masked_fill(torch.arange(16_000) >= LENGTHS[:, None], 0)
 
 
-def opened(folder: Path, *, gb: float = 1.0, name: str = "one", samples: int = 25_000) -> object:
+def opened(folder: Path, *, gb: float = 1.0, name: str = "one") -> object:
     config = CacheConfig(gb=gb, dir=str(folder))
-    return open_cache(config, name, num_samples=samples, stride=320, width=96)
+    return open_cache(config, name, num_values=25_000 / 320 * 96)
 
 
 def test_first_and_second_time_give_the_same_bits(
@@ -52,7 +52,7 @@ def test_only_rows_that_are_missing_are_computed(
 ) -> None:
     cache = FeatureCache(tmp_path)
     whole = cache(KEYS, batch, LENGTHS, frozen)
-    next(tmp_path.glob("*/*.npy")).unlink()
+    next(tmp_path.glob("*/*.safetensors")).unlink()
     rows = []
 
     def compute(x: torch.Tensor, lengths: torch.Tensor) -> object:
@@ -76,7 +76,7 @@ def test_half_a_file_of_a_killed_run_is_not_taken_for_a_whole_one(
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             cache(KEYS, batch, LENGTHS, frozen)
-    assert list(tmp_path.glob("*/*.npy")) == []
+    assert list(tmp_path.glob("*/*.safetensors")) == []
     cache(KEYS, batch, LENGTHS, frozen)
 
 
@@ -92,13 +92,13 @@ def test_an_upstream_that_nobody_uses_makes_room(
     first = opened(tmp_path, name="old")
     assert isinstance(first, FeatureCache)
     first(KEYS, batch, LENGTHS, frozen)
-    used = sum(f.stat().st_size for f in tmp_path.rglob("*.npy"))
+    used = sum(f.stat().st_size for f in tmp_path.rglob("*.safetensors"))
     budget = (25_000 / 320 * 96 * 2 * 1.05 + used / 2) / 1e9
     opened(tmp_path, name="new", gb=budget)
-    assert first.folder.is_dir()  # in use
+    assert first.files.folder.is_dir()  # in use
     first.close()
     opened(tmp_path, name="newer", gb=budget)
-    assert not first.folder.is_dir()
+    assert not first.files.folder.is_dir()
 
 
 def test_values_too_large_for_16_bit_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import torch
 
 from downstream.cache import FeatureCache
 from downstream.featurizer import FeaturizerConfig
-from downstream.probe import NonFiniteLossError, Probe
+from downstream.learner import Learner
+from downstream.probe import NonFiniteLossError
 from downstream.task import Task
 from downstream.upstream import Frozen
 
-from .test_tasks import OPTIM, MakeTask, probe_and_data
+from .test_tasks import MakeTask, predict, probe_and_data
 
 
 def trainer(folder: Path) -> lightning.Trainer:
@@ -43,7 +44,7 @@ def test_a_fit_leaves_the_upstream_as_it_was_and_out_of_the_checkpoint(
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     fitted.save_checkpoint(tmp_path / "a.ckpt")
     state = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
-    assert {k.split(".")[0] for k in state} == {"featurizer", "head"}
+    assert {k.split(".")[2] for k in state} == {"featurizer", "head"}
     assert all(not torch.equal(state[k], head[k]) for k in state)
 
 
@@ -53,8 +54,8 @@ def test_a_checkpoint_loads_and_a_missing_tensor_is_an_error(
     probe, _ = probe_and_data(make_task("er"), frozen)
     state = dict(probe.state_dict())
     probe.load_state_dict(state)
-    state.pop("head.classifier.weight")
-    with pytest.raises(RuntimeError, match=r"head\.classifier\.weight"):
+    state.pop("learners.0.head.classifier.weight")
+    with pytest.raises(RuntimeError, match=r"learners\.0\.head\.classifier\.weight"):
         probe.load_state_dict(state)
 
 
@@ -63,7 +64,8 @@ def test_first_weights_depend_on_the_seed_alone(make_task: MakeTask, frozen: Fro
     made = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
-        made.append(Probe(frozen, task, FeaturizerConfig(), OPTIM, seed=seed).head.state_dict())
+        learner = Learner(task, frozen, FeaturizerConfig(), lr=1e-3, seed=seed)
+        made.append(learner.head.state_dict())
     same = [torch.equal(made[0][k], made[1][k]) for k in made[0]]
     other = [torch.equal(made[0][k], made[2][k]) for k in made[0]]
     assert all(same)
@@ -77,10 +79,10 @@ def test_kept_features_give_the_same_predictions_to_16_bit(
     probe, data = probe_and_data(task, frozen)
     batch = next(iter(data.test_dataloader()))
     with torch.no_grad():
-        computed = task.predict(probe.head, probe(batch), batch)
+        computed = predict(probe, batch)
         probe.cache = FeatureCache(tmp_path)
         for _ in range(2):
-            kept = task.predict(probe.head, probe(batch), batch)
+            kept = predict(probe, batch)
             for a, b in zip(computed, kept, strict=True):
                 assert float(a @ b) > 0.9999
 
@@ -90,7 +92,7 @@ def test_a_loss_that_is_not_finite_names_the_utterances(
 ) -> None:
     task = make_task("er")
     probe, data = probe_and_data(task, frozen)
-    monkeypatch.setattr(task, "loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(probe.task, "loss", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(NonFiniteLossError, match=r"update 1: the loss is nan on Ses0"):
         trainer(tmp_path).fit(probe, datamodule=data)
 
@@ -103,7 +105,7 @@ def test_out_of_memory_names_the_utterances_and_the_keys(
 
     task: Task[Any] = make_task("er")
     probe, data = probe_and_data(task, frozen)
-    monkeypatch.setattr(task, "loss", full)
+    monkeypatch.setattr(probe.task, "loss", full)
     with pytest.raises(torch.OutOfMemoryError, match=r"Ses0.* lower data\.batch_size and raise"):
         trainer(tmp_path).fit(probe, datamodule=data)
 
@@ -114,4 +116,6 @@ def test_predictions_are_in_the_order_of_the_examples(
     task = make_task("er")
     probe, data = probe_and_data(task, frozen)
     trainer(tmp_path).test(probe, datamodule=data, verbose=False)
-    assert list(probe.predictions["test"]) == [e.id for e in task.examples("test")]
+    assert list(probe.all_learners()[0].predictions["test"]) == [
+        e.id for e in task.examples("test")
+    ]

@@ -12,7 +12,9 @@ import torch
 from downstream import load_task, task_names
 from downstream.corpora import librimix
 from downstream.data import DataConfig, TaskData
+from downstream.features import Frames
 from downstream.featurizer import FeaturizerConfig
+from downstream.learner import Learner
 from downstream.metrics.der import Turn
 from downstream.probe import OptimConfig, Probe
 from downstream.task import Batch, Task
@@ -35,7 +37,17 @@ OPTIM = OptimConfig(
 
 def probe_and_data(task: Task[Any], frozen: Frozen) -> tuple[Probe, TaskData]:
     data = TaskData(task, CONFIG, total_updates=3, seed=0)
-    return Probe(frozen, task, FeaturizerConfig(), OPTIM, seed=0).eval(), data
+    learner = Learner(task, frozen, FeaturizerConfig(), lr=OPTIM.lr, seed=0)
+    return Probe(frozen, [learner], OPTIM).eval(), data
+
+
+def frames_of(probe: Probe, batch: Batch) -> Frames:
+    frames: Frames = probe.learners[0](probe(batch), batch)
+    return frames
+
+
+def predict(probe: Probe, batch: Batch) -> list[Any]:
+    return [value for _, _, value in probe.all_learners()[0].predict(probe(batch), batch)]
 
 
 def rows(task: Task[Any], data: TaskData, split: str) -> list[Batch]:
@@ -74,13 +86,11 @@ def test_an_utterance_is_predicted_the_same_alone_and_in_a_batch(
     alone = {}
     with torch.no_grad():
         for batch in rows(task, data, "test"):
-            alone[batch.ids[0]] = task.predict(probe.head, probe(batch), batch)[0]
+            alone[batch.ids[0]] = predict(probe, batch)[0]
         batches = list(data.test_dataloader())
         assert max(len(batch.ids) for batch in batches) > 1
         for batch in batches:
-            for id_, predicted in zip(
-                batch.ids, task.predict(probe.head, probe(batch), batch), strict=True
-            ):
+            for id_, predicted in zip(batch.ids, predict(probe, batch), strict=True):
                 torch.testing.assert_close(
                     plain(predicted), plain(alone[id_]), rtol=1e-3, atol=1e-4
                 )
@@ -100,9 +110,10 @@ def test_the_loss_of_a_batch_does_not_depend_on_its_padding(
         longer = batch._replace(
             waveforms=torch.nn.functional.pad(batch.waveforms, (0, 4_000)),
         )
-        frames, more = probe(batch), probe(longer)
-        a = task.loss(probe.head, frames, batch)
-        b = task.loss(probe.head, more, longer)
+        frames, more = frames_of(probe, batch), frames_of(probe, longer)
+        learner = probe.all_learners()[0]
+        a = learner.task.loss(learner.head, frames, batch)
+        b = learner.task.loss(learner.head, more, longer)
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
@@ -116,16 +127,16 @@ def test_a_few_updates_on_one_batch_lower_the_loss(
     dataset: Any = data.eval_dataloader("train").dataset
     dataset.training = True
     batch = dataset[[(0, i) for i in range(4)]]
-    optimizer = torch.optim.Adam(probe.trained(), lr=3e-3)
+    optimizer = torch.optim.Adam(probe.learners.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
-        loss = task.loss(probe.head, probe(batch), batch)
+        loss = probe.all_learners()[0].loss(probe(batch), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    assert all(p.grad is not None for p in probe.trained())
+    assert all(p.grad is not None for p in probe.learners.parameters())
     assert all(p.grad is None for p in probe.upstream.parameters())
 
 
@@ -208,8 +219,9 @@ def test_sd_chooses_threshold_and_median_on_dev(make_task: MakeTask, frozen: Fro
     predictions = {}
     with torch.no_grad():
         for batch in data.val_dataloader():
-            values = task.predict(probe.head, probe(batch), batch)
+            values = predict(probe, batch)
             predictions |= dict(zip(batch.ids, values, strict=True))
+    task = probe.task
     chosen = task.tune(predictions)
     rates = task._rates(predictions)  # type: ignore[attr-defined]
     assert len(rates) == 10
@@ -227,7 +239,7 @@ def test_ss_masks_of_one_give_the_mixture_back(make_task: MakeTask, frozen: Froz
         def forward(self, frames: Any) -> torch.Tensor:
             return torch.ones(len(frames.x), 2, frames.x.shape[1], 257)
 
-    estimates = task.separate(Ones(), probe(batch), batch)  # type: ignore[attr-defined]
+    estimates = probe.task.separate(Ones(), frames_of(probe, batch), batch)  # type: ignore[attr-defined]
     for row, length in enumerate(batch.lengths.tolist()):
         assert estimates[row].shape == (2, length)
         torch.testing.assert_close(

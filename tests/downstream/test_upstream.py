@@ -181,3 +181,20 @@ def test_the_fingerprint_tells_apart_what_features_depend_on() -> None:
         known.add(fingerprint(dataclasses.replace(config, **change), "none", "cpu"))  # type: ignore[arg-type]
     known.add(fingerprint(config, "other", "cpu"))
     assert len(known) == 5
+
+
+def test_weights_that_are_rounded_once_give_the_bits_of_autocast() -> None:
+    from downstream import upstream
+
+    waveforms, lengths = 0.1 * torch.randn(2, 16_000), torch.tensor([16_000, 15_000])
+    config = UpstreamConfig(kind="random", size="mini", precision="bfloat16")
+    frozen, _ = load_upstream(config)
+    inner = frozen.upstream
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted = inner(waveforms, lengths)
+    got = frozen(waveforms, lengths)
+    rounded = [m for m in inner.modules() if getattr(m, "weight", None) is not None]
+    assert any(m.weight.dtype == torch.bfloat16 for m in rounded)  # type: ignore[union-attr]
+    assert upstream.LARGE > inner.model.encoder.layers[0].attention.gate.weight.numel()
+    for a, b in zip(got.layers, wanted.layers, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pre-training that takes seconds, on recordings that the tests make."""
+"""A pre-training and a task that take seconds, on recordings that the tests make."""
 
 from pathlib import Path
 
 import pytest
+
+from recipes.mini import NAMES, superb_corpus
 
 CONFIG = """
 model:
@@ -48,3 +50,28 @@ def mfcc_labels(tmp_path: Path, recordings: Path) -> Path:
     words = [f"--root={recordings / 'speech'}", f"--out={out}"]
     assert main([*words, "--features=mfcc", "--num_clusters=5", "--fit_share=1.0"]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words that say where tiny corpora lie."""
+    cache = tmp_path_factory.mktemp("corpora")
+    return [f"--paths.{name}={superb_corpus(name, cache, tiny=True)}" for name in NAMES]
+
+
+@pytest.fixture
+def probe_words(paths: list[str], tmp_path: Path) -> list[str]:
+    """Command-line words of a task that takes seconds."""
+    return [
+        *paths,
+        "--protocol=mini",
+        "--optim.total_updates=6",
+        "--run.validate_updates=2",
+        "--run.checkpoint_updates=1",
+        f"--run.dir={tmp_path / 'runs'}",
+        f"--run.results={tmp_path / 'results'}",
+        f"--cache.dir={tmp_path / 'cache'}",
+        "--data.num_workers=0",
+        "--data.batch_size=4",
+        "--trainer.log_every_n_steps=1",
+    ]

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from recipes import probes, superb
-from recipes.mini import NAMES, superb_corpus
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "sd", "ss")
@@ -23,29 +22,6 @@ SMALL = {
     "sd": {"task.hidden": 16},
     "ss": {"task.hidden": 16, "task.num_layers": 1, "task.keep": 1},
 }
-
-
-@pytest.fixture(scope="session")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    cache = tmp_path_factory.mktemp("corpora")
-    return [f"--paths.{name}={superb_corpus(name, cache, tiny=True)}" for name in NAMES]
-
-
-@pytest.fixture
-def words(paths: list[str], tmp_path: Path) -> list[str]:
-    return [
-        *paths,
-        "--protocol=mini",
-        "--optim.total_updates=6",
-        "--run.validate_updates=2",
-        "--run.checkpoint_updates=1",
-        f"--run.dir={tmp_path / 'runs'}",
-        f"--run.results={tmp_path / 'results'}",
-        f"--cache.dir={tmp_path / 'cache'}",
-        "--data.num_workers=0",
-        "--data.batch_size=4",
-        "--trainer.log_every_n_steps=1",
-    ]
 
 
 class KilledError(Exception):
@@ -63,9 +39,9 @@ def result(folder: Path, task: str, upstream: str = "fbank") -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_ends_with_a_result_that_can_be_doubted(
-    words: list[str], tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
+    probe_words: list[str], tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert superb.main([task, "random", *words, *small(task)]) == 0, capsys.readouterr().err
+    assert superb.main([task, "random", *probe_words, *small(task)]) == 0, capsys.readouterr().err
     got = result(tmp_path, task, "random")
     assert got["task"] == task
     assert got["headline"] in got["metrics"]
@@ -91,11 +67,11 @@ def test_a_task_ends_with_a_result_that_can_be_doubted(
 
 @pytest.mark.parametrize("task", ["asv", "asr"])
 def test_a_run_that_was_killed_goes_on_to_the_same_result(
-    words: list[str], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
+    probe_words: list[str], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from downstream.probe import Probe
 
-    argv = [task, "fbank", *words, *small(task), "--data.batches_per_update=2"]
+    argv = [task, "fbank", *probe_words, *small(task), "--data.batches_per_update=2"]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
     whole = result(tmp_path, task)
     step = Probe.training_step
@@ -122,9 +98,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(
 
 
 def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ["asv", "fbank", *words, *small("asv")]
+    argv = ["asv", "fbank", *probe_words, *small("asv")]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
     whole = result(tmp_path, "asv")
     judge, calls = probes._test, []
@@ -146,12 +122,12 @@ def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
 
 
 def test_a_mini_result_does_not_take_an_official_ones_place(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ["er", "fbank", *words]
+    argv = ["er", "fbank", *probe_words]
     assert superb.main(argv) == 0
     official = result(tmp_path, "er")
-    root = next(w for w in words if w.startswith("--paths.iemocap=")).partition("=")[2]
+    root = next(w for w in probe_words if w.startswith("--paths.iemocap=")).partition("=")[2]
     monkeypatch.setattr(probes, "superb_corpus", lambda *_, **__: root)
     assert superb.main([*argv, "--paths.iemocap=mini"]) == 0
     assert result(tmp_path, "er") == official
@@ -159,16 +135,18 @@ def test_a_mini_result_does_not_take_an_official_ones_place(
 
 
 def test_what_was_left_out_stands_in_the_result(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert superb.main(["asv", "fbank", *words, *small("asv"), "--task.min_seconds=4"]) == 0
+    assert superb.main(["asv", "fbank", *probe_words, *small("asv"), "--task.min_seconds=4"]) == 0
     short = result(tmp_path, "asv")["counts"]["train_too_short"]
     assert short > 0
     assert f"train_too_short {short:.0f}" in capsys.readouterr().out
 
 
-def test_features_that_depend_on_the_batch_are_not_kept(words: list[str], tmp_path: Path) -> None:
-    argv = ["er", "random", *words, "--upstream.size=mini"]
+def test_features_that_depend_on_the_batch_are_not_kept(
+    probe_words: list[str], tmp_path: Path
+) -> None:
+    argv = ["er", "random", *probe_words, "--upstream.size=mini"]
     assert superb.main([*argv, "--upstream.masked_group_norm=false"]) == 0
     assert not (tmp_path / "cache").exists()
     assert superb.main(argv) == 0
@@ -176,7 +154,7 @@ def test_features_that_depend_on_the_batch_are_not_kept(words: list[str], tmp_pa
 
 
 def test_a_finished_fold_is_not_trained_again(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from downstream.tasks.er import ER
 
@@ -192,8 +170,8 @@ def test_a_finished_fold_is_not_trained_again(
 
     monkeypatch.setattr(ER, "loss", counted)
     with pytest.raises(KilledError):
-        superb.main(["er", "fbank", *words])
-    assert superb.main(["er", "fbank", *words]) == 0
+        superb.main(["er", "fbank", *probe_words])
+    assert superb.main(["er", "fbank", *probe_words]) == 0
     assert trained.count("fold1") == 6
 
 
@@ -203,8 +181,8 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
-def test_two_processes_score_as_one(words: list[str], tmp_path: Path) -> None:
-    argv = ["asv", "fbank", *words, *small("asv"), "--data.batches_per_update=2"]
+def test_two_processes_score_as_one(probe_words: list[str], tmp_path: Path) -> None:
+    argv = ["asv", "fbank", *probe_words, *small("asv"), "--data.batches_per_update=2"]
     assert superb.main(argv) == 0
     one = result(tmp_path, "asv")
     done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
@@ -218,11 +196,11 @@ def test_two_processes_score_as_one(words: list[str], tmp_path: Path) -> None:
 
 
 def test_all_goes_on_after_a_failed_task_and_says_so(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    probe_words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(superb, "task_names", lambda: ["nonsense", "er"])
     monkeypatch.chdir(ROOT)
-    assert superb.main(["all", "fbank", *words]) == 1
+    assert superb.main(["all", "fbank", *probe_words]) == 1
     out, err = capfd.readouterr()
     assert "1 of 2 tasks done on fbank" in out
     assert "nonsense: failed with status 1" in err
@@ -248,12 +226,12 @@ def test_all_goes_on_after_a_failed_task_and_says_so(
 def test_what_a_person_can_mend_is_one_line(
     argv: list[str],
     message: str,
-    words: list[str],
+    probe_words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     own = [word.replace("{tmp}", str(tmp_path)) for word in argv]
-    assert superb.main([*own[:2], *words, *own[2:]] if len(own) > 1 else own) == 1
+    assert superb.main([*own[:2], *probe_words, *own[2:]] if len(own) > 1 else own) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert error[0].startswith("error: ")
@@ -267,9 +245,14 @@ REAL["ss"] = "libri_mini"
 @pytest.mark.data
 @pytest.mark.parametrize("task", TASKS)
 def test_a_manifest_folder_of_real_speech_runs(
-    words: list[str], tmp_path: Path, real_speech: Path, task: str
+    probe_words: list[str], tmp_path: Path, real_speech: Path, task: str
 ) -> None:
-    argv = [*words, *small(task), f"--data.manifest={real_speech / REAL[task]}", "--cache.gb=0"]
+    argv = [
+        *probe_words,
+        *small(task),
+        f"--data.manifest={real_speech / REAL[task]}",
+        "--cache.gb=0",
+    ]
     argv += (
         ["--optim.total_updates=2", "--task.best_of=1"]
         if task == "asv"
@@ -282,9 +265,9 @@ def test_a_manifest_folder_of_real_speech_runs(
 
 
 def test_wandb_offline_keeps_figures_weights_and_examples(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["asr", "random", *words, *small("asr"), "--wandb.mode=offline"]
+    argv = ["asr", "random", *probe_words, *small("asr"), "--wandb.mode=offline"]
     assert superb.main(argv) == 0, capsys.readouterr().err
     kept = list((tmp_path / "runs").rglob("wandb/offline-run-*"))
     assert len(kept) == 1

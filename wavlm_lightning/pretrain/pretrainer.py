@@ -6,7 +6,6 @@ the mean over the hidden frames of all batches and processes of an update: HuBER
 3d262bb, examples/hubert), which WavLM follows.
 """
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +99,11 @@ class Pretrainer(lightning.LightningModule):
         )
         self._reset_update()
         self.audio_seconds = 0.0  # trained on so far, all processes
-        self._speed = 0.0  # hours of audio an hour, smoothed
 
     def _reset_update(self) -> None:
         # loss, correct, hidden frames, samples, what is added to the loss, utterances, mixed ones
         self._sums = torch.zeros(7, dtype=torch.float64)
         self._ids: list[str] = []
-        self._clock = time.perf_counter()
 
     @property
     def _half_precision(self) -> bool:
@@ -187,14 +184,8 @@ class Pretrainer(lightning.LightningModule):
 
     def _log_update(self, sums: list[float], norm: Tensor) -> None:
         loss, correct, frames, samples, added, utterances, mixed = sums
-        speed = samples / SAMPLE_RATE / (time.perf_counter() - self._clock)
-        self._speed = 0.95 * self._speed + 0.05 * speed if self._speed else speed
         self.audio_seconds += samples / SAMPLE_RATE
-        shown = {
-            "train/loss": loss / frames,
-            "train/accuracy_masked": correct / frames,
-            "train/hours_per_hour": self._speed,
-        }
+        shown = {"train/loss": loss / frames, "train/accuracy_masked": correct / frames}
         self.log_dict(shown, prog_bar=True)
         self.log_dict(
             {
@@ -232,11 +223,10 @@ class Pretrainer(lightning.LightningModule):
         self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Log both; the time spent here does not count as training time."""
+        """Log both."""
         for name, metrics in self.metrics.items():
             values = metrics.compute()  # type: ignore[operator]
             self.log_dict({f"{name}/{k}": v.float() for k, v in values.items()})
-        self._clock = time.perf_counter()
 
     def configure_optimizers(self) -> Any:
         """AdamW on every parameter, one learning rate for all."""

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A weighted sum of layers and a task's head: what is learned on a frozen upstream.
+
+Several may train side by side on one pass of the upstream. None is changed by the others: weights,
+learning rate, clipping, dropout, and what its task chooses on dev are its own.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from downstream.features import Features, Frames
+from downstream.featurizer import Featurizer, FeaturizerConfig
+from downstream.task import Batch, Task
+from downstream.upstream import Frozen
+from wavlm_lightning.seeding import torch_seed
+
+
+class Learner(nn.Module):
+    """One head and its layer weights.
+
+    Args:
+        task: gives head, loss, predictions and score.
+        upstream: says how many layers there are, and how wide.
+        featurizer: how layers become one.
+        lr: learning rate, constant.
+        seed: of first weights, dropout and masks.
+        name: in logs and folders; "" for one that is alone.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        upstream: Frozen,
+        featurizer: FeaturizerConfig,
+        *,
+        lr: float,
+        seed: int,
+        name: str = "",
+    ):
+        super().__init__()
+        self.task, self.lr, self.seed, self.name = task.twin(seed), lr, seed, name
+        self.featurizer = Featurizer(
+            featurizer, num_layers=upstream.num_layers, stride=upstream.stride
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(seed, "head"))
+            self.head = self.task.head(upstream.dim, upstream.stride)
+        self.diverged: int | None = None  # the update with which it was given up
+        self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
+
+    def figure(self, name: str) -> str:
+        """Name of one of its figures in logs."""
+        return f"{self.name}/{name}" if self.name else name
+
+    def forward(self, features: Features, batch: Batch) -> Frames:
+        """Layers of (B, F, D) -> frames (B, F, D), what the head is given."""
+        frames: Frames = self.featurizer(features, batch.lengths)
+        return frames
+
+    def loss(self, features: Features, batch: Batch, *drawn: int) -> Tensor:
+        """Mean loss of a batch; dropout depends on the seed and `drawn` alone."""
+        torch.manual_seed(torch_seed(self.seed, "dropout", *drawn))
+        return self.task.loss(self.head, self(features, batch), batch)
+
+    def no_loss(self) -> Tensor:
+        """Zero, with a zero gradient for every parameter."""
+        return torch.stack([0 * p.sum() for p in self.parameters()]).sum()
+
+    def predict(self, features: Features, batch: Batch) -> Iterable[tuple[int, str, Any]]:
+        """Place in the split, id and prediction of each row."""
+        predicted = self.task.predict(self.head, self(features, batch), batch)
+        return zip(batch.indices, batch.ids, predicted, strict=True)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How heads come by an upstream's features: means over time, layers that are kept, or anew."""
+
+from typing import NamedTuple
+
+import torch
+
+from downstream.cache import FeatureCache, open_cache
+from downstream.data import TaskData
+from downstream.featurizer import FeaturizerConfig
+from downstream.pooled import MeansOverTime
+from downstream.upstream import Frozen, fingerprint
+from recipes.common import accelerator
+from recipes.probe_settings import ProbeSettings
+
+COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over time kept"
+
+
+class FeatureSource(NamedTuple):
+    """The way that is taken."""
+
+    about: str  # one of the three, for people and results
+    featurizer: FeaturizerConfig  # what is left for the heads to do
+    cache: FeatureCache | None = None
+    means: MeansOverTime | None = None  # what is kept there in place of all layers
+
+    def close(self) -> None:
+        """Let others make room of what is kept."""
+        if self.cache is not None:
+            self.cache.close()
+
+
+def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) -> FeatureSource:
+    """The cheapest way that fits `cache.gb` and gives the task what it would get anyway.
+
+    Recordings whose features are kept are not read by `data` any more.
+    """
+    keeps = settings.cache.gb > 0 and upstream.grouped  # none that depend on the batch
+    examples = data.to_keep()
+    everything = len(examples) == sum(len(split) for split in data.splits.values())
+    width = upstream.num_layers * upstream.dim
+    about = fingerprint(
+        settings.upstream,
+        settings.values["upstream"]["sha256"],
+        accelerator(settings.trainer["accelerator"]),
+    )
+    source = FeatureSource(COMPUTED, settings.featurizer)
+    exact = settings.featurizer.lengths == "exact"  # the other count depends on the batch
+    if keeps and everything and exact and data.task.pools and settings.cache.pooled:
+        means = MeansOverTime(upstream, settings.featurizer)
+        cache = open_cache(
+            settings.cache,
+            f"{about} mean, normalised {settings.featurizer.normalize}",
+            num_values=len(examples) * width,
+            dtype=torch.float32,
+        )
+        if cache is not None:
+            source = FeatureSource(POOLED, means.left_to_do, cache, means)
+    if keeps and examples and source.cache is None:
+        frames = sum(example.num_samples for example in examples) / upstream.stride
+        cache = open_cache(settings.cache, about, num_values=frames * width)
+        if cache is not None:
+            source = FeatureSource(KEPT, settings.featurizer, cache)
+    data.kept = None if source.cache is None else source.cache.files
+    return source

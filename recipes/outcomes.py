@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a task's heads left to its results: which head counts, one file a seed, the summary."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from downstream.results import write_probe_result
+from downstream.task import Task
+from recipes.heads import Head, best_rate, heads_of
+from recipes.probe_settings import ProbeSettings
+from recipes.probes import Outcome, Outcomes
+from recipes.runs import RESULT
+from wavlm_lightning.config import flat
+
+Variants = Mapping[str, Outcomes]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task whose variants are all done.
+
+    Args:
+        settings: of the run.
+        task: which.
+        variants: what each left; "" is the only one of a task that has none.
+        folder: of the run.
+        seconds: of this start.
+    """
+
+    settings: ProbeSettings
+    task: type[Task[Any]]
+    variants: Variants
+    folder: Path
+    seconds: float
+
+    @property
+    def heads(self) -> list[Head]:
+        """All that were trained."""
+        return heads_of(self.settings.heads, lr=self.settings.optim.lr, seed=self.settings.seed)
+
+    def of_head(self, head: Head) -> dict[str, Outcome]:
+        """Its outcomes by variant, without those in which it was given up."""
+        return {v: o.heads[head.name] for v, o in self.variants.items() if head.name in o.heads}
+
+    def given_up(self, head: Head) -> dict[str, int]:
+        """Variant -> update, where it was given up."""
+        found = {v: o.diverged.get(head.name) for v, o in self.variants.items()}
+        return {v: update for v, update in found.items() if update is not None}
+
+
+def stem(task: str, settings: ProbeSettings, seed: int) -> str:
+    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
+    name = task if settings.kind != "manifest" else f"{task}.{settings.corpus}"
+    return name if seed == 0 else f"{name}.seed{seed}"
+
+
+def finish(done: Finished) -> None:
+    """Choose the learning rate on dev, write a result for each seed, tell people.
+
+    Raises:
+        ValueError: if no rate is left in all variants.
+    """
+    on_dev = {
+        head.name: [o.best["value"] for o in done.of_head(head).values()]
+        for head in done.heads
+        if not done.given_up(head)
+    }
+    rate = best_rate(done.heads, on_dev, mode=done.task.mode)
+    if rate is None:
+        raise ValueError("every learning rate was given up: lower heads.lr")
+    for number, head in enumerate(h for h in done.heads if h.lr == rate):
+        metrics, path = _metrics(done, head), _result_path(done, head.seed)
+        for place in (done.folder / RESULT, path) if number == 0 else (path,):
+            _write(done, head, metrics, place)
+        print(_summary(done, head, metrics, path), flush=True)
+    if len(done.heads) > 1:
+        print(_table(done, rate), flush=True)
+
+
+def _metrics(done: Finished, head: Head) -> dict[str, float]:
+    """Means over variants, and those of each."""
+    outcomes = done.of_head(head)
+    first = next(iter(outcomes.values()))
+    metrics = {key: mean(o.metrics[key] for o in outcomes.values()) for key in first.metrics}
+    for variant, outcome in outcomes.items():
+        if variant:
+            metrics |= {f"{key}.{variant}": value for key, value in outcome.metrics.items()}
+    return metrics
+
+
+def _write(done: Finished, head: Head, metrics: dict[str, float], path: Path) -> None:
+    settings, task, outcomes = done.settings, done.task, done.of_head(head)
+    weights = zip(*(o.layer_weights for o in outcomes.values()), strict=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_probe_result(
+        path,
+        task=task.name,
+        upstream=settings.upstream.name,
+        corpus=settings.corpus,
+        kind=settings.kind,
+        headline=task.headline,
+        mode=task.headline_mode,
+        metrics=metrics,
+        selected_on=task.monitor,
+        best={v: o.best for v, o in outcomes.items()},
+        layer_weights=[mean(column) for column in weights],
+        curves={v: o.curve for v, o in outcomes.items()},
+        published=settings.published,
+        config=_config(done, head),
+        checkpoints={v: (o.checkpoint, o.checkpoint_sha256) for v, o in outcomes.items()},
+        counts=next(iter(outcomes.values())).counts,
+        features=next(iter(done.variants.values())).features,
+        heads={h.name: _line(done, h) for h in done.heads if h.name},
+        seconds=done.seconds,
+        run=str(done.folder),
+    )
+
+
+def _config(done: Finished, head: Head) -> dict[str, Any]:
+    """What a run of this head alone would say."""
+    config = flat(done.settings.values) | {"optim.lr": head.lr, "seed": head.seed}
+    if head.seed != done.settings.seed and config.get("data.seed") is None:
+        config["data.seed"] = done.settings.seed
+    return config
+
+
+def _line(done: Finished, head: Head) -> dict[str, float]:
+    """Figures of one head: on dev at its best and on test, or how far it came."""
+    line = {"lr": head.lr, "seed": float(head.seed)}
+    if gone := done.given_up(head):
+        return line | {"given_up_at_update": float(min(gone.values()))}
+    outcomes = done.of_head(head).values()
+    line[done.task.monitor] = mean(o.best["value"] for o in outcomes)
+    line[done.task.headline] = mean(o.metrics[done.task.headline] for o in outcomes)
+    return line
+
+
+def _result_path(done: Finished, seed: int) -> Path:
+    """Where the result goes; one on a mini corpus does not take an official one's place."""
+    settings = done.settings
+    folder = Path(settings.run.results) / settings.upstream.name
+    name = stem(done.task.name, settings, seed)
+    path = folder / f"{name}.json"
+    if settings.kind == "mini" and path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")).get("kind") == "official":
+            return folder / f"{name}.mini.json"
+    return path
+
+
+def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path) -> str:
+    outcomes, task = done.of_head(head), done.task
+    rows = [f"{key:<28} {value:.3f}" for key, value in metrics.items() if "." not in key]
+    if len(outcomes) > 1:
+        folds = "  ".join(f"{v} {o.metrics[task.headline]:.2f}" for v, o in outcomes.items())
+        rows.append(f"{task.headline} by variant   {folds}")
+    return "\n".join(
+        [
+            "",
+            *rows,
+            f"selected on {task.monitor}" + (f", {head.name}" if head.name else ""),
+            f"seconds      {done.seconds:.0f}, this start",
+            f"result       {result}",
+            f"predictions  {done.folder}/**/{head.name + '/' if head.name else ''}predictions",
+        ]
+    )
+
+
+def _table(done: Finished, rate: float) -> str:
+    """All heads, and which rate was chosen."""
+    monitor, headline = done.task.monitor, done.task.headline
+    rows = [["head", monitor, headline, ""]]
+    for head in done.heads:
+        line = _line(done, head)
+        if monitor in line:
+            mark = "chosen" if head.lr == rate else ""
+            rows.append([head.name, f"{line[monitor]:.3f}", f"{line[headline]:.3f}", mark])
+        else:
+            update = line["given_up_at_update"]
+            rows.append([head.name, "-", "-", f"given up at update {update:.0f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(["", *(line.rstrip() for line in lines)])
