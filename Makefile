@@ -103,7 +103,7 @@ manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DI
 config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
 	@python -m recipes.config --config=$(CONFIG) $(words)
 
-bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,probing]
+bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)
 
 test: .venv/.dev ## all tests

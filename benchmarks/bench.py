@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything in one run: time, memory and growth beside transformers and torchaudio.
 
-python -m benchmarks.bench [--size=base] [--runs=5] [--device=cpu] [--parts=time,memory,probing]
+python -m benchmarks.bench [--size=base] [--runs=5] [--device=cpu] [--parts=time,memory,...]
 
 Prints JSON lines, one a figure, and a table with the goals; leaves both and a picture in `--out`.
 Contenders have a process each and run in turn, one at a time; first all of them as Python starts
@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.contenders import Setting, config
 from benchmarks.goals import AS_IT_COMES, TUNED, table_of
+from benchmarks.loading import loading
 from benchmarks.picture import draw
 from benchmarks.probing import probing
 from benchmarks.timing import Child, Timed, interleaved
@@ -116,7 +117,12 @@ def tasks(args: argparse.Namespace) -> Iterator[Line]:
     yield from probing(args.size, runs=args.runs)
 
 
-PARTS = {"time": times, "memory": memory, "probing": tasks}
+def loader(args: argparse.Namespace) -> Iterator[Line]:
+    """What the loader of pre-training gives alone, to compare with what a step takes."""
+    yield from loading(args.root, args.noise)
+
+
+PARTS = {"time": times, "memory": memory, "loading": loader, "probing": tasks}
 
 
 def main(argv: list[str]) -> int:
@@ -126,6 +132,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=5, help="turns, after one that does not count")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--root", default="mini", help="recordings for the part loading")
+    parser.add_argument("--noise", default="mini", help="noise for the part loading")
     parser.add_argument("--out", default="", help="a folder; runs/bench/<time> if not said")
     args = parser.parse_args(argv)
     unknown = set(args.parts.split(",")) - set(PARTS)

@@ -136,7 +136,7 @@ GOALS = [
         _least(5),
     ),
 ]
-COLUMNS = ("process", "seconds", "times_ours", "share_of_matrix_rate", "mib")
+COLUMNS = ("process", "seconds", "times_ours", "share_of_matrix_rate", "mib", "hours_per_hour")
 
 
 def table_of(lines: Sequence[Line]) -> str:
@@ -159,9 +159,10 @@ def table_of(lines: Sequence[Line]) -> str:
             text.append(f"| {goal.what} | {goal.goal} | {figure:.2f} | {mark} |")
     text += [
         "",
-        "| what | precision | who | process | seconds | times ours | of the matrix rate | MiB |",
+        "| what | precision | who | process | seconds | times ours | of the matrix rate | MiB "
+        "| hours of audio an hour |",
     ]
-    text += ["|---|---|---|---|---|---|---|---|"]
+    text += ["|---|---|---|---|---|---|---|---|---|"]
     for x in lines[1:]:
         what = x["what"] + (f", {x['rows']} x {x['seconds_each']:.0f} s" if "mib" in x else "")
         cells = [what, x.get("precision", ""), x.get("contender", "")]

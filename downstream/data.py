@@ -7,7 +7,7 @@ every example comes once an epoch, none is left over.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import lightning
@@ -61,7 +61,7 @@ class TrainPlan:
     def __init__(
         self, num_samples: NDArray[np.int64], config: DataConfig, *, seed: int, world: int = 1
     ):
-        self.num_samples, self.config, self.seed = num_samples, config, seed
+        self.num_samples, self.config, self.seed, self.world = num_samples, config, seed, world
         self.batches_per_update = -(-config.batches_per_update // world) * world
         # The same utterances an update, whoever computes them.
         wanted = config.batch_size * config.batches_per_update
@@ -285,6 +285,15 @@ class TaskData(lightning.LightningDataModule):
             persistent_workers=keep and self.config.num_workers > 0,
             worker_init_fn=leave_signals,
         )
+
+    def merge_batches(self) -> None:
+        """One batch an update and process: the same mean loss where nothing is drawn in a head."""
+        if self.config.order == "random":
+            size = self.config.batch_size * self.config.batches_per_update
+            config = replace(self.config, batch_size=size, batches_per_update=1)
+            self.plan = TrainPlan(
+                self._lengths("train"), config, seed=self.seed, world=self.plan.world
+            )
 
     def to_keep(self) -> list[Example]:
         """Utterances whose features can be kept."""

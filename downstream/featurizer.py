@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from downstream.features import Features, Frames
 from wavlm_lightning.lengths import padding_mask
 
+FEW = 2**16  # values of a layer below which calls cost more than copies
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturizerConfig:
@@ -80,6 +82,8 @@ class Featurizer(nn.Module):
         layers, lengths = prepared(features, num_samples, self.config, stride=self.stride)
         if self.logits is None:
             x = layers[0].float()
+        elif layers[0].numel() <= FEW:
+            x = torch.tensordot(self.logits.softmax(0), torch.stack(layers).float(), 1)
         else:
             x = WeightedSum.apply(self.logits.softmax(0), *layers)
         return Frames(x.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0), lengths)
@@ -93,7 +97,9 @@ def prepared(
     if config.lengths == "s3prl":
         rounded = (num_samples / stride).round().long()
         lengths = rounded.clamp(min=1, max=layers[0].shape[1])
-    layers = tuple(x[:, : int(lengths.max())] for x in layers)
+    longest = int(lengths.max())
+    if longest < layers[0].shape[1]:
+        layers = tuple(x[:, :longest] for x in layers)
     if config.normalize:
         layers = tuple(F.layer_norm(x.float(), x.shape[-1:]) for x in layers)
     return Features(layers, lengths)

@@ -15,7 +15,7 @@ from downstream.features import Features, Frames
 from downstream.featurizer import Featurizer, FeaturizerConfig
 from downstream.task import Batch, Task
 from downstream.upstream import Frozen
-from wavlm_lightning.seeding import torch_seed
+from wavlm_lightning.seeding import seed_torch, torch_seed
 
 
 class Learner(nn.Module):
@@ -62,7 +62,7 @@ class Learner(nn.Module):
 
     def loss(self, features: Features, batch: Batch, *drawn: int) -> Tensor:
         """Mean loss of a batch; dropout depends on the seed and `drawn` alone."""
-        torch.manual_seed(torch_seed(self.seed, "dropout", *drawn))
+        seed_torch(self.seed, "dropout", *drawn)
         return self.task.loss(self.head, self(features, batch), batch)
 
     def no_loss(self) -> Tensor:

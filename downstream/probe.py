@@ -94,12 +94,14 @@ class Probe(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW, a group each: it works on every parameter by itself."""
+        fused = self.device.type in ("cpu", "cuda")
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optim.name]
         return kind(
             [{"params": list(x.parameters()), "lr": x.lr} for x in self.all_learners()],
             betas=self.optim.betas,
             eps=self.optim.eps,
             weight_decay=self.optim.weight_decay,
+            fused=fused,
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -126,7 +128,8 @@ class Probe(lightning.LightningModule):
         self._stop_diverged(losses, batch)
         rows = zip(self.all_learners(), losses, strict=True)
         finite = [loss if x.diverged is None else x.no_loss() for x, loss in rows]
-        self._log_losses(torch.stack(finite).detach())
+        if self._logs():
+            self._log_losses(torch.stack(finite).detach())
         return torch.stack(finite).sum()
 
     def _stop_diverged(self, losses: list[Tensor], batch: Batch) -> None:
@@ -155,6 +158,11 @@ class Probe(lightning.LightningModule):
         if not self.at_work():
             raise NonFiniteLossError(about)
 
+    def _logs(self) -> bool:
+        """Whether this update's figures go to the loggers; the first is for people too."""
+        update = self.global_step + 1
+        return update == 1 or update % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
     def _log_losses(self, losses: Tensor) -> None:
         """Of each; of several their mean too."""
         many, figures = self.trainer.world_size > 1, {}
@@ -171,7 +179,8 @@ class Probe(lightning.LightningModule):
                 learner.zero_grad(set_to_none=True)
                 continue
             norm = nn.utils.clip_grad_norm_(learner.parameters(), self.optim.clip)
-            self.log(learner.figure("train/gradient_norm"), norm)
+            if self._logs():
+                self.log(learner.figure("train/gradient_norm"), norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict a batch of whichever split is being evaluated."""
@@ -185,16 +194,20 @@ class Probe(lightning.LightningModule):
         """Score dev, and log what the layers weigh."""
         self._gather("dev")
         figures: dict[str, float] = {}
+        layers: dict[str, float] = {}
         for learner in self.at_work():
             for key, value in learner.task.score("dev", learner.predictions["dev"]).items():
                 figures[learner.figure(f"dev/{key}")] = value
             weights = learner.featurizer.weights()
             for layer, weight in enumerate([] if weights is None else weights.tolist()):
-                figures[learner.figure(f"layer_weight/{layer}")] = weight
+                layers[learner.figure(f"layer_weight/{layer}")] = weight
         monitor, best_of = self.task.monitor, min if self.task.mode == "min" else max
         if monitor not in figures:  # several learners: the best of them
             figures[monitor] = best_of(figures[x.figure(monitor)] for x in self.at_work())
         self.log_dict(figures, rank_zero_only=False)
+        # Not by self.log: Lightning looks through all that it has logged at every batch.
+        for logger in self.loggers:
+            logger.log_metrics(layers, self.global_step)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""

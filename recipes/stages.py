@@ -274,24 +274,7 @@ def _fit(
     processes: Processes,
 ) -> dict[str, float]:
     """Train from the latest checkpoint of the folder, then validate once more at the end."""
-    mixers = {
-        split: Mixer(
-            config=settings.mixing,
-            normalize=settings.model.normalize_waveform,
-            noise=_noise(recordings, split),
-        )
-        for split in ("train", "dev")
-    }
-    data = PretrainData(
-        splits["train"],
-        splits["dev"],
-        settings.data,
-        mask=settings.mask,
-        mixers=mixers,
-        normalize=settings.model.normalize_waveform,
-        seed=settings.seed,
-        world=processes.world,
-    )
+    data = build_data(settings, recordings, splits, world=processes.world)
     module = Pretrainer(
         settings.model,
         settings.objective,
@@ -317,7 +300,35 @@ def _fit(
     finally:
         finish_loggers(trainer)
     figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
-    return {**figures, "audio_hours": module.audio_seconds / 3600}
+    return {
+        **figures,
+        "audio_hours": module.audio_seconds / 3600,
+        "cropped_share": data.plan.cropped_share,
+    }
+
+
+def build_data(
+    settings: Settings, recordings: Recordings, splits: dict[str, Split], *, world: int = 1
+) -> PretrainData:
+    """Loaders of both splits, with what is mixed into them."""
+    mixers = {
+        split: Mixer(
+            config=settings.mixing,
+            normalize=settings.model.normalize_waveform,
+            noise=_noise(recordings, split),
+        )
+        for split in ("train", "dev")
+    }
+    return PretrainData(
+        splits["train"],
+        splits["dev"],
+        settings.data,
+        mask=settings.mask,
+        mixers=mixers,
+        normalize=settings.model.normalize_waveform,
+        seed=settings.seed,
+        world=world,
+    )
 
 
 def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
@@ -392,6 +403,7 @@ def _about(
     return (
         f"{'resuming' if resumed else 'training'} {settings.model.size}: {parameters:.1f} million "
         f"parameters, {settings.optim.total_updates} updates of at most {seconds:.0f} s, "
-        f"{data.plan.updates} an epoch, {trainer.world_size} process(es) on "
+        f"{data.plan.updates} an epoch, no padding, {data.plan.cropped_share:.1%} cut off to "
+        f"equal lengths, {trainer.world_size} process(es) on "
         f"{trainer.strategy.root_device.type}, {trainer.precision}{note}"
     )

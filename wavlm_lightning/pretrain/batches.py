@@ -70,6 +70,14 @@ class BatchPlan:
         """Batches an epoch that make no whole update; other ones each epoch."""
         return len(self._cuts) - self.updates * self.batches_per_update
 
+    @property
+    def cropped_share(self) -> float:
+        """Of the first epoch's audio: batches are cut to their shortest, so nothing is padded."""
+        capped = np.minimum(self.num_samples, self.max_samples)
+        rows = [capped[batch] for update in self.epoch(0) for batch in update]
+        kept = sum(len(row) * int(row.min()) for row in rows)
+        return 1 - kept / sum(int(row.sum()) for row in rows)
+
     def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
         """Updates of an epoch: each a list of batches, and those arrays of indices."""
         rng = generator(self.seed, "plan", epoch)

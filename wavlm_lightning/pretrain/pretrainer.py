@@ -27,7 +27,7 @@ from wavlm_lightning.pretrain.objective import (
     feature_penalty,
 )
 from wavlm_lightning.pretrain.schedule import rate_for_update
-from wavlm_lightning.seeding import torch_generator, torch_seed
+from wavlm_lightning.seeding import seed_torch, torch_generator, torch_seed
 
 # The loss of a batch is divided by this before the backward pass and multiplied again before the
 # optimizer: any constant would do, this one keeps half precision in range.
@@ -132,7 +132,7 @@ class Pretrainer(lightning.LightningModule):
         """Dropout depends on a batch's place in its update, however many processes share it."""
         world, steps = self.trainer.world_size, self.trainer.accumulate_grad_batches
         place = batch_idx % steps * world + self.global_rank
-        torch.manual_seed(torch_seed(self.seed, "dropout", self.global_step, place))
+        seed_torch(self.seed, "dropout", self.global_step, place)
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
         """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
