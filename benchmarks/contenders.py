@@ -86,6 +86,14 @@ class Ours(nn.Module):
         return out.loss + 10 * out.frames * feature_penalty(found.frontend)
 
 
+class Recomputing(Ours):
+    """Ours with `recompute=true`: blocks are run again when going back."""
+
+    def __init__(self, setting: Setting):
+        super().__init__(setting)
+        self.encoder.encoder.recompute = True
+
+
 class Transformers(nn.Module):
     """transformers' WavLMModel under our loss: what is left to compare is the encoder."""
 
@@ -163,6 +171,7 @@ class TorchaudioHubert(nn.Module):
 
 CONTENDERS: dict[str, type[Any]] = {
     "ours": Ours,
+    "ours, recompute=true": Recomputing,
     "transformers": Transformers,
     "torchaudio": Torchaudio,
     "torchaudio HuBERT, own objective": TorchaudioHubert,

@@ -10,6 +10,8 @@ import torch
 from downstream.cache import CacheConfig, FeatureCache, open_cache
 from downstream.upstream import Frozen
 
+from .test_tasks import MakeTask
+
 LENGTHS = torch.tensor([16_000, 9_000])
 KEYS = ["a", "b"]
 
@@ -107,3 +109,24 @@ def test_values_too_large_for_16_bit_are_kept_as_they_are(tmp_path: Path) -> Non
     large = Features((torch.full((2, 49, 4), 1e6),), torch.tensor([49, 27]))
     kept = FeatureCache(tmp_path)(KEYS, torch.zeros(2, 16_000), LENGTHS, lambda *_: large)
     assert float(kept.layers[0].max()) == 1e6
+
+
+def test_tasks_that_read_the_same_recordings_share_what_is_kept(
+    make_task: MakeTask, frozen: Frozen, tmp_path: Path
+) -> None:
+    class Phones(type(make_task("asr"))):  # type: ignore[misc]
+        name = "phones"
+
+    first = make_task("asr")
+    second = Phones(first.config, first.sources, seed=1)
+    for split in ("train", "dev", "test"):
+        for a, b in zip(first.examples(split), second.examples(split), strict=True):
+            training = split == "train"
+            assert first.key(a, training=training) == second.key(b, training=training)
+    example = first.examples("dev")[0]
+    waveform = first.load(example, None).waveform[None]
+    lengths = torch.tensor([waveform.shape[1]])
+    key, same = (str(task.key(example, training=False)) for task in (first, second))
+    cache = FeatureCache(tmp_path)
+    cache([key], waveform, lengths, frozen)
+    cache([same], waveform, lengths, lambda *_: pytest.fail("computed again"))

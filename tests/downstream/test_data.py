@@ -159,3 +159,35 @@ def test_an_empty_split_is_refused() -> None:
     config = DataConfig(batch_size=2, batches_per_update=1, order="random")
     with pytest.raises(ValueError, match="toy: no examples in split train"):
         TaskData(Toy({"train": [], "dev": [], "test": []}), config, total_updates=1, seed=0)
+
+
+def test_padding_share_is_that_of_the_first_epoch(toy: Callable[..., TaskData]) -> None:
+    data = toy([1.0, 0.5, 1.0, 0.5])
+    rows = [row for update in (0, 1) for row in data.plan.update(update)]
+    lengths = [[(1.0, 0.5, 1.0, 0.5)[i] for _, i in row] for row in rows]
+    padded = sum(max(row) * len(row) for row in lengths)
+    assert data.padding_share == pytest.approx(1 - 3.0 / padded)
+    assert data.counts()["padding_share"] == round(data.padding_share, 4)
+
+
+def test_merged_batches_hold_the_same_examples_in_the_same_updates(
+    toy: Callable[..., TaskData],
+) -> None:
+    data = toy([0.3, 1.0, 0.5, 0.9, 3.0])
+    data.config = DataConfig(batch_size=2, batches_per_update=4, order="random", num_workers=0)
+    for world in (1, 2):
+        data.plan = TrainPlan(data._lengths("train"), data.config, seed=0, world=world)
+        before = [[p for batch in data.plan.update(u) for p in batch] for u in range(4)]
+        data.merge_batches()
+        assert data.plan.batches_per_update == world
+        after = [[p for batch in data.plan.update(u) for p in batch] for u in range(4)]
+        assert after == before
+
+
+def test_a_seed_of_its_own_decides_the_order(toy: Callable[..., TaskData]) -> None:
+    data = toy([0.3, 1.0, 0.5, 0.9, 3.0])
+    config = DataConfig(batch_size=2, batches_per_update=1, order="random", seed=5)
+    one, two = (TaskData(data.task, config, total_updates=3, seed=s) for s in (0, 1))
+    other = TaskData(data.task, data.config, total_updates=3, seed=5)
+    for update in range(3):
+        assert one.plan.update(update) == two.plan.update(update) == other.plan.update(update)

@@ -11,7 +11,7 @@ from recipes import superb
 from recipes.heads import SWEEP, Head, HeadsSection, best_rate, heads_of
 from wavlm_lightning.config import ConfigError
 
-from .test_superb import KilledError, result, small
+from .test_superb import KilledError, result, run, small
 
 
 def weights(path: str) -> dict[str, torch.Tensor]:
@@ -133,6 +133,7 @@ def test_means_frames_and_computing_anew_agree(probe_words: list[str], tmp_path:
     found = []
     for more in ([], ["--cache.gb=0"]):
         argv = ["er", "random", *probe_words, *more, "--upstream.precision=float32"]
+        argv += ["--data.batches_per_update=2"]
         assert superb.main(argv) == 0
         found.append(result(tmp_path, "er", "random"))
     for variant, (path, _) in found[0]["checkpoints"].items():
@@ -185,3 +186,16 @@ def test_words_of_make_become_configuration() -> None:
         ).stdout
         line = next(x for x in shown.splitlines() if "recipes.superb" in x)
         assert all(f"'{word}'" in line for word in wanted), line
+
+
+def test_two_processes_train_all_heads_as_one(probe_words: list[str], tmp_path: Path) -> None:
+    argv = ["asv", "fbank", *probe_words, *small("asv"), "--data.batches_per_update=2"]
+    argv.append("--heads.lr=[1e-3, 1e-2]")
+    assert superb.main(argv) == 0
+    one = result(tmp_path, "asv")
+    done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    two = result(tmp_path, "asv")
+    assert two["config"]["trainer.devices"] == "2"
+    for name, line in one["heads"].items():
+        assert two["heads"][name] == pytest.approx(line, abs=1e-3)

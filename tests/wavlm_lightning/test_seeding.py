@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from wavlm_lightning.seeding import generator, torch_generator, torch_seed
+from wavlm_lightning.seeding import generator, seed_torch, torch_generator, torch_seed
 
 
 def test_same_ingredients_give_the_same_numbers() -> None:
@@ -37,3 +37,10 @@ def test_global_state_does_not_matter_and_is_left_alone() -> None:
 def test_torch_takes_every_seed() -> None:
     for number in range(1_000):
         torch.Generator().manual_seed(torch_seed(0, "dropout", number))
+
+
+def test_seeding_torch_gives_the_draws_of_manual_seed() -> None:
+    seed_torch(3, "dropout", 7)
+    ours = torch.rand(5)
+    torch.manual_seed(torch_seed(3, "dropout", 7))
+    torch.testing.assert_close(ours, torch.rand(5), rtol=0, atol=0)

@@ -177,3 +177,17 @@ def test_uneven_share_of_processes_is_refused() -> None:
 def test_two_hundred_thousand_utterances_are_planned() -> None:
     plan = dataclasses.replace(make_plan(200_000), batches_per_update=32)
     assert sum(len(b) for update in plan.epoch(0) for b in update) > 199_000
+
+
+def test_cropped_share_is_what_is_cut_to_the_shortest_of_a_batch() -> None:
+    plan = make_plan(batches_per_update=1)
+    share = plan.cropped_share
+    assert 0 < share < 1 - 1 / BUCKET_RATIO
+    equal = BatchPlan(
+        np.full(8, 32_000),
+        seconds_per_batch=4.0,
+        batches_per_update=1,
+        max_samples=MAX_SAMPLES,
+        seed=0,
+    )
+    assert equal.cropped_share == 0
