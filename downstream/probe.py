@@ -94,7 +94,9 @@ class Probe(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW, a group each: it works on every parameter by itself."""
-        fused = self.device.type in ("cpu", "cuda")
+        # A fused step would unscale half-precision gradients after they are clipped.
+        half = self._trainer is not None and str(self.trainer.precision).startswith("16")
+        fused = self.device.type in ("cpu", "cuda") and not half
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optim.name]
         return kind(
             [{"params": list(x.parameters()), "lr": x.lr} for x in self.all_learners()],

@@ -180,7 +180,8 @@ def _give_up(probe: Probe, learner: Learner, why: str) -> None:
     learner.diverged = probe.optim.total_updates
     if not probe.at_work():
         raise ValueError(why)
-    print(f"{learner.name} is left out: {why}", flush=True)
+    if probe.trainer.is_global_zero:
+        print(f"{learner.name} is left out: {why}", flush=True)
 
 
 def _best_of(learner: Learner, folder: Path) -> Path:
