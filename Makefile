@@ -14,6 +14,9 @@ UPSTREAM ?= wavlm_mini
 LR ?=
 SEED ?=
 COUNT ?=
+CKPT ?= runs/pretrain/mini/latest/checkpoints/last.ckpt
+TO ?= transformers
+OUT ?=
 LOCAL ?=
 
 UV_VERSION := 0.13.8
@@ -31,7 +34,7 @@ lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table labels manifest config bench test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table export labels manifest config bench test check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -93,6 +96,9 @@ sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UP
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
 	@python -m recipes.table $(words)
+
+export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio OUT=DIR [push_to_hub=NAME]
+	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
 	@python -m recipes.labels $(words)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from downstream.features import Features, Upstream
 from wavlm_lightning.lengths import HOP, SAMPLE_RATE, conv_lengths
-from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.checkpoint import load_wavlm, local_path
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 from wavlm_lightning.precision import computes_bfloat16
@@ -265,12 +265,13 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
     if config.kind == "transformers":
         model, digest = _from_transformers(config)
         return Frozen(TransformersUpstream(model), precision=config.precision), digest
-    path = Path(config.source)
-    if not path.exists():
+    try:
+        path = local_path(config.source, download=config.download)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"no checkpoint at {path}: say UPSTREAM=FILE, or upstream.source=FILE"
-            + ("; make pretrain makes this one" if "runs/pretrain" in str(path) else "")
-        )
+            f"{error}: say UPSTREAM=FILE, or upstream.source=FILE"
+            + ("; make pretrain makes this one" if "runs/pretrain" in config.source else "")
+        ) from error
     return _frozen_wavlm(load_wavlm(path), config), _digest(path)
 
 

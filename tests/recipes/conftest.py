@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pre-training and a task that take seconds, on recordings that the tests make."""
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from downstream import load_task
+from downstream.results import ProbeResult
 from recipes.mini import NAMES, superb_corpus
 
 CONFIG = """
@@ -75,3 +81,48 @@ def probe_words(paths: list[str], tmp_path: Path) -> list[str]:
         "--data.batch_size=4",
         "--trainer.log_every_n_steps=1",
     ]
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    """A folder of results."""
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def write_score(scores: Path) -> Callable[..., None]:
+    """Writes a result; what a test does not say is the same in all."""
+
+    def one(task: str, upstream: str, value: float, **rest: Any) -> None:
+        kind = load_task(task)
+        config = {"optim.total_updates": 100, "upstream.sha256": "ab" * 32}
+        values: dict[str, Any] = {
+            "task": task,
+            "upstream": upstream,
+            "corpus": "mini",
+            "kind": "mini",
+            "headline": kind.headline,
+            "mode": kind.headline_mode,
+            "metrics": {kind.headline: value, **rest.pop("more", {})},
+            "selected_on": kind.monitor,
+            "best": {"": {"value": value, "update": 80.0}},
+            "layer_weights": [0.2, 0.3, 0.5],
+            "curves": {"": {kind.monitor: [(39, value + 5), (79, value)]}},
+            "published": {},
+            "config": config | rest.pop("config", {}),
+            "seed": 0,
+            "checkpoint": "best.ckpt",
+            "checkpoint_sha256": "cd" * 32,
+            "checkpoints": {},
+            "counts": {"test_utterances": 7},
+            "seconds": 12.3,
+            "run": "runs/x",
+            "commit": "a2e8dac31d67ca4c+changes",
+            "versions": {},
+        }
+        result = ProbeResult(**(values | rest))
+        path = scores / upstream / f"{task}.{result.corpus}.seed{result.seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(result)))
+
+    return one

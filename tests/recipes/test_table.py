@@ -4,15 +4,12 @@
 import html
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from downstream import load_task, task_names
-from downstream.results import ProbeResult
+from downstream import task_names
 from recipes.summary import KINDS, MISSING
 from recipes.table import escape, main
 
@@ -23,47 +20,13 @@ Write = Callable[..., None]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "results"
+def folder(scores: Path) -> Path:
+    return scores
 
 
 @pytest.fixture
-def write(folder: Path) -> Write:
-    """Writes a result; what a test does not say is the same in all."""
-
-    def one(task: str, upstream: str, value: float, **rest: Any) -> None:
-        kind = load_task(task)
-        config = {"optim.total_updates": 100, "upstream.sha256": "ab" * 32}
-        values: dict[str, Any] = {
-            "task": task,
-            "upstream": upstream,
-            "corpus": "mini",
-            "kind": "mini",
-            "headline": kind.headline,
-            "mode": kind.headline_mode,
-            "metrics": {kind.headline: value, **rest.pop("more", {})},
-            "selected_on": kind.monitor,
-            "best": {"": {"value": value, "update": 80.0}},
-            "layer_weights": [0.2, 0.3, 0.5],
-            "curves": {"": {kind.monitor: [(39, value + 5), (79, value)]}},
-            "published": {},
-            "config": config | rest.pop("config", {}),
-            "seed": 0,
-            "checkpoint": "best.ckpt",
-            "checkpoint_sha256": "cd" * 32,
-            "checkpoints": {},
-            "counts": {"test_utterances": 7},
-            "seconds": 12.3,
-            "run": "runs/x",
-            "commit": "a2e8dac31d67ca4c+changes",
-            "versions": {},
-        }
-        result = ProbeResult(**(values | rest))
-        path = folder / upstream / f"{task}.{result.corpus}.seed{result.seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(result)))
-
-    return one
+def write(write_score: Write) -> Write:
+    return write_score
 
 
 def table(folder: Path) -> str:

@@ -1,308 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoint layouts: ours, the released one, transformers', torchaudio's; and reading them.
+"""Reading a WavLM from wherever it comes: our checkpoints, released files, folders, hub ids.
 
-All four hold the same tensors under other names; only torchaudio joins three projections into one.
-Conversions are strict: a tensor that is missing or left over is an error that names it.
-
-Names: microsoft/unilm 768a3c8 (wavlm/), transformers 5.23, torchaudio 2.11.
+Nothing in a file is run: safetensors, or torch files that hold tensors and plain values alone.
 """
 
 import json
 import pickle
-import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.layouts import (
+    State,
+    config_from_released,
+    config_from_torchaudio,
+    config_from_transformers,
+    feature_extractor,
+    from_torchaudio,
+    is_torchaudio,
+    released_cfg,
+    rename,
+    some,
+    to_released,
+    to_torchaudio,
+    to_transformers,
+    torchaudio_arguments,
+    transformers_config,
+)
 from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.result import write_atomically
+from wavlm_lightning.seeding import torch_generator
 
-State = dict[str, Tensor]
-
-# Our name, the released name, transformers' name; {i} is a layer number. The order is the files'.
-_NAMES = [
-    ("mask_vector", "mask_emb", "masked_spec_embed"),
-    ("projection_norm.", "layer_norm.", "feature_projection.layer_norm."),
-    ("projection.", "post_extract_proj.", "feature_projection.projection."),
-    (
-        "frontend.layers.{i}.conv.",
-        "feature_extractor.conv_layers.{i}.0.",
-        "feature_extractor.conv_layers.{i}.conv.",
-    ),
-    (
-        "frontend.layers.{i}.norm.",
-        "feature_extractor.conv_layers.{i}.2.",
-        "feature_extractor.conv_layers.{i}.layer_norm.",
-    ),
-    ("encoder.position.bias", "encoder.pos_conv.0.bias", "encoder.pos_conv_embed.conv.bias"),
-    (
-        "encoder.position.weight_g",
-        "encoder.pos_conv.0.weight_g",
-        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
-    ),
-    (
-        "encoder.position.weight_v",
-        "encoder.pos_conv.0.weight_v",
-        "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
-    ),
-    ("encoder.norm.", "encoder.layer_norm.", "encoder.layer_norm."),
-    (
-        "encoder.position_bias.weight",
-        "encoder.layers.0.self_attn.relative_attention_bias.weight",
-        "encoder.layers.0.attention.rel_attn_embed.weight",
-    ),
-    *(
-        (
-            f"encoder.layers.{{i}}.attention.{ours}.",
-            f"encoder.layers.{{i}}.self_attn.{theirs}_proj.",
-            f"encoder.layers.{{i}}.attention.{theirs}_proj.",
-        )
-        for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
-    ),
-    (
-        "encoder.layers.{i}.attention.gate.",
-        "encoder.layers.{i}.self_attn.grep_linear.",
-        "encoder.layers.{i}.attention.gru_rel_pos_linear.",
-    ),
-    (
-        "encoder.layers.{i}.attention.gate_scale",
-        "encoder.layers.{i}.self_attn.grep_a",
-        "encoder.layers.{i}.attention.gru_rel_pos_const",
-    ),
-    (
-        "encoder.layers.{i}.attention_norm.",
-        "encoder.layers.{i}.self_attn_layer_norm.",
-        "encoder.layers.{i}.layer_norm.",
-    ),
-    (
-        "encoder.layers.{i}.feed_forward_in.",
-        "encoder.layers.{i}.fc1.",
-        "encoder.layers.{i}.feed_forward.intermediate_dense.",
-    ),
-    (
-        "encoder.layers.{i}.feed_forward_out.",
-        "encoder.layers.{i}.fc2.",
-        "encoder.layers.{i}.feed_forward.output_dense.",
-    ),
-    (
-        "encoder.layers.{i}.feed_forward_norm.",
-        "encoder.layers.{i}.final_layer_norm.",
-        "encoder.layers.{i}.final_layer_norm.",
-    ),
-]
-_LAYOUTS = {"ours": 0, "released": 1, "transformers": 2}
-_FRONTEND_NORM = re.compile(r"(feature_extractor\.conv_layers\.\d+\.2\.)(?:1\.)?(weight|bias)")
-
-
-def _rules(source: str, target: str) -> list[tuple[re.Pattern[str], str]]:
-    rules = []
-    for names in _NAMES:
-        old, new = names[_LAYOUTS[source]], names[_LAYOUTS[target]]
-        pattern = re.escape(old).replace(r"\{i\}", r"(\d+)")
-        end = "$" if not old.endswith(".") else r"(?P<leaf>weight|bias)$"
-        replacement = new.replace("{i}", r"\1") + (r"\g<leaf>" if old.endswith(".") else "")
-        rules.append((re.compile("^" + pattern + end), replacement))
-    return rules
-
-
-def rename(state: Mapping[str, Tensor], source: str, target: str) -> State:
-    """A state dict under the names of another layout ("ours", "released" or "transformers").
-
-    Raises:
-        ValueError: naming the entries that the source layout does not know.
-    """
-    rules, renamed, unknown = _rules(source, target), {}, []
-    for name, tensor in state.items():
-        # Large's front end wraps its norms in two transposes: "2.1.weight" for "2.weight".
-        plain = _FRONTEND_NORM.sub(r"\1\2", name) if source == "released" else name
-        for pattern, replacement in rules:
-            if pattern.match(plain):
-                renamed[pattern.sub(replacement, plain)] = tensor
-                break
-        else:
-            unknown.append(name)
-    if unknown:
-        raise ValueError(f"not a WavLM in the {source} layout: unknown entries {_some(unknown)}")
-    return renamed
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def to_released(model: WavLM) -> State:
-    """The state dict that the released inference class loads (`model` of its checkpoint files)."""
-    state = rename(model.state_dict(), "ours", "released")
-    if model.config.frontend_norm == "layer":
-        state = {_FRONTEND_NORM.sub(r"\g<1>1.\2", n): t for n, t in state.items()}
-    return state
-
-
-def released_cfg(config: WavLMConfig) -> dict[str, Any]:
-    """The `cfg` of a released checkpoint file for this configuration."""
-    conv = f"[({config.frontend_dim},10,5)] + [({config.frontend_dim},3,2)] * 4"
-    return {
-        "extractor_mode": "layer_norm" if config.frontend_norm == "layer" else "default",
-        "encoder_layers": config.num_layers,
-        "encoder_embed_dim": config.dim,
-        "encoder_ffn_embed_dim": config.ffn_dim,
-        "encoder_attention_heads": config.num_heads,
-        "activation_fn": "gelu",
-        "layer_norm_first": config.norm_first,
-        "conv_feature_layers": conv + f" + [({config.frontend_dim},2,2)] * 2",
-        "conv_bias": False,
-        "feature_grad_mult": config.frontend_grad_scale,
-        "normalize": config.normalize_waveform,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-        "encoder_layerdrop": config.layer_drop,
-        "dropout_input": config.input_dropout,
-        "dropout_features": 0.0,
-        "mask_length": 10,
-        "mask_prob": 0.8,
-        "mask_selection": "static",
-        "mask_other": 0,
-        "no_mask_overlap": False,
-        "mask_min_space": 1,
-        "conv_pos": config.position_kernel,
-        "conv_pos_groups": config.position_groups,
-        "relative_position_embedding": True,
-        "num_buckets": config.num_buckets,
-        "max_distance": config.max_distance,
-        "gru_rel_pos": True,
-    }
-
-
-def config_from_released(cfg: Mapping[str, Any]) -> WavLMConfig:
-    """The configuration in the `cfg` of a released checkpoint file.
-
-    Raises:
-        ValueError: for a network that WavLM's released class allows and this one does not have.
-    """
-    wanted = {"relative_position_embedding": True, "gru_rel_pos": True, "conv_bias": False}
-    for key, value in wanted.items():
-        if cfg.get(key, value) != value:
-            raise ValueError(f"released cfg: {key}={cfg[key]} is not supported, {value} is")
-    channels = int(re.findall(r"\((\d+)", str(cfg.get("conv_feature_layers", "(512")))[0])
-    group = cfg["extractor_mode"] == "default"
-    return WavLMConfig(
-        size="released",
-        num_layers=cfg["encoder_layers"],
-        dim=cfg["encoder_embed_dim"],
-        ffn_dim=cfg["encoder_ffn_embed_dim"],
-        num_heads=cfg["encoder_attention_heads"],
-        frontend_dim=channels,
-        frontend_norm="group" if group else "layer",
-        # Released Base weights were trained with padding-blind statistics on un-padded batches.
-        masked_group_norm=True,
-        norm_first=cfg["layer_norm_first"],
-        normalize_waveform=cfg.get("normalize", False),  # Base's files lack the key
-        frontend_grad_scale=cfg["feature_grad_mult"],
-        dropout=cfg["dropout"],
-        attention_dropout=cfg["attention_dropout"],
-        activation_dropout=cfg["activation_dropout"],
-        input_dropout=cfg["dropout_input"],
-        layer_drop=cfg["encoder_layerdrop"],
-        num_buckets=cfg["num_buckets"],
-        max_distance=cfg["max_distance"],
-        position_kernel=cfg["conv_pos"],
-        position_groups=cfg["conv_pos_groups"],
-    )
-
-
-def to_transformers(model: WavLM) -> State:
-    """The state dict of transformers' `WavLMModel`."""
-    return rename(model.state_dict(), "ours", "transformers")
-
-
-def transformers_config(config: WavLMConfig) -> dict[str, Any]:
-    """The content of transformers' `config.json` for this configuration."""
-    stable = config.norm_first
-    return {
-        "model_type": "wavlm",
-        "architectures": ["WavLMModel"],
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.ffn_dim,
-        "conv_dim": [d for d, _, _ in config.conv_layers],
-        "conv_kernel": [k for _, k, _ in config.conv_layers],
-        "conv_stride": [s for _, _, s in config.conv_layers],
-        "conv_bias": False,
-        "feat_extract_norm": config.frontend_norm,
-        "do_stable_layer_norm": stable,
-        "tie_last_hidden_states": stable and config.last_layer_normed,
-        "num_conv_pos_embeddings": config.position_kernel,
-        "num_conv_pos_embedding_groups": config.position_groups,
-        "num_buckets": config.num_buckets,
-        "max_bucket_distance": config.max_distance,
-        "hidden_dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-        "feat_proj_dropout": config.input_dropout,
-        "layerdrop": config.layer_drop,
-        "mask_time_prob": 0.8,
-        "mask_time_length": 10,
-        "mask_feature_min_masks": 0,
-    }
-
-
-def config_from_transformers(values: Mapping[str, Any]) -> WavLMConfig:
-    """The configuration in transformers' `config.json`, whose waveform normalisation lies in
-    another file: it is taken from `do_stable_layer_norm`, as all published sizes have it."""
-    if values.get("model_type") != "wavlm":
-        raise ValueError(f"model_type is {values.get('model_type')}, a wavlm is wanted")
-    stable = values["do_stable_layer_norm"]
-    return WavLMConfig(
-        size="transformers",
-        num_layers=values["num_hidden_layers"],
-        dim=values["hidden_size"],
-        ffn_dim=values["intermediate_size"],
-        num_heads=values["num_attention_heads"],
-        frontend_dim=values["conv_dim"][0],
-        frontend_norm=values["feat_extract_norm"],
-        norm_first=stable,
-        normalize_waveform=stable,
-        frontend_grad_scale=1.0,
-        dropout=values["hidden_dropout"],
-        attention_dropout=values["attention_dropout"],
-        activation_dropout=values["activation_dropout"],
-        input_dropout=values["feat_proj_dropout"],
-        layer_drop=values["layerdrop"],
-        num_buckets=values["num_buckets"],
-        max_distance=values["max_bucket_distance"],
-        position_kernel=values["num_conv_pos_embeddings"],
-        position_groups=values["num_conv_pos_embedding_groups"],
-    )
-
-
-def to_torchaudio(model: WavLM) -> State:
-    """The state dict of `torchaudio.models.wavlm_model`, which has no mask vector."""
-    state: State = {}
-    for name, tensor in to_transformers(model).items():
-        if name == "masked_spec_embed":
-            continue
-        if name.startswith("encoder."):
-            name = "encoder.transformer." + name.removeprefix("encoder.")
-        elif name.startswith("feature_projection."):
-            name = "encoder." + name
-        name = name.replace(".attention.out_proj.", ".attention.attention.out_proj.")
-        state[name] = tensor
-    for layer in range(model.config.num_layers):
-        prefix = f"encoder.transformer.layers.{layer}.attention."
-        for leaf in ("weight", "bias"):
-            parts = [state.pop(f"{prefix}{p}_proj.{leaf}") for p in "qkv"]
-            state[f"{prefix}attention.in_proj_{leaf}"] = torch.cat(parts)
-    return state
+CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
+# Of transformers, in the order in which they are looked for; an index lists parts of large ones.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"
+HUB_FILES = [CONFIG, EXTRACTOR, "*.safetensors", f"*{INDEX}"]
+HUB_PICKLES = ["pytorch_model*.bin"]
+ENCODER = "wavlm."  # before the encoder's names in transformers' classes that have a head
 
 
 def save_released(model: WavLM, path: Path) -> None:
     """Write the released file layout: `cfg` and `model`."""
     torch.save({"cfg": released_cfg(model.config), "model": to_released(model)}, path)
+
+
+def save_transformers(model: WavLM, folder: Path) -> None:
+    """Write a folder that transformers' `from_pretrained` reads, for each of its WavLM classes."""
+    from safetensors.torch import save_file
+
+    _write_json(folder / CONFIG, transformers_config(model.config))
+    _write_json(folder / EXTRACTOR, feature_extractor(model.config))
+    state = {name: tensor.contiguous() for name, tensor in to_transformers(model).items()}
+    save_file(state, folder / WEIGHTS[0], {"format": "pt"})
+
+
+def save_torchaudio(model: WavLM, folder: Path) -> None:
+    """Write a state dict and the arguments of `torchaudio.models.wavlm_model` that it fits."""
+    _write_json(folder / "arguments.json", torchaudio_arguments(model.config))
+    torch.save(to_torchaudio(model), folder / "wavlm.pt")
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -321,37 +85,115 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_wavlm(source: str | Path) -> WavLM:
-    """A WavLM in evaluation mode from one of our checkpoints, a released file or a folder.
+def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:
+    """A WavLM in evaluation mode, from any of the layouts.
 
     Args:
         source: one of our `.ckpt` files; a released `.pt` file (`cfg` and `model`); a folder with
-            transformers' `config.json` and `model.safetensors`.
+            transformers' `config.json` and weights, of any of its classes; a hub id of one; a file
+            with the state dict of torchaudio's WavLM (torch or safetensors).
+        download: fetch a hub id that is not on this machine yet.
 
     Raises:
         ValueError: naming what is missing, left over or unreadable.
         FileNotFoundError: if there is nothing at `source`.
     """
-    path = Path(source)
+    path = local_path(str(source), download=download)
     if path.is_dir():
-        from safetensors.torch import load_file
-
-        config = config_from_transformers(json.loads(_inside(path, "config.json").read_text()))
-        state = rename(load_file(_inside(path, "model.safetensors")), "transformers", "ours")
-        return _build(config, state, path)
-    if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        return _from_folder(path)
+    if path.suffix == ".safetensors":
+        return _from_torchaudio(_read_weights(path), path)
     content = read_checkpoint(path)
-    if "cfg" in content:
+    if "cfg" in content and "model" in content:
         state = rename(content["model"], "released", "ours")
         return _build(config_from_released(content["cfg"]), state, path)
+    if is_torchaudio(content):
+        return _from_torchaudio(content, path)
     if "state_dict" not in content or "model" not in content.get("hyper_parameters", {}):
-        raise ValueError(f"{path} is no WavLM checkpoint: it holds {_some(sorted(content))}")
+        raise ValueError(f"{path} is no WavLM checkpoint: it holds {some(sorted(content))}")
     prefix = "model."
     state = {
         n.removeprefix(prefix): t for n, t in content["state_dict"].items() if n.startswith(prefix)
     }
     return _build(WavLMConfig.from_dict(content["hyper_parameters"]["model"]), state, path)
+
+
+def local_path(source: str, *, download: bool) -> Path:
+    """A file or folder on this machine: the source itself, or what the hub's cache has of an id.
+
+    Raises:
+        FileNotFoundError: if there is neither, and saying what would fetch it.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if path.is_absolute() or len(path.parts) != 2 or path.suffix in (".ckpt", ".pt"):
+        raise FileNotFoundError(f"no checkpoint at {source}")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise FileNotFoundError(
+            f"no checkpoint at {source}; if it is a hub id: make setup EXTRAS=hf"
+        ) from error
+    here = not download
+    try:
+        found = snapshot_download(source, local_files_only=here, allow_patterns=HUB_FILES)
+        if download and not any(Path(found).glob("*.safetensors")):
+            found = snapshot_download(source, allow_patterns=[*HUB_FILES, *HUB_PICKLES])
+    except LocalEntryNotFoundError as error:
+        hint = "the hub cannot be reached" if download else "download=true fetches a hub id"
+        raise FileNotFoundError(f"no checkpoint at {source}; {hint}") from error
+    except HfHubHTTPError as error:
+        raise FileNotFoundError(f"no checkpoint at {source}; the hub: {error}") from error
+    return Path(found)
+
+
+def _from_folder(folder: Path) -> WavLM:
+    values = json.loads(_inside(folder, CONFIG).read_text(encoding="utf-8"))
+    normalize = None
+    if (folder / EXTRACTOR).is_file():
+        about = json.loads((folder / EXTRACTOR).read_text(encoding="utf-8"))
+        normalize = about.get("do_normalize")
+    config = config_from_transformers(values, normalize=normalize)
+    state = _read_folder(folder)
+    if any(name.startswith(ENCODER) for name in state):
+        head = sorted(name for name in state if not name.startswith(ENCODER))
+        state = {n.removeprefix(ENCODER): t for n, t in state.items() if n.startswith(ENCODER)}
+        if head:
+            warnings.warn(f"{folder}: its head is left out: {some(head)}", stacklevel=3)
+    return _build(config, rename(state, "transformers", "ours"), folder)
+
+
+def _read_folder(folder: Path) -> State:
+    """All weights of a folder of transformers, in one file or in several."""
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return _read_weights(folder / name)
+        if (folder / (name + INDEX)).is_file():
+            index = json.loads((folder / (name + INDEX)).read_text(encoding="utf-8"))
+            state: State = {}
+            for part in sorted(set(index["weight_map"].values())):
+                state |= _read_weights(_inside(folder, Path(part).name))
+            return state
+    raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {WEIGHTS[0]}")
+
+
+def _read_weights(path: Path) -> State:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return read_checkpoint(path)
+
+
+def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> WavLM:
+    """The mask vector, which torchaudio's model lacks, is drawn anew as before a training."""
+    renamed = from_torchaudio(state)
+    config = config_from_torchaudio(renamed)
+    drawn = torch.rand(config.dim, generator=torch_generator(0, "mask vector"))
+    warnings.warn(f"{path} holds no mask vector: a new one is drawn", stacklevel=3)
+    return _build(config, {**renamed, "mask_vector": drawn}, path)
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -371,7 +213,7 @@ def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise ValueError(
-            f"{path} does not fit its configuration: missing {_some(missing) or 'nothing'}; "
-            f"left over {_some(unexpected) or 'nothing'}"
+            f"{path} does not fit its configuration: missing {some(missing) or 'nothing'}; "
+            f"left over {some(unexpected) or 'nothing'}"
         )
     return model.eval()

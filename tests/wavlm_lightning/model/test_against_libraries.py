@@ -9,44 +9,25 @@ from torch import Tensor, nn
 
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model import checkpoint
+from wavlm_lightning.model import layouts
 
 FULL_NOISE = 0.02  # at full width; more would make attention a maximum, and rounding visible
 
 
 def in_transformers(model: WavLM) -> transformers.WavLMModel:
-    values = checkpoint.transformers_config(model.config)
+    values = layouts.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     with torch.device("meta"):
         theirs = transformers.WavLMModel(config).eval()
-    theirs.load_state_dict(checkpoint.to_transformers(model), strict=True, assign=True)
+    theirs.load_state_dict(layouts.to_transformers(model), strict=True, assign=True)
     return theirs
 
 
 def in_torchaudio(model: WavLM) -> nn.Module:
     config = model.config
     with torch.device("meta"):
-        theirs = torchaudio.models.wavlm_model(
-            extractor_mode="group_norm" if config.frontend_norm == "group" else "layer_norm",
-            extractor_conv_layer_config=config.conv_layers,
-            extractor_conv_bias=False,
-            encoder_embed_dim=config.dim,
-            encoder_projection_dropout=0.0,
-            encoder_pos_conv_kernel=config.position_kernel,
-            encoder_pos_conv_groups=config.position_groups,
-            encoder_num_layers=config.num_layers,
-            encoder_num_heads=config.num_heads,
-            encoder_num_buckets=config.num_buckets,
-            encoder_max_distance=config.max_distance,
-            encoder_attention_dropout=0.0,
-            encoder_ff_interm_features=config.ffn_dim,
-            encoder_ff_interm_dropout=0.0,
-            encoder_dropout=0.0,
-            encoder_layer_norm_first=config.norm_first,
-            encoder_layer_drop=0.0,
-            aux_num_out=None,
-        ).eval()
-    theirs.load_state_dict(checkpoint.to_torchaudio(model), strict=True, assign=True)
+        theirs = torchaudio.models.wavlm_model(**layouts.torchaudio_arguments(config)).eval()
+    theirs.load_state_dict(layouts.to_torchaudio(model), strict=True, assign=True)
     return theirs
 
 
@@ -104,8 +85,8 @@ def test_transformers_gives_the_same_layers_of_a_padded_batch(
 
 def test_names_survive_the_way_to_transformers_and_back(tiny, build, size: str) -> None:
     state = build(tiny(size)).state_dict()
-    there = checkpoint.rename(state, "ours", "transformers")
-    back = checkpoint.rename(there, "transformers", "ours")
+    there = layouts.rename(state, "ours", "transformers")
+    back = layouts.rename(there, "transformers", "ours")
     assert list(back) == list(state)
     torch.testing.assert_close(back, dict(state), atol=0, rtol=0)
 
@@ -113,11 +94,11 @@ def test_names_survive_the_way_to_transformers_and_back(tiny, build, size: str) 
 @torch.no_grad()
 def test_weights_that_transformers_drew_give_the_same_layers(tiny, build, batch, size: str) -> None:
     model = build(tiny(size))
-    values = checkpoint.transformers_config(model.config)
+    values = layouts.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     torch.manual_seed(3)
     theirs = transformers.WavLMModel(config).eval()
-    state = checkpoint.rename(theirs.state_dict(), "transformers", "ours")
+    state = layouts.rename(theirs.state_dict(), "transformers", "ours")
     model.load_state_dict(state, strict=True)
     waveforms, lengths = batch(16_000, 16_000)
     hidden = theirs(waveforms, output_hidden_states=True).hidden_states

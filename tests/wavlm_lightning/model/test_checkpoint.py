@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 
 from wavlm_lightning import WavLM, load_wavlm
-from wavlm_lightning.model import checkpoint
+from wavlm_lightning.model import checkpoint, layouts
 
 RELEASED_CODE = os.environ.get("WAVLM_RELEASED_CODE", "")
 needs_released_code = pytest.mark.skipif(
@@ -56,13 +56,13 @@ def test_a_released_file_reads_back_bit_for_bit(tmp_path: Path, model: WavLM, ba
 def test_a_released_file_keeps_the_configuration(tiny, size: str) -> None:
     changes = {"size": "released", "layer_drop": 0.07, "input_dropout": 0.03}
     config = dataclasses.replace(tiny(size), **changes)
-    assert checkpoint.config_from_released(checkpoint.released_cfg(config)) == config
+    assert layouts.config_from_released(layouts.released_cfg(config)) == config
 
 
 def test_a_released_cfg_without_normalize_takes_the_waveform_as_it_is(tiny) -> None:
-    cfg = checkpoint.released_cfg(tiny("base"))
+    cfg = layouts.released_cfg(tiny("base"))
     del cfg["normalize"]
-    assert checkpoint.config_from_released(cfg).normalize_waveform is False
+    assert layouts.config_from_released(cfg).normalize_waveform is False
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_a_released_cfg_without_normalize_takes_the_waveform_as_it_is(tiny) -> N
     [("gru_rel_pos", False), ("relative_position_embedding", False), ("conv_bias", True)],
 )
 def test_a_released_network_of_another_kind_is_refused(tiny, key: str, value: bool) -> None:
-    cfg = {**checkpoint.released_cfg(tiny("base")), key: value}
+    cfg = {**layouts.released_cfg(tiny("base")), key: value}
     with pytest.raises(ValueError, match=f"{key}={value} is not supported"):
-        checkpoint.config_from_released(cfg)
+        layouts.config_from_released(cfg)
 
 
 def test_released_names_are_the_published_ones(model: WavLM, size: str) -> None:
-    names = set(checkpoint.to_released(model))
+    names = set(layouts.to_released(model))
     norm = {"base": "conv_layers.0.2.weight", "large": "conv_layers.6.2.1.weight"}[size]
     assert {
         "mask_emb",
@@ -111,7 +111,7 @@ def test_one_of_our_checkpoints_loads(tmp_path: Path, model: WavLM, batch) -> No
 def test_a_folder_that_transformers_wrote_gives_the_same_features(
     tmp_path: Path, model: WavLM, batch
 ) -> None:
-    values = checkpoint.transformers_config(model.config)
+    values = layouts.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     torch.manual_seed(1)
     theirs = transformers.WavLMModel(config).eval()
@@ -130,7 +130,7 @@ def test_a_folder_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def released_content(model: WavLM) -> dict:
-    return {"cfg": checkpoint.released_cfg(model.config), "model": checkpoint.to_released(model)}
+    return {"cfg": layouts.released_cfg(model.config), "model": layouts.to_released(model)}
 
 
 def test_a_missing_entry_is_named(tmp_path: Path, model: WavLM) -> None:
@@ -162,7 +162,7 @@ def test_an_entry_of_the_wrong_shape_is_named(tmp_path: Path, model: WavLM) -> N
 @pytest.mark.parametrize("layout", ["ours", "released", "transformers"])
 def test_an_entry_of_unknown_name_is_named(layout: str) -> None:
     with pytest.raises(ValueError, match=rf"{layout} layout: unknown entries final_proj\.weight"):
-        checkpoint.rename({"final_proj.weight": torch.zeros(1)}, layout, "ours")
+        layouts.rename({"final_proj.weight": torch.zeros(1)}, layout, "ours")
 
 
 class Payload:
@@ -235,8 +235,8 @@ def test_the_released_class_gives_the_same_output_of_a_padded_batch(
     released: ModuleType, tiny, build, batch, size: str
 ) -> None:
     model = build(tiny(size, masked_group_norm=False, block_padding=True))
-    theirs = released.WavLM(released.WavLMConfig(checkpoint.released_cfg(model.config))).eval()
-    theirs.load_state_dict(checkpoint.to_released(model), strict=True)
+    theirs = released.WavLM(released.WavLMConfig(layouts.released_cfg(model.config))).eval()
+    theirs.load_state_dict(layouts.to_released(model), strict=True)
     waveforms, lengths = batch(48_000, 32_000)
     padding = torch.arange(48_000) >= lengths[:, None]
     output, mask = theirs.extract_features(waveforms, padding_mask=padding)

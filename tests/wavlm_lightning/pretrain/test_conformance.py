@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import conv_lengths
-from wavlm_lightning.model.checkpoint import to_transformers, transformers_config
+from wavlm_lightning.model.layouts import to_transformers, transformers_config
 from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.label_features import Hidden
 from wavlm_lightning.pretrain.masking import SpanMask
