@@ -104,7 +104,9 @@ class FeatureCache:
                 self._write(path, torch.cat(features.layers), int(own))
         rows = [_read(path) for path in paths]
         counts = torch.tensor([row.shape[1] for row in rows], device=lengths.device)
-        return Features(_padded(rows, waveforms.device).unbind(0), counts)
+        padded = _padded(rows, waveforms.device)
+        together = padded if padded.dtype == torch.float32 else None
+        return Features(padded.unbind(0), counts, together)
 
     def _write(self, path: Path, layers: Tensor, num_samples: int) -> None:
         """Layers (L, F, D), all of the file or nothing."""

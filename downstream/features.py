@@ -11,6 +11,7 @@ class Features(NamedTuple):
 
     layers: tuple[Tensor, ...]  # each (B, F, D); layer 0 enters the first block
     lengths: Tensor  # (B,) int64 valid frames
+    stacked: Tensor | None = None  # (L, B, F, D) float32: the same layers, where they lie together
 
 
 class Frames(NamedTuple):

@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from downstream.features import Features, Frames
 from wavlm_lightning.lengths import padding_mask
 
-FEW = 2**16  # values of a layer below which calls cost more than copies
-
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturizerConfig:
@@ -78,28 +76,30 @@ class Featurizer(nn.Module):
     def forward(self, features: Features, num_samples: Tensor) -> Frames:
         """Layers of (B, F, D) and samples (B,) of the waveforms -> frames (B, F, D)."""
         if self.config.layer is not None:
-            features = features._replace(layers=(features.layers[self.config.layer],))
-        layers, lengths = prepared(features, num_samples, self.config, stride=self.stride)
+            features = Features((features.layers[self.config.layer],), features.lengths)
+        layers, lengths, stacked = prepared(features, num_samples, self.config, stride=self.stride)
         if self.logits is None:
             x = layers[0].float()
-        elif layers[0].numel() <= FEW:
-            x = torch.tensordot(self.logits.softmax(0), torch.stack(layers).float(), 1)
+        elif stacked is not None:
+            x = torch.tensordot(self.logits.softmax(0), stacked, 1)
         else:
             x = WeightedSum.apply(self.logits.softmax(0), *layers)
-        return Frames(x.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0), lengths)
+        if int(lengths.min()) < x.shape[1]:
+            x = x.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0)
+        return Frames(x, lengths)
 
 
 def prepared(
     features: Features, num_samples: Tensor, config: FeaturizerConfig, *, stride: int
 ) -> Features:
     """Frames that count, normalised if that is wanted; longer layers are cut."""
-    layers, lengths = features
+    layers, lengths, stacked = features
     if config.lengths == "s3prl":
         rounded = (num_samples / stride).round().long()
         lengths = rounded.clamp(min=1, max=layers[0].shape[1])
     longest = int(lengths.max())
     if longest < layers[0].shape[1]:
-        layers = tuple(x[:, :longest] for x in layers)
+        layers, stacked = tuple(x[:, :longest] for x in layers), None
     if config.normalize:
-        layers = tuple(F.layer_norm(x.float(), x.shape[-1:]) for x in layers)
-    return Features(layers, lengths)
+        layers, stacked = tuple(F.layer_norm(x.float(), x.shape[-1:]) for x in layers), None
+    return Features(layers, lengths, stacked)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weighted sum: uniform at first, right gradients, no second copy of the layers."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -82,3 +84,19 @@ def test_s3prl_counts_frames_by_rounding_samples() -> None:
     rounded = featurizer(lengths="s3prl")(Features(x, LENGTHS), SAMPLES)
     assert exact.lengths.tolist() == [49, 27]
     assert rounded.lengths.tolist() == [49, 28]  # 50 and 28.1 frames, of which 49 exist
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"layer": 2}, {"normalize": True}, {"lengths": "s3prl"}])
+def test_layers_that_lie_together_give_the_same(kwargs: dict[str, Any]) -> None:
+    together = torch.randn(4, 2, 49, 8)
+    found = []
+    for stacked in (None, together):
+        module = featurizer(**kwargs)
+        frames = module(Features(together.unbind(0), LENGTHS, stacked), SAMPLES)
+        if module.logits is not None:
+            (frames.x**2).sum().backward()
+        found.append((frames, None if module.logits is None else module.logits.grad))
+    (a, grad), (b, other) = found
+    torch.testing.assert_close(a.x, b.x)
+    assert a.lengths.tolist() == b.lengths.tolist()
+    torch.testing.assert_close(grad, other)
