@@ -53,7 +53,11 @@ def test_table_holds_memory_against_the_leaner_peer_and_its_growth() -> None:
     growth = "inference memory of one utterance"
     lines += [peak(growth, "ours", s, m) for s, m in ((20.0, 10), (80.0, 46))]
     table = table_of(lines)
-    assert row(table, "memory of a training step, 4 x 10 s") == ["0.4 or less", "0.40", "yes"]
+    assert row(table, "memory of a training step, 4 x 10 s, ours: share") == [
+        "0.4 or less",
+        "0.40",
+        "yes",
+    ]
     assert row(table, "inference memory of 80 s over 20 s") == ["4.5 or less", "4.60", "no"]
     assert row(table, "training memory of 80 s over 20 s") == ["4.5 or less", "not measured", ""]
 

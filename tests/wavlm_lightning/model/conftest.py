@@ -58,3 +58,15 @@ def batch() -> Callable[..., tuple[Tensor, Tensor]]:
         return pad_batch([torch.randn(n, generator=generator) for n in lengths])
 
     return make
+
+
+@pytest.fixture(params=["base", "large"])
+def size(request: pytest.FixtureRequest) -> str:
+    """Whose mechanisms."""
+    return request.param
+
+
+@pytest.fixture
+def model(tiny: Callable[..., WavLMConfig], build: Callable[..., WavLM], size: str) -> WavLM:
+    """A small model of each kind."""
+    return build(tiny(size))

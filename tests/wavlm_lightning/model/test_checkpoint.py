@@ -26,16 +26,6 @@ needs_released_code = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["base", "large"])
-def size(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def model(tiny, build, size: str) -> WavLM:
-    return build(tiny(size))
-
-
 def assert_same_weights(found: WavLM, wanted: WavLM) -> None:
     torch.testing.assert_close(found.state_dict(), wanted.state_dict(), atol=0, rtol=0)
 
