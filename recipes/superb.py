@@ -23,6 +23,7 @@ from recipes.probes import Outcomes, run_variant, sources_of
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import open_run
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.throughput import threads
 
 
 def main(argv: list[str]) -> int:
@@ -78,9 +79,6 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         return status
     processes = join()
     frozen, digest = load_upstream(settings.upstream)
-    if settings.run.threads:
-        frozen.threads = torch.get_num_threads()
-        torch.set_num_threads(settings.run.threads)
     task = load_task(name)
     settings.values["upstream"]["sha256"] = digest
     where = sources_of(settings, task, processes)
@@ -90,7 +88,9 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         opened = open_run(parent, settings.values, resume=settings.run.resume)
         print(f"{opened.message}\n{_corpus(task, settings)}", flush=True)
     folder = processes.from_first(opened.path if opened else Path())
-    outcomes = _variants(settings, frozen, task, where, folder, processes)
+    frozen.threads = torch.get_num_threads()  # run.threads is for heads
+    with threads(settings.run.threads or 0):
+        outcomes = _variants(settings, frozen, task, where, folder, processes)
     if processes.first:
         finish(Finished(settings, task, outcomes, folder, time.perf_counter() - started))
     return 0

@@ -275,3 +275,9 @@ def test_wandb_offline_keeps_figures_weights_and_examples(
     assert "examples" in names
     assert any(p.suffix == ".wav" for p in kept[0].rglob("media/**/*"))
     assert any(p.suffix == ".png" for p in kept[0].rglob("media/**/*"))
+
+
+def test_threads_of_heads_are_given_back(probe_words: list[str], tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    assert superb.main(["asr", "fbank", *probe_words, *small("asr"), "--run.threads=1"]) == 0
+    assert torch.get_num_threads() == before
