@@ -66,8 +66,8 @@ class Learner(nn.Module):
         return self.task.loss(self.head, self(features, batch), batch)
 
     def no_loss(self) -> Tensor:
-        """Zero, with a zero gradient for every parameter."""
-        return torch.stack([0 * p.sum() for p in self.parameters()]).sum()
+        """Zero, with a zero gradient for every parameter, whatever these hold."""
+        return torch.stack([p.flatten()[:0].sum() for p in self.parameters()]).sum()
 
     def predict(self, features: Features, batch: Batch) -> Iterable[tuple[int, str, Any]]:
         """Place in the split, id and prediction of each row."""

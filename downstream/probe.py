@@ -4,6 +4,7 @@
 SUPERB's protocol (Yang et al. 2021, section 3): only the sum's weights and the head are trained.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -151,8 +152,10 @@ class Probe(lightning.LightningModule):
         for learner, bad, value in zip(self.all_learners(), wrong.tolist(), values, strict=True):
             if bad:
                 learner.diverged = self.global_step + 1
+                known = not math.isfinite(value)  # else it is of another process's batch
                 about = (
-                    f"update {learner.diverged}: the loss is {value} on {_some(batch.ids)}: lower "
+                    f"update {learner.diverged}: the loss is {value if known else 'not finite'} on "
+                    f"{_some(batch.ids) if known else 'a batch of another process'}: lower "
                     "optim.lr, or look at these recordings"
                 )
                 if self.trainer.is_global_zero and learner.name:
@@ -208,7 +211,7 @@ class Probe(lightning.LightningModule):
             figures[monitor] = best_of(figures[x.figure(monitor)] for x in self.at_work())
         self.log_dict(figures, rank_zero_only=False)
         # Not by self.log: Lightning looks through all that it has logged at every batch.
-        for logger in self.loggers:
+        for logger in self.loggers if layers else []:
             logger.log_metrics(layers, self.global_step)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

@@ -130,3 +130,22 @@ def test_tasks_that_read_the_same_recordings_share_what_is_kept(
     cache = FeatureCache(tmp_path)
     cache([key], waveform, lengths, frozen)
     cache([same], waveform, lengths, lambda *_: pytest.fail("computed again"))
+
+
+def test_size_is_known_while_another_process_moves_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downstream import cache
+
+    (tmp_path / "aa").mkdir()
+    (tmp_path / "aa" / "kept.safetensors").write_bytes(b"12345")
+    (tmp_path / "aa" / ".half.safetensors.1").write_bytes(b"123")
+    stat = os.stat
+
+    def moved(path: Path, **kwargs: object) -> object:
+        if "half" in Path(path).name:
+            raise FileNotFoundError(path)
+        return stat(path, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cache.os, "stat", moved)
+    assert cache._size(tmp_path) == 5

@@ -205,3 +205,26 @@ def test_two_processes_train_all_heads_as_one(probe_words: list[str], tmp_path: 
     assert two["config"]["trainer.devices"] == "2"
     for name, line in one["heads"].items():
         assert two["heads"][name] == pytest.approx(line, abs=1e-3)
+
+
+def test_a_head_whose_weights_are_lost_is_given_up_once(
+    probe_words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from downstream.learner import Learner
+
+    loss = Learner.loss
+
+    def no_gradient(self: Learner, features: Any, batch: Any, update: int, place: int) -> Any:
+        value = loss(self, features, batch, update, place)
+        if self.lr == 1.0 and update == 2:  # a finite loss whose gradient is none
+            value = value + (0 * next(self.parameters()).sum()).sqrt()
+        return value
+
+    monkeypatch.setattr(Learner, "loss", no_gradient)
+    argv = ["asr", "fbank", *probe_words, *small("asr"), "--heads.lr=[1.0, 1e-3]"]
+    assert superb.main(argv) == 0
+    assert capsys.readouterr().out.count("lr1 goes no further, update 4: the loss is nan") == 1
+    assert result(tmp_path, "asr")["heads"]["lr1"]["given_up_at_update"] == 4.0
