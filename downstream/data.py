@@ -61,7 +61,7 @@ class TrainPlan:
     def __init__(
         self, num_samples: NDArray[np.int64], config: DataConfig, *, seed: int, world: int = 1
     ):
-        self.num_samples, self.config, self.seed, self.world = num_samples, config, seed, world
+        self.num_samples, self.config, self.seed = num_samples, config, seed
         self.batches_per_update = -(-config.batches_per_update // world) * world
         # The same utterances an update, whoever computes them.
         wanted = config.batch_size * config.batches_per_update
@@ -227,6 +227,7 @@ class TaskData(lightning.LightningDataModule):
         self.task, self.config = task, config
         self.seed = seed if config.seed is None else config.seed
         self.kept: KeptFiles | None = None  # features whose recordings need not be read
+        self.pooled = False
         self.total_updates, self.rank, self.world = total_updates, rank, world
         self.splits = {split: list(task.examples(split)) for split in ("train", "dev", "test")}
         for split, examples in self.splits.items():
@@ -286,14 +287,16 @@ class TaskData(lightning.LightningDataModule):
             worker_init_fn=leave_signals,
         )
 
-    def merge_batches(self) -> None:
-        """One batch an update and process: the same mean loss where nothing is drawn in a head."""
+    def pool(self) -> None:
+        """Utterances have one frame each: nothing is padded, and equal batches are made one.
+
+        The mean loss of an update stays what it was: its head draws nothing.
+        """
+        self.pooled = True
         if self.config.order == "random":
             size = self.config.batch_size * self.config.batches_per_update
             config = replace(self.config, batch_size=size, batches_per_update=1)
-            self.plan = TrainPlan(
-                self._lengths("train"), config, seed=self.seed, world=self.plan.world
-            )
+            self.plan = TrainPlan(self._lengths("train"), config, seed=self.seed, world=self.world)
 
     def to_keep(self) -> list[Example]:
         """Utterances whose features can be kept."""
@@ -306,7 +309,9 @@ class TaskData(lightning.LightningDataModule):
 
     @property
     def padding_share(self) -> float:
-        """Of the samples in training batches, over one epoch."""
+        """Of what training batches hold, over one epoch."""
+        if self.pooled:
+            return 0.0
         rows = [b for u in range(self._updates_per_epoch()) for b in self.plan.update(u)]
         lengths = self._lengths("train")
         sizes = [lengths[[i for _, i in row]] for row in rows]

@@ -56,7 +56,7 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
         )
         if cache is not None:
             source = FeatureSource(POOLED, means.left_to_do, cache, means)
-            data.merge_batches()
+            data.pool()
     if keeps and examples and source.cache is None:
         frames = sum(example.num_samples for example in examples) / upstream.stride
         cache = open_cache(settings.cache, about, num_values=frames * width)

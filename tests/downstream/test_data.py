@@ -170,18 +170,20 @@ def test_padding_share_is_that_of_the_first_epoch(toy: Callable[..., TaskData]) 
     assert data.counts()["padding_share"] == round(data.padding_share, 4)
 
 
-def test_merged_batches_hold_the_same_examples_in_the_same_updates(
+def test_batches_made_one_hold_the_same_examples_in_the_same_updates(
     toy: Callable[..., TaskData],
 ) -> None:
     data = toy([0.3, 1.0, 0.5, 0.9, 3.0])
     data.config = DataConfig(batch_size=2, batches_per_update=4, order="random", num_workers=0)
     for world in (1, 2):
+        data.world = world
         data.plan = TrainPlan(data._lengths("train"), data.config, seed=0, world=world)
         before = [[p for batch in data.plan.update(u) for p in batch] for u in range(4)]
-        data.merge_batches()
+        data.pool()
         assert data.plan.batches_per_update == world
         after = [[p for batch in data.plan.update(u) for p in batch] for u in range(4)]
         assert after == before
+    assert data.padding_share == 0.0
 
 
 def test_a_seed_of_its_own_decides_the_order(toy: Callable[..., TaskData]) -> None:
