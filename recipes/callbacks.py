@@ -11,8 +11,11 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
+
+from downstream.learner import Learner
 
 
 class StopSignal(Exception):
@@ -118,26 +121,11 @@ def counter(what: str) -> Callable[[int, int], None]:
     return show
 
 
-Write = Callable[[lightning.Trainer, Path], None]
-
-
-def save_weights(trainer: lightning.Trainer, path: Path) -> None:
-    """All that is trained; called in all processes."""
-    trainer.save_checkpoint(path, weights_only=True)
-
-
 class KeepBest(Callback):
-    """Keeps the weights of the best validation; the earlier of two that are equal.
+    """Keeps the weights of the best validation; the earlier of two that are equal."""
 
-    Args:
-        checkpoint: where.
-        monitor: logged figure; a validation that does not log it is passed over.
-        mode: "min" or "max".
-        write: what is kept.
-    """
-
-    def __init__(self, checkpoint: Path, *, monitor: str, mode: str, write: Write = save_weights):
-        self.checkpoint, self.monitor, self.mode, self.write = checkpoint, monitor, mode, write
+    def __init__(self, checkpoint: Path, *, monitor: str, mode: str):
+        self.checkpoint, self.monitor, self.mode = checkpoint, monitor, mode
         self.best: dict[str, float] = {}
 
     @property
@@ -145,9 +133,13 @@ class KeepBest(Callback):
         """Several may watch one training."""
         return f"{type(self).__name__} {self.monitor}"
 
+    def write(self, trainer: lightning.Trainer) -> None:
+        """Keep all that is trained; called in all processes."""
+        trainer.save_checkpoint(self.checkpoint, weights_only=True)
+
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Compare, after a validation within training."""
-        if trainer.state.fn != "fit" or self.monitor not in trainer.callback_metrics:
+        if trainer.state.fn != "fit":
             return
         value = float(trainer.callback_metrics[self.monitor])
         better = not self.best or (
@@ -155,7 +147,7 @@ class KeepBest(Callback):
         )
         if better and math.isfinite(value):
             self.best = {"value": value, "update": float(trainer.global_step)}
-            self.write(trainer, self.checkpoint)
+            self.write(trainer)
 
     def state_dict(self) -> dict[str, float]:
         """Kept in checkpoints, for a resume."""
@@ -164,6 +156,28 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from a checkpoint."""
         self.best = dict(state_dict)
+
+
+class KeepBestHead(KeepBest):
+    """The same for one of the heads that train side by side, alone in its file."""
+
+    def __init__(self, checkpoint: Path, learner: Learner):
+        task = learner.task
+        super().__init__(checkpoint, monitor=learner.figure(task.monitor), mode=task.mode)
+        self.learner = learner
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Nothing, once it is given up: it is not validated either."""
+        if self.learner.diverged is None:
+            super().on_validation_end(trainer)
+
+    def write(self, trainer: lightning.Trainer) -> None:
+        """By the first process, all of it or nothing."""
+        if trainer.is_global_zero:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.checkpoint.with_suffix(".part")
+            torch.save({"state_dict": self.learner.state_dict()}, temporary)
+            temporary.replace(self.checkpoint)
 
 
 class KeepEvenly(Callback):

@@ -17,7 +17,7 @@ from recipes.sections import WandbSection
 from wavlm_lightning.config import flat
 from wavlm_lightning.precision import computes_bfloat16
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 LOG_EVERY_UPDATES = 10
 
 

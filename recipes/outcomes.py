@@ -11,8 +11,9 @@ from typing import Any
 from downstream.results import write_probe_result
 from downstream.task import Task
 from recipes.heads import Head, best_rate, heads_of
+from recipes.judging import Outcome
 from recipes.probe_settings import ProbeSettings
-from recipes.probes import Outcome, Outcomes
+from recipes.probes import Outcomes
 from recipes.runs import RESULT
 from wavlm_lightning.config import flat
 

@@ -2,7 +2,6 @@
 """One task on one upstream: train, choose on dev, test, keep what was predicted."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from downstream.data import TaskData
@@ -18,44 +16,29 @@ from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen, WavLMUpstream
-from recipes.callbacks import KeepBest, KeepEvenly, SaveAndStop, counter, progress
+from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, counter, progress
 from recipes.common import (
-    BEST,
+    CHECKPOINTS,
     LAST,
     Pace,
     accelerator,
     build_loggers,
     build_trainer,
-    device_flags,
     finish_loggers,
 )
 from recipes.examples import log_examples
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
+from recipes.judging import Outcome, best_checkpoint, give_up, judge
 from recipes.mini import superb_corpus
-from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
 from wavlm_lightning.model.operations import forward_operations
-from wavlm_lightning.result import file_sha256, write_atomically
+from wavlm_lightning.result import write_atomically
 
 DONE = "metrics.json"
 MINI_CACHE = Path(".cache/mini")
-CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one head left."""
-
-    metrics: dict[str, float]
-    best: dict[str, float]  # value that chose the checkpoint, and its update
-    layer_weights: list[float]
-    curve: dict[str, list[tuple[int, float]]]  # figures on dev by update
-    counts: dict[str, float]
-    checkpoint: str
-    checkpoint_sha256: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +94,7 @@ def _run(
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         print(_about(settings, probe, data, source, resumed=last.exists()), flush=True)
-    keep = {x.name: _keep_best(x, folder) for x in probe.all_learners()}
+    keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
     trainer = _trainer(
         settings,
         task,
@@ -132,8 +115,8 @@ def _run(
         best = {x.name: keep[x.name].best for x in probe.at_work()}
         for learner in probe.at_work():
             if not best[learner.name]:
-                _give_up(probe, learner, f"{task.monitor} was never finite")
-        outcomes = _judge(settings, probe, data, folder, processes, best=best)
+                give_up(probe, learner, f"{task.monitor} was never finite")
+        outcomes = judge(settings, probe, data, folder, processes, best=best)
         if processes.first:
             _show(trainer, probe, data, outcomes)
     finally:
@@ -153,41 +136,6 @@ def _probe(
     return Probe(upstream, learners, settings.optim, cache=source.cache, means=source.means)
 
 
-def _keep_best(learner: Learner, folder: Path) -> KeepBest:
-    """Of this learner alone, in its own folder."""
-
-    def write(trainer: lightning.Trainer, path: Path) -> None:
-        if trainer.is_global_zero:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            torch.save({"state_dict": learner.state_dict()}, temporary)
-            temporary.replace(path)
-
-    return KeepBest(
-        _best_of(learner, folder),
-        monitor=learner.figure(learner.task.monitor),
-        mode=learner.task.mode,
-        write=write,
-    )
-
-
-def _give_up(probe: Probe, learner: Learner, why: str) -> None:
-    """Leave out one head of several.
-
-    Raises:
-        ValueError: if no other is left.
-    """
-    learner.diverged = probe.optim.total_updates
-    if not probe.at_work():
-        raise ValueError(why)
-    if probe.trainer.is_global_zero:
-        print(f"{learner.name} is left out: {why}", flush=True)
-
-
-def _best_of(learner: Learner, folder: Path) -> Path:
-    return folder / learner.name / CHECKPOINTS / BEST
-
-
 def _show(
     trainer: lightning.Trainer, probe: Probe, data: TaskData, outcomes: Mapping[str, Outcome]
 ) -> None:
@@ -203,128 +151,6 @@ def _show(
         data.splits["test"],
         metrics=outcomes[name].metrics,
         layer_weights=outcomes[name].layer_weights,
-    )
-
-
-def _judge(
-    settings: ProbeSettings,
-    probe: Probe,
-    data: TaskData,
-    folder: Path,
-    processes: Processes,
-    *,
-    best: Mapping[str, Mapping[str, float]],
-) -> dict[str, Outcome]:
-    """The best checkpoint of each head on dev and test, and what comes with it."""
-    evaluator = _evaluator(settings, processes)
-    on_test: dict[str, list[float]] = {x.name: [] for x in probe.at_work()}
-    for path in _evenly_kept(folder / CHECKPOINTS):
-        probe.load_state_dict(_state(path))
-        for name, metrics in _test(evaluator, probe, data).items():
-            on_test[name].append(metrics[probe.task.headline])
-    for learner in probe.at_work():
-        learner.load_state_dict(_state(_best_of(learner, folder)))
-    evaluator.validate(probe, datamodule=data, verbose=False)
-    on_dev = {}
-    for learner in probe.at_work():
-        dev, task = learner.predictions["dev"], learner.task
-        on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
-        on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
-    tested = _test(evaluator, probe, data)
-    curves = _curves_by_head(probe, read_curves(folder))
-    if processes.first:
-        _draw_and_write(probe, folder, curves)
-    return {
-        learner.name: Outcome(
-            metrics=on_dev[learner.name]
-            | tested[learner.name]
-            | _best_on_test(learner.task, on_test[learner.name]),
-            best=dict(best[learner.name]),
-            layer_weights=_layer_weights(learner),
-            curve={
-                k: sorted(v.items())
-                for k, v in curves[learner.name].items()
-                if k.startswith("dev/")
-            },
-            counts=data.counts() | learner.task.left_out(),
-            checkpoint=str(_best_of(learner, folder)),
-            checkpoint_sha256=file_sha256(_best_of(learner, folder)),
-        )
-        for learner in probe.at_work()
-    }
-
-
-def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
-    """Each head's own figures, under the names that they have where it is alone."""
-    return {
-        x.name: {
-            k.removeprefix(x.figure("")): v for k, v in curves.items() if k.startswith(x.figure(""))
-        }
-        for x in probe.at_work()
-    }
-
-
-def _layer_weights(learner: Learner) -> list[float]:
-    weights = learner.featurizer.weights()
-    return [] if weights is None else [round(w, 6) for w in weights.tolist()]
-
-
-def _best_on_test(task: Task[Any], scores: list[float]) -> dict[str, float]:
-    """What a protocol that chooses its checkpoint on the test set would report."""
-    if not scores:
-        return {}
-    best_of = min if task.headline_mode == "min" else max
-    return {f"{task.headline}_best_of_{len(scores)}_test": best_of(scores)}
-
-
-def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
-    """Predictions on test of each head; curves and layer weights of all in one picture."""
-    for learner in probe.at_work():
-        predictions = folder / learner.name / "predictions"
-        predictions.mkdir(parents=True, exist_ok=True)
-        learner.task.write_predictions(predictions, "test", learner.predictions["test"])
-    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
-    weights = {x.name: _layer_weights(x) for x in probe.at_work()}
-    if all(weights.values()):
-        plot_layer_weights(weights, folder / "layer_weights.png")
-
-
-def _test(
-    evaluator: lightning.Trainer, probe: Probe, data: TaskData
-) -> dict[str, dict[str, float]]:
-    """Figures on test of each head, with the weights that it has now."""
-    evaluator.test(probe, datamodule=data, verbose=False)
-    figures = {}
-    for learner in probe.at_work():
-        scores = learner.task.score("test", learner.predictions["test"])
-        figures[learner.name] = {f"test/{k}": v for k, v in scores.items()}
-        if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
-            _give_up(probe, learner, f"not finite: {', '.join(wrong)}")
-    return figures
-
-
-def _evenly_kept(checkpoints: Path) -> list[Path]:
-    paths = checkpoints.glob("evenly/update*.ckpt")
-    return sorted(paths, key=lambda path: int(path.stem.removeprefix("update")))
-
-
-def _state(checkpoint: Path) -> dict[str, Any]:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    state: dict[str, Any] = content["state_dict"]
-    return state
-
-
-def _evaluator(settings: ProbeSettings, processes: Processes) -> lightning.Trainer:
-    """A Trainer that only evaluates, without logs."""
-    wanted = ("accelerator", "strategy", "precision")
-    flags = {k: settings.trainer.get(k) for k in wanted}
-    return lightning.Trainer(
-        **device_flags(flags, processes),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
     )
 
 

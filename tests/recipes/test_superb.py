@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import probes, superb
+from recipes import judging, probes, superb
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "sd", "ss")
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
     argv = ["asv", "fbank", *probe_words, *small("asv")]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
     whole = result(tmp_path, "asv")
-    judge, calls = probes._test, []
+    judge, calls = judging._test, []
 
     def killed(*rest: Any) -> dict[str, float]:
         calls.append(rest)
@@ -111,7 +111,7 @@ def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
             raise KilledError
         return judge(*rest)
 
-    monkeypatch.setattr(probes, "_test", killed)
+    monkeypatch.setattr(judging, "_test", killed)
     with pytest.raises(KilledError):
         superb.main(argv)
     assert superb.main(argv) == 0

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trained heads are worth: their best checkpoints on dev and test, and what they leave."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from downstream.data import TaskData
+from downstream.learner import Learner
+from downstream.probe import Probe
+from downstream.task import Task
+from recipes.common import BEST, CHECKPOINTS, device_flags
+from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
+from recipes.probe_settings import ProbeSettings
+from recipes.processes import Processes
+from wavlm_lightning.result import file_sha256
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one head left."""
+
+    metrics: dict[str, float]
+    best: dict[str, float]  # value that chose the checkpoint, and its update
+    layer_weights: list[float]
+    curve: dict[str, list[tuple[int, float]]]  # figures on dev by update
+    counts: dict[str, float]
+    checkpoint: str
+    checkpoint_sha256: str
+
+
+def best_checkpoint(learner: Learner, folder: Path) -> Path:
+    """Where a head's best weights lie in the folder of a run."""
+    return folder / learner.name / CHECKPOINTS / BEST
+
+
+def give_up(probe: Probe, learner: Learner, why: str) -> None:
+    """Leave out one head of several.
+
+    Raises:
+        ValueError: if no other is left.
+    """
+    learner.diverged = probe.optim.total_updates
+    if not probe.at_work():
+        raise ValueError(why)
+    if probe.trainer.is_global_zero:
+        print(f"{learner.name} is left out: {why}", flush=True)
+
+
+def judge(
+    settings: ProbeSettings,
+    probe: Probe,
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+    *,
+    best: Mapping[str, Mapping[str, float]],
+) -> dict[str, Outcome]:
+    """The best checkpoint of each head on dev and test, and what comes with it."""
+    evaluator = _evaluator(settings, processes)
+    on_test: dict[str, list[float]] = {x.name: [] for x in probe.at_work()}
+    for path in _evenly_kept(folder / CHECKPOINTS):
+        probe.load_state_dict(_state(path))
+        for name, metrics in _test(evaluator, probe, data).items():
+            on_test[name].append(metrics[probe.task.headline])
+    for learner in probe.at_work():
+        learner.load_state_dict(_state(best_checkpoint(learner, folder)))
+    evaluator.validate(probe, datamodule=data, verbose=False)
+    on_dev = {}
+    for learner in probe.at_work():
+        dev, task = learner.predictions["dev"], learner.task
+        on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
+        on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
+    tested = _test(evaluator, probe, data)
+    curves = _curves_by_head(probe, read_curves(folder))
+    counts = data.counts()
+    if processes.first:
+        _draw_and_write(probe, folder, curves)
+    return {
+        learner.name: Outcome(
+            metrics=on_dev[learner.name]
+            | tested[learner.name]
+            | _best_on_test(learner.task, on_test[learner.name]),
+            best=dict(best[learner.name]),
+            layer_weights=_layer_weights(learner),
+            curve={
+                k: sorted(v.items())
+                for k, v in curves[learner.name].items()
+                if k.startswith("dev/")
+            },
+            counts=counts | learner.task.left_out(),
+            checkpoint=str(best_checkpoint(learner, folder)),
+            checkpoint_sha256=file_sha256(best_checkpoint(learner, folder)),
+        )
+        for learner in probe.at_work()
+    }
+
+
+def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
+    """Each head's own figures, under the names that they have where it is alone."""
+    return {
+        x.name: {
+            k.removeprefix(x.figure("")): v for k, v in curves.items() if k.startswith(x.figure(""))
+        }
+        for x in probe.at_work()
+    }
+
+
+def _layer_weights(learner: Learner) -> list[float]:
+    weights = learner.featurizer.weights()
+    return [] if weights is None else [round(w, 6) for w in weights.tolist()]
+
+
+def _best_on_test(task: Task[Any], scores: list[float]) -> dict[str, float]:
+    """What a protocol that chooses its checkpoint on the test set would report."""
+    if not scores:
+        return {}
+    best_of = min if task.headline_mode == "min" else max
+    return {f"{task.headline}_best_of_{len(scores)}_test": best_of(scores)}
+
+
+def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
+    """Predictions on test of each head; curves and layer weights of all in one picture."""
+    for learner in probe.at_work():
+        predictions = folder / learner.name / "predictions"
+        predictions.mkdir(parents=True, exist_ok=True)
+        learner.task.write_predictions(predictions, "test", learner.predictions["test"])
+    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
+    weights = {x.name: _layer_weights(x) for x in probe.at_work()}
+    if all(weights.values()):
+        plot_layer_weights(weights, folder / "layer_weights.png")
+
+
+def _test(
+    evaluator: lightning.Trainer, probe: Probe, data: TaskData
+) -> dict[str, dict[str, float]]:
+    """Figures on test of each head, with the weights that it has now."""
+    evaluator.test(probe, datamodule=data, verbose=False)
+    figures = {}
+    for learner in probe.at_work():
+        scores = learner.task.score("test", learner.predictions["test"])
+        figures[learner.name] = {f"test/{k}": v for k, v in scores.items()}
+        if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
+            give_up(probe, learner, f"not finite: {', '.join(wrong)}")
+    return figures
+
+
+def _evenly_kept(checkpoints: Path) -> list[Path]:
+    paths = checkpoints.glob("evenly/update*.ckpt")
+    return sorted(paths, key=lambda path: int(path.stem.removeprefix("update")))
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = content["state_dict"]
+    return state
+
+
+def _evaluator(settings: ProbeSettings, processes: Processes) -> lightning.Trainer:
+    """A Trainer that only evaluates, without logs."""
+    wanted = ("accelerator", "strategy", "precision")
+    flags = {k: settings.trainer.get(k) for k in wanted}
+    return lightning.Trainer(
+        **device_flags(flags, processes),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
