@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import conv_lengths
-from wavlm_lightning.model.layouts import transformers_config
+from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.pretrain.objective import (
     MaskedPrediction,
     ObjectiveConfig,

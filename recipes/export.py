@@ -47,12 +47,14 @@ def _main(argv: list[str]) -> int:
     out = Path(args.out)
     if args.push_to_hub and args.to != "transformers":
         raise ConfigError("push_to_hub wants to=transformers: that is what the hub reads")
+    if not args.out:
+        raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: say another folder, or remove it")
     model = load_wavlm(args.ckpt)
+    card = model_card(Path(args.ckpt), model, layout=args.to, results=Path(args.results))
     out.mkdir(parents=True, exist_ok=True)
     print(_write(model, args.to, out))
-    card = model_card(Path(args.ckpt), model, results=Path(args.results))
     write_atomically(out / "README.md", card)
     print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     if args.push_to_hub:

@@ -7,21 +7,25 @@ from typing import Any
 
 from downstream.results import ProbeResult, read_probe_results
 from recipes.runs import RESULT
+from wavlm_lightning.model.checkpoint import read_checkpoint
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.result import file_sha256
 
+LIBRARIES = ("transformers", "torchaudio")  # layouts that a library of that name reads
 UNKNOWN = "not known: no run lies beside the checkpoint"
 
 
-def model_card(source: Path, model: WavLM, *, results: Path) -> str:
+def model_card(source: Path, model: WavLM, *, layout: str, results: Path) -> str:
     """Markdown with the hub's header.
 
     Args:
         source: the checkpoint; the run that it belongs to lies two folders above.
         model: what it holds.
+        layout: in which it is exported.
         results: folder of results; those with the checkpoint's hash are listed.
     """
     run = _run_of(source)
+    done = _progress(source) if run else {}
     config: dict[str, Any] = run.get("config", {})
     counts: dict[str, Any] = run.get("counts", {})
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
@@ -31,23 +35,27 @@ def model_card(source: Path, model: WavLM, *, results: Path) -> str:
         "input": "16 kHz, one channel"
         + (", zero mean and unit variance" if own.normalize_waveform else ", as it is"),
         "data": _of(counts, "train_hours", f"{Path(str(config.get('data.root'))).name}, {{}} h"),
-        "audio trained on": _of(run.get("metrics", {}), "audio_hours", "{:.1f} h"),
+        "audio trained on": _of(done, "audio_hours", "{:.1f} h"),
         "labels": _labels(config) or UNKNOWN,
-        "updates": str(config.get("optim.total_updates", UNKNOWN)),
+        "updates": _of(done, "updates", f"{{}} of {config.get('optim.total_updates')}"),
         "checkpoint": f"sha256 {file_sha256(source)}" if source.is_file() else "a folder",
         "code": run.get("commit", "unknown"),
     }
     lines = [
         "---",
-        "license: apache-2.0",
-        "library_name: transformers",
+        *(["license: apache-2.0"] if run else []),
+        *([f"library_name: {layout}"] if layout in LIBRARIES else []),
         "tags: [wavlm, speech]",
         "---",
         "",
         f"# WavLM, {own.size}",
         "",
-        "A self-supervised model of speech (Chen et al. 2022), trained with wavlm_lightning. The",
-        "licence above is that of the code; recordings may set terms of their own.",
+        "A self-supervised model of speech (Chen et al. 2022).",
+        "Trained with wavlm_lightning. The licence above is that of the code; recordings may set "
+        "terms of their own."
+        if run
+        else "Converted by wavlm_lightning from a checkpoint that was trained elsewhere, whose "
+        "licence holds.",
         "",
         "| | |",
         "|---|---|",
@@ -64,6 +72,15 @@ def _run_of(source: Path) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content if content.get("stage") == "pretrain" else {}
+
+
+def _progress(source: Path) -> dict[str, float]:
+    """How far training was when this very file was written."""
+    content = read_checkpoint(source)
+    done = {"updates": content["global_step"]}
+    if "audio_seconds" in content:
+        done["audio_hours"] = content["audio_seconds"] / 3600
+    return done
 
 
 def _of(values: dict[str, Any], key: str, form: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make export`: what is written is read by the libraries it is for, with the same features."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import transformers
 
 from recipes import export
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.model import layouts
 from wavlm_lightning.model.checkpoint import save_released
 
 WAVEFORMS = 0.1 * torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0))
@@ -22,8 +24,6 @@ LENGTHS = torch.tensor([8_000, 8_000])
 
 @pytest.fixture(params=["base", "large"])
 def model(request: pytest.FixtureRequest) -> WavLM:
-    import dataclasses
-
     torch.manual_seed(0)
     sizes = {"num_layers": 2, "dim": 32, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
     sizes |= {"position_kernel": 16, "position_groups": 4}
@@ -36,7 +36,8 @@ def checkpoint(model: WavLM, tmp_path: Path) -> Path:
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"state_dict": state, "hyper_parameters": {"model": model.config.to_dict()}}, path)
+    content = {"state_dict": state, "hyper_parameters": {"model": model.config.to_dict()}}
+    torch.save(content | {"global_step": 300_000, "audio_seconds": 44_424.0}, path)
     config = {
         "data.root": "/somewhere/speech",
         "labels.features": "hidden",
@@ -49,7 +50,7 @@ def checkpoint(model: WavLM, tmp_path: Path) -> Path:
         "stage": "pretrain",
         "config": config,
         "counts": {"train_hours": 960.1},
-        "metrics": {"audio_hours": 12.34},
+        "metrics": {"audio_hours": 99.9},  # of the end of the run
         "commit": "0123abc",
     }
     (path.parent.parent / "result.json").write_text(json.dumps(about))
@@ -70,14 +71,12 @@ def test_transformers_reads_the_folder_and_gives_the_same_layers(
     theirs, about = transformers.WavLMModel.from_pretrained(out, output_loading_info=True)
     assert not about["missing_keys"]
     assert not about["unexpected_keys"]
-    waveforms = WAVEFORMS
     extractor = transformers.AutoFeatureExtractor.from_pretrained(out)
     given = extractor(list(WAVEFORMS.numpy()), sampling_rate=16_000, return_tensors="pt")
     hidden = theirs.eval()(given["input_values"], output_hidden_states=True).hidden_states
-    # As transformers has it, the last layer of a pre-norm model is before the final norm.
-    ours = model(waveforms, LENGTHS).layers
-    for a, b in zip(ours[:-1], hidden[:-1], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    # The configuration that is written asks transformers for our last layer, after the final norm.
+    ours = model(WAVEFORMS, LENGTHS).layers
+    torch.testing.assert_close(list(hidden), list(ours), rtol=1e-5, atol=1e-5)
     back = load_wavlm(out)
     torch.testing.assert_close(back.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert back.config.normalize_waveform == model.config.normalize_waveform
@@ -100,10 +99,8 @@ def test_every_class_of_transformers_finds_the_encoder(
     theirs, about = getattr(transformers, name).from_pretrained(out, output_loading_info=True)
     assert not [key for key in about["missing_keys"] if key.startswith("wavlm.")]
     assert not about["unexpected_keys"]
-    wanted = WavLM(model.config)
-    wanted.load_state_dict(model.state_dict())
-    for key, tensor in theirs.wavlm.state_dict().items():
-        assert tensor.isfinite().all(), key
+    wanted = layouts.to_transformers(model)
+    torch.testing.assert_close(dict(theirs.wavlm.state_dict()), wanted, rtol=0, atol=0)
 
 
 @torch.no_grad()
@@ -116,9 +113,11 @@ def test_torchaudio_reads_the_folder_and_gives_the_same_layers(
     theirs = torchaudio.models.wavlm_model(**arguments).eval()
     theirs.load_state_dict(torch.load(out / "wavlm.pt", weights_only=True))
     layers, _ = theirs.extract_features(WAVEFORMS)
-    ours = model.encode(WAVEFORMS, LENGTHS).layers
-    for a, b in zip(ours[1:-1], layers[:-1], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    # torchaudio's last layer is before the final norm too.
+    as_theirs = WavLM(dataclasses.replace(model.config, last_layer_normed=False)).eval()
+    as_theirs.load_state_dict(model.state_dict())
+    ours = as_theirs.encode(WAVEFORMS, LENGTHS).layers
+    torch.testing.assert_close(list(layers), list(ours[1:]), rtol=1e-5, atol=1e-5)
 
 
 def test_the_released_file_reads_back(checkpoint: Path, model: WavLM, tmp_path: Path) -> None:
@@ -137,11 +136,11 @@ def test_the_card_says_what_the_run_and_its_results_say(
     assert run(checkpoint, "transformers", tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text()
     for text in (
-        "license: apache-2.0",
+        "license: apache-2.0\nlibrary_name: transformers",
         "| data | speech, 960.1 h |",
         "| audio trained on | 12.3 h |",
         "| labels | hidden, layer 6, 500 clusters, after 1 earlier iterations |",
-        "| updates | 400000 |",
+        "| updates | 300000 of 400000 |",
         f"sha256 {digest}",
         "0123abc",
         "| er | synthetic, not comparable | test/accuracy | 61.25 |",
@@ -157,6 +156,18 @@ def test_a_card_without_a_run_says_so(model: WavLM, tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "not known: no run lies beside the checkpoint" in card
     assert "No scores were found." in card
+    assert "license" not in card
+    assert "trained elsewhere, whose licence holds" in card
+
+
+def test_a_card_that_cannot_be_made_leaves_nothing_half_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    (tmp_path / "results" / "mine" / "er.json").write_text("{}")
+    assert run(checkpoint, "transformers", tmp_path / "out") == 1
+    assert "is no result of a task" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_done_is_said_in_a_line(
@@ -172,6 +183,8 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert "is not empty" in capsys.readouterr().err
     assert run(tmp_path / "gone.ckpt", "released", tmp_path / "new") == 1
     assert "error: no checkpoint at " in capsys.readouterr().err
+    assert export.main([f"--ckpt={checkpoint}", "--to=released", "--out="]) == 1
+    assert "OUT=DIR, a folder that is new or empty, is wanted" in capsys.readouterr().err
 
 
 def test_a_folder_is_uploaded_where_somebody_is_logged_in(

@@ -14,22 +14,24 @@ from typing import Any
 import torch
 
 from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.layouts import (
-    State,
+from wavlm_lightning.model.layout_configs import (
     config_from_released,
     config_from_torchaudio,
     config_from_transformers,
     feature_extractor,
+    released_cfg,
+    torchaudio_arguments,
+    transformers_config,
+)
+from wavlm_lightning.model.layouts import (
+    State,
     from_torchaudio,
     is_torchaudio,
-    released_cfg,
     rename,
     some,
     to_released,
     to_torchaudio,
     to_transformers,
-    torchaudio_arguments,
-    transformers_config,
 )
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.result import write_atomically

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model import layouts
+from wavlm_lightning.model import layout_configs, layouts
 
 FULL_NOISE = 0.02  # at full width; more would make attention a maximum, and rounding visible
 
 
 def in_transformers(model: WavLM) -> transformers.WavLMModel:
-    values = layouts.transformers_config(model.config)
+    values = layout_configs.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     with torch.device("meta"):
         theirs = transformers.WavLMModel(config).eval()
@@ -26,7 +26,7 @@ def in_transformers(model: WavLM) -> transformers.WavLMModel:
 def in_torchaudio(model: WavLM) -> nn.Module:
     config = model.config
     with torch.device("meta"):
-        theirs = torchaudio.models.wavlm_model(**layouts.torchaudio_arguments(config)).eval()
+        theirs = torchaudio.models.wavlm_model(**layout_configs.torchaudio_arguments(config)).eval()
     theirs.load_state_dict(layouts.to_torchaudio(model), strict=True, assign=True)
     return theirs
 
@@ -94,7 +94,7 @@ def test_names_survive_the_way_to_transformers_and_back(tiny, build, size: str) 
 @torch.no_grad()
 def test_weights_that_transformers_drew_give_the_same_layers(tiny, build, batch, size: str) -> None:
     model = build(tiny(size))
-    values = layouts.transformers_config(model.config)
+    values = layout_configs.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     torch.manual_seed(3)
     theirs = transformers.WavLMModel(config).eval()

@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 
 from wavlm_lightning import WavLM, load_wavlm
-from wavlm_lightning.model import checkpoint, layouts
+from wavlm_lightning.model import checkpoint, layout_configs, layouts
 
 RELEASED_CODE = os.environ.get("WAVLM_RELEASED_CODE", "")
 needs_released_code = pytest.mark.skipif(
@@ -46,13 +46,13 @@ def test_a_released_file_reads_back_bit_for_bit(tmp_path: Path, model: WavLM, ba
 def test_a_released_file_keeps_the_configuration(tiny, size: str) -> None:
     changes = {"size": "released", "layer_drop": 0.07, "input_dropout": 0.03}
     config = dataclasses.replace(tiny(size), **changes)
-    assert layouts.config_from_released(layouts.released_cfg(config)) == config
+    assert layout_configs.config_from_released(layout_configs.released_cfg(config)) == config
 
 
 def test_a_released_cfg_without_normalize_takes_the_waveform_as_it_is(tiny) -> None:
-    cfg = layouts.released_cfg(tiny("base"))
+    cfg = layout_configs.released_cfg(tiny("base"))
     del cfg["normalize"]
-    assert layouts.config_from_released(cfg).normalize_waveform is False
+    assert layout_configs.config_from_released(cfg).normalize_waveform is False
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,30 @@ def test_a_released_cfg_without_normalize_takes_the_waveform_as_it_is(tiny) -> N
     [("gru_rel_pos", False), ("relative_position_embedding", False), ("conv_bias", True)],
 )
 def test_a_released_network_of_another_kind_is_refused(tiny, key: str, value: bool) -> None:
-    cfg = {**layouts.released_cfg(tiny("base")), key: value}
+    cfg = {**layout_configs.released_cfg(tiny("base")), key: value}
     with pytest.raises(ValueError, match=f"{key}={value} is not supported"):
-        layouts.config_from_released(cfg)
+        layout_configs.config_from_released(cfg)
+
+
+def test_the_front_end_is_read_from_its_published_spelling(tiny) -> None:
+    cfg = layout_configs.released_cfg(tiny("base"))
+    width = tiny("base").frontend_dim
+    end = f"[({width},2,2)] * 2"
+    cfg["conv_feature_layers"] = f"[({width},10,5)] + [({width},3,2)] * 4 + " + end
+    assert layout_configs.config_from_released(cfg).frontend_dim == width
+    cfg["conv_feature_layers"] = f"[({width},10,5)] + [({width},3,2)] * 4"
+    with pytest.raises(ValueError, match=r"kernels and strides \(10,5\), \(3,2\),.* are"):
+        layout_configs.config_from_released(cfg)
+    cfg["conv_feature_layers"] = f"[({width},10,5)] + [(9,3,2)] * 4 + " + end
+    with pytest.raises(ValueError, match="layers of unequal width"):
+        layout_configs.config_from_released(cfg)
+
+
+def test_another_stride_in_a_folder_of_transformers_is_refused(tiny) -> None:
+    values = layout_configs.transformers_config(tiny("base"))
+    values["conv_stride"] = [5, 2, 2, 2, 2, 2, 1]
+    with pytest.raises(ValueError, match=r"conv_stride=.* is not supported"):
+        layout_configs.config_from_transformers(values)
 
 
 def test_released_names_are_the_published_ones(model: WavLM, size: str) -> None:
@@ -101,7 +122,7 @@ def test_one_of_our_checkpoints_loads(tmp_path: Path, model: WavLM, batch) -> No
 def test_a_folder_that_transformers_wrote_gives_the_same_features(
     tmp_path: Path, model: WavLM, batch
 ) -> None:
-    values = layouts.transformers_config(model.config)
+    values = layout_configs.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     torch.manual_seed(1)
     theirs = transformers.WavLMModel(config).eval()
@@ -120,7 +141,7 @@ def test_a_folder_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def released_content(model: WavLM) -> dict:
-    return {"cfg": layouts.released_cfg(model.config), "model": layouts.to_released(model)}
+    return {"cfg": layout_configs.released_cfg(model.config), "model": layouts.to_released(model)}
 
 
 def test_a_missing_entry_is_named(tmp_path: Path, model: WavLM) -> None:
@@ -225,7 +246,7 @@ def test_the_released_class_gives_the_same_output_of_a_padded_batch(
     released: ModuleType, tiny, build, batch, size: str
 ) -> None:
     model = build(tiny(size, masked_group_norm=False, block_padding=True))
-    theirs = released.WavLM(released.WavLMConfig(layouts.released_cfg(model.config))).eval()
+    theirs = released.WavLM(released.WavLMConfig(layout_configs.released_cfg(model.config))).eval()
     theirs.load_state_dict(layouts.to_released(model), strict=True)
     waveforms, lengths = batch(48_000, 32_000)
     padding = torch.arange(48_000) >= lengths[:, None]

@@ -12,14 +12,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from wavlm_lightning import WavLM, load_wavlm
-from wavlm_lightning.model import layouts
+from wavlm_lightning.model import layout_configs, layouts
 from wavlm_lightning.model.checkpoint import save_released
 
 
 def write_folder(model: WavLM, folder: Path) -> None:
     """A folder as transformers reads it."""
     folder.mkdir(exist_ok=True)
-    values = layouts.transformers_config(model.config)
+    values = layout_configs.transformers_config(model.config)
     (folder / "config.json").write_text(json.dumps(values))
     save_file(layouts.to_transformers(model), folder / "model.safetensors")
 
@@ -69,7 +69,7 @@ def test_weights_in_several_files_are_read(tmp_path: Path, model: WavLM) -> None
 def test_the_encoder_of_a_class_with_a_head_is_read_and_the_head_named(
     tmp_path: Path, model: WavLM
 ) -> None:
-    values = layouts.transformers_config(model.config)
+    values = layout_configs.transformers_config(model.config)
     config = transformers.WavLMConfig(**{k: v for k, v in values.items() if k != "model_type"})
     theirs = transformers.WavLMForCTC(config)
     theirs.wavlm.load_state_dict(layouts.to_transformers(model))
