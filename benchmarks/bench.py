@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import Setting, config
-from benchmarks.goals import AS_IT_COMES, TUNED, table_of
+from benchmarks.goals import table_of
 from benchmarks.loading import loading
+from benchmarks.names import AS_IT_COMES, OURS, OWN_OBJECTIVE, PEERS, RECOMPUTING, TUNED
 from benchmarks.picture import draw
 from benchmarks.probing import probing
 from benchmarks.timing import Child, Timed, interleaved
@@ -31,9 +32,6 @@ from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.result import versions
 from wavlm_lightning.throughput import matrix_rate
 
-OURS, RECOMPUTING = "ours", "ours, recompute=true"
-PEERS = ("transformers", "torchaudio")
-OWN_OBJECTIVE = "torchaudio HuBERT, own objective"
 # Rows and seconds of each: always the same audio, for the square of the length to show.
 STEPS = ((4, 10.0), (2, 20.0), (1, 40.0))
 GROWTH = (5.0, 10.0, 20.0, 40.0, 80.0)

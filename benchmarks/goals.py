@@ -4,9 +4,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.names import (
+    AS_IT_COMES,
+    COMPUTED,
+    EIGHT,
+    EIGHT_RUNS,
+    OURS,
+    OWN_OBJECTIVE,
+    PEERS,
+    RECOMPUTING,
+    TUNED,
+)
+
 Line = dict[str, Any]
-PEERS = ("transformers", "torchaudio")
-AS_IT_COMES, TUNED = "as it comes", "our threads and allocator"
 
 
 class Goal(NamedTuple):
@@ -73,9 +83,6 @@ def _most(most: float) -> Callable[[float], bool]:
     return lambda x: x <= most
 
 
-OWN = "torchaudio HuBERT, own objective"
-COMPUTED = "features computed at each use"
-EIGHT, EIGHT_RUNS = "eight rates", "eight recomputing runs"
 GOALS = [
     *(
         Goal(
@@ -96,7 +103,7 @@ GOALS = [
         Goal(
             f"training step, {precision}: torchaudio's recipe, times ours",
             "2.5 or more",
-            _times("training step", OWN, precision=precision),
+            _times("training step", OWN_OBJECTIVE, precision=precision),
             _least(2.5),
         )
         for precision in ("fp32", "bf16")
@@ -109,7 +116,7 @@ GOALS = [
             _memory_share(seconds, who),
             _most(most),
         )
-        for who in ("ours", "ours, recompute=true")
+        for who in (OURS, RECOMPUTING)
         for rows, seconds, most in ((4, 10.0, 0.4), (2, 20.0, 0.35), (1, 40.0, 0.25))
     ),
     *(

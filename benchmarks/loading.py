@@ -13,8 +13,9 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from recipes.processes import Processes
+from recipes.recordings import prepare_recordings
 from recipes.settings import read_settings
-from recipes.stages import build_data, prepare_recordings
+from recipes.stages import build_data
 from wavlm_lightning.lengths import SAMPLE_RATE, conv_lengths
 from wavlm_lightning.pretrain.batches import PlanSampler
 from wavlm_lightning.pretrain.data import Split

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from benchmarks.goals import AS_IT_COMES
+from benchmarks.names import AS_IT_COMES
 
 Line = dict[str, Any]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.names import COMPUTED, EIGHT, EIGHT_RUNS, KEPT, ONE
 from benchmarks.timing import Turn, interleaved, seconds_of
 from downstream import load_task
 from downstream.data import TaskData
@@ -27,13 +28,11 @@ from recipes.feature_source import feature_source
 from recipes.mini import superb_corpus
 from recipes.probe_settings import read_probe_settings
 from recipes.probes import MINI_CACHE
-from wavlm_lightning.throughput import threads
+from wavlm_lightning.threads import threads
 
 TASKS = {"er": "er", "asr": "asr", "asr, published head": "asr"}
 UTTERANCES = 48
-KEPT, COMPUTED = "features kept", "features computed at each use"
 RATES = "--heads.lr=[1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5]"
-ONE, EIGHT, EIGHT_RUNS = "one rate", "eight rates", "eight recomputing runs"
 ASR_UPDATES = 100  # of the mini protocol's 400, for time
 
 

@@ -210,9 +210,10 @@ class Probe(lightning.LightningModule):
         if monitor not in figures:  # several learners: the best of them
             figures[monitor] = best_of(figures[x.figure(monitor)] for x in self.at_work())
         self.log_dict(figures, rank_zero_only=False)
-        # Not by self.log: Lightning looks through all that it has logged at every batch.
+        # Not by self.log: Lightning looks through all that it has logged at every batch. It counts
+        # updates from 0.
         for logger in self.loggers if layers else []:
-            logger.log_metrics(layers, self.global_step)
+            logger.log_metrics(layers, self.global_step - 1)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""

@@ -23,7 +23,7 @@ from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.result import file_sha256
 from wavlm_lightning.seeding import torch_seed
-from wavlm_lightning.throughput import threads
+from wavlm_lightning.threads import threads
 
 DELTA_WINDOW = 5  # frames; s3prl ec8064b5, upstream/baseline/fbank.yaml, as are the two below
 NUM_MELS = 80

@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from recipes.callbacks import counter
 from recipes.processes import Processes, join
 from recipes.settings import LabelSection
-from recipes.stages import counter, make_labels
+from recipes.stages import make_labels
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, Parser, one_line
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus

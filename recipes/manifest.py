@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from recipes.stages import counter
+from recipes.callbacks import counter
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, Parser, one_line
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus

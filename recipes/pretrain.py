@@ -11,15 +11,10 @@ from pathlib import Path
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status
 from recipes.processes import Processes, join, start_all, wanted_devices
+from recipes.recordings import Recordings, prepare_recordings
 from recipes.runs import RESULT, open_run
 from recipes.settings import Settings, check_chain, read_settings, teacher_settings
-from recipes.stages import (
-    Iteration,
-    Recordings,
-    make_labels,
-    prepare_recordings,
-    train_iteration,
-)
+from recipes.stages import Iteration, make_labels, train_iteration
 from wavlm_lightning.config import flat
 from wavlm_lightning.result import write_result
 

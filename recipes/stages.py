@@ -25,12 +25,12 @@ from recipes.common import (
 )
 from recipes.plots import plot_curves
 from recipes.processes import Processes
-from recipes.settings import MINI, LabelSection, Settings
+from recipes.recordings import Recordings
+from recipes.settings import LabelSection, Settings
 from recipes.throughput import HOURS, SHARE, Throughput
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
-from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
 from wavlm_lightning.pretrain.data import PretrainData, Split
 from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
 from wavlm_lightning.pretrain.label_features import Hidden, LabelFeatures, Mfcc
@@ -46,9 +46,6 @@ from wavlm_lightning.pretrain.labels import (
 )
 from wavlm_lightning.pretrain.manifest import (
     Manifest,
-    drop_short,
-    read_manifest,
-    write_manifest,
 )
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
@@ -62,15 +59,6 @@ FIGURES = {
     HOURS: ("hours/hour", "{:.0f}"),
     SHARE: ("of matrix rate", "{:.0%}"),
 }
-MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
-
-
-@dataclass(frozen=True)
-class Recordings:
-    """Manifests of a run, and what its filters left out."""
-
-    manifests: dict[str, Manifest]
-    counts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -81,71 +69,6 @@ class Iteration:
     metrics: dict[str, float]
     label_kind: str  # what was clustered: mfcc, hidden, or the name of a finished label folder
     label_report: LabelReport  # of the first label set, on dev
-
-
-def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:
-    """Manifests of speech and noise; made once a run, by the first process."""
-    about = folder / "recordings.json"
-    if processes.first and not about.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(about, json.dumps(_make_manifests(settings, folder), indent=2) + "\n")
-    processes.barrier()
-    paths = {name: folder / f"{name}.tsv" for name in MANIFESTS}
-    manifests = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
-    return Recordings(manifests, json.loads(about.read_text()))
-
-
-def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
-    speech, noise = _roots(settings)
-    options = ReadOptions(
-        check=settings.data.check,
-        bad_files=settings.data.bad_files,
-        num_workers=settings.data.num_workers,
-        progress=counter("reading recordings"),
-    )
-    corpus = build_corpus(
-        speech,
-        options,
-        dev_share=settings.data.dev_share,
-        seed=settings.seed,
-    )
-    print(corpus.report(), flush=True)
-    counts: dict[str, float] = {"unusable_files": len(corpus.bad)}
-    if corpus.bad:
-        lines = [f"{path}\t{reason}" for path, reason in sorted(corpus.bad.items())]
-        write_atomically(folder / "unusable.tsv", "\n".join(lines) + "\n")
-    for split, manifest in (("train", corpus.train), ("dev", corpus.dev)):
-        filtered = drop_short(manifest, settings.data.min_samples)
-        print(filtered.report(split), flush=True)
-        write_manifest(filtered.manifest, folder / f"{split}.tsv")
-        counts[f"{split}_utterances"] = len(filtered.manifest)
-        counts[f"{split}_hours"] = round(filtered.manifest.hours, 4)
-        counts[f"{split}_too_short"] = filtered.too_short
-    if noise is not None:
-        clips = build_noise(noise, options)
-        for split, manifest in zip(("train", "dev"), clips, strict=True):
-            write_manifest(manifest, folder / f"noise_{split}.tsv")
-        counts["noise_clips"] = len(clips[0])
-        print(f"noise: {len(clips[0])} clips, {clips[0].hours * 60:.1f} min", flush=True)
-    return counts
-
-
-def _roots(settings: Settings) -> tuple[Path, Path | None]:
-    """Folders of speech and noise; the mini corpus is made if it is wanted and not there yet."""
-    speech, noise = settings.data.root, settings.data.noise
-    if MINI in (speech, noise):
-        from recipes.mini import mini_corpus
-
-        mini = mini_corpus(Path(".cache/mini"), progress=counter("speaking the mini corpus"))
-        speech = str(mini.librispeech) if speech == MINI else speech
-        noise = str(mini.noise) if noise == MINI else noise
-    wants_noise = settings.mixing.noise_prob > 0
-    if wants_noise and settings.mixing.prob > 0 and noise is None:
-        raise ValueError(
-            f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
-            "mixing.noise_prob=0 to mix speech with speech alone"
-        )
-    return Path(speech), Path(noise) if wants_noise and noise else None
 
 
 def make_labels(

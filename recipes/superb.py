@@ -23,7 +23,7 @@ from recipes.probes import Outcomes, run_variant, sources_of
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import open_run
 from wavlm_lightning.config import ConfigError
-from wavlm_lightning.throughput import threads
+from wavlm_lightning.threads import threads
 
 
 def main(argv: list[str]) -> int:

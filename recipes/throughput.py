@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.throughput import matrix_rate, threads
+from wavlm_lightning.threads import threads
+from wavlm_lightning.throughput import matrix_rate
 
 HOURS, SHARE = "train/hours_per_hour", "train/share_of_matrix_rate"
 SMOOTHED = 0.95  # share of the figure before

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads of torch, and what a machine multiplies at best, as measured here and now."""
+"""What a machine multiplies at best, as measured here and now."""
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -14,20 +12,6 @@ from torch.nn import functional as F
 ROWS = {"cpu": 1024, "cuda": 16_384}
 INPUTS, OUTPUTS = 1024, 4096
 TURNS = 7
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """As many threads of torch within the block; 0 leaves them as they are."""
-    before = torch.get_num_threads()
-    if count in (0, before):
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:

@@ -1,23 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads come back as they were; the matrix rate is measured once."""
+"""The matrix rate is measured once."""
 
 import pytest
 import torch
 
 from wavlm_lightning import throughput
-from wavlm_lightning.throughput import matrix_rate, threads
-
-
-def test_threads_are_set_within_the_block_alone() -> None:
-    before = torch.get_num_threads()
-    with threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
-    with pytest.raises(KeyError), threads(before + 1):
-        raise KeyError
-    assert torch.get_num_threads() == before
-    with threads(0):
-        assert torch.get_num_threads() == before
+from wavlm_lightning.throughput import matrix_rate
 
 
 def test_rate_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
