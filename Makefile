@@ -32,9 +32,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 quoted = '$(subst ','\'',$(1))'
 lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
+said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table export labels manifest config bench test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table export finetune labels manifest config bench test check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -92,13 +93,18 @@ tasks: .venv/.run ## the tasks of make superb
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
 	@$(if $(filter pretrain,$(TASK)),:,$(need_mini))
-	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(filter command% environment%,$(origin UPSTREAM)),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
+	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
 	@python -m recipes.table $(words)
 
-export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio OUT=DIR [push_to_hub=NAME]
+export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
 	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
+
+tuned = $(if $(call said,TASK),$(TASK),ctc)
+finetune: .venv/.run ## train encoder and head:  make finetune TASK=ctc [CONFIG=configs/finetune/ctc_100h.yaml] [init=CKPT] [key=value ...]
+	@$(if $(filter command%,$(origin CONFIG) $(origin init)),:,$(need_mini))
+	@python -m recipes.finetune $(call quoted,$(tuned)) $(call quoted,--config=$(if $(call said,CONFIG),$(CONFIG),configs/finetune/$(tuned)_mini.yaml)) $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
 	@python -m recipes.labels $(words)

@@ -27,7 +27,7 @@ from downstream.upstream import load_upstream
 from recipes.feature_source import feature_source
 from recipes.mini import superb_corpus
 from recipes.probe_settings import read_probe_settings
-from recipes.probes import MINI_CACHE
+from recipes.sources import MINI_CACHE
 from wavlm_lightning.threads import threads
 
 TASKS = {"er": "er", "asr": "asr", "asr, published head": "asr"}

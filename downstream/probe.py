@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from downstream.cache import FeatureCache
 from downstream.features import Features
+from downstream.gathering import Rows, gathered
 from downstream.learner import Learner
 from downstream.pooled import MeansOverTime
 from downstream.task import Batch
@@ -74,7 +75,7 @@ class Probe(lightning.LightningModule):
         self.upstream, self.optim = upstream, optim
         self.learners = nn.ModuleList(learners)
         self.task = learners[0].task  # all have the same one, but for what is drawn and chosen
-        self._indexed: dict[str, dict[int, tuple[str, Any]]] = {}  # by learner and place
+        self._indexed: dict[str, Rows] = {}  # by learner
         self._place = 0  # of the batch within its update
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
 
@@ -226,13 +227,10 @@ class Probe(lightning.LightningModule):
     def _gather(self, split: str) -> None:
         """Predictions of all processes by id, in the split's own order, to each learner."""
         mine, self._indexed = self._indexed, {}
-        parts: list[Any] = [mine]
-        if self.trainer.world_size > 1:
-            parts = [None] * self.trainer.world_size
-            dist.all_gather_object(parts, mine)
+        names = [learner.name for learner in self.at_work()]
+        found = gathered(mine, names, self.trainer.world_size)
         for learner in self.at_work():
-            rows = {i: row for part in parts for i, row in part.get(learner.name, {}).items()}
-            learner.predictions[split] = {name: value for _, (name, value) in sorted(rows.items())}
+            learner.predictions[split] = found[learner.name]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Who goes no further is not seen from the weights."""

@@ -122,6 +122,7 @@ class Task(ABC, Generic[C]):
     ) -> None:
         self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
+        self.classes: Sequence[str] = ()  # names of a classifier's outputs
 
     def twin(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""

@@ -31,10 +31,10 @@ class Characters:
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def encode(self, text: str) -> list[int]:
-        """Numbers of the characters, a word end after the last word, then `</s>`."""
+    def encode(self, text: str, *, end: bool = True) -> list[int]:
+        """Numbers of the characters, a word end after each word, and then `</s>`."""
         spelled = "".join(word + WORD_END for word in text.upper().split())
-        return [self._number.get(c, UNKNOWN) for c in spelled] + [END]
+        return [self._number.get(c, UNKNOWN) for c in spelled] + ([END] if end else [])
 
     def decode(self, numbers: Sequence[int]) -> str:
         """Words of collapsed numbers; special symbols are left out."""

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from downstream.features import Features, Upstream
 from wavlm_lightning.lengths import HOP, SAMPLE_RATE, conv_lengths
-from wavlm_lightning.model.checkpoint import load_wavlm, local_path
+from wavlm_lightning.model.checkpoint import load_wavlm, local_path, source_sha256
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 from wavlm_lightning.precision import computes_bfloat16
-from wavlm_lightning.result import file_sha256
 from wavlm_lightning.seeding import torch_seed
 from wavlm_lightning.threads import threads
 
@@ -272,7 +271,7 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
             f"{error}: say UPSTREAM=FILE, or upstream.source=FILE"
             + ("; make pretrain makes this one" if "runs/pretrain" in config.source else "")
         ) from error
-    return _frozen_wavlm(load_wavlm(path), config), _digest(path)
+    return _frozen_wavlm(load_wavlm(path), config), source_sha256(path)
 
 
 def _frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
@@ -314,15 +313,7 @@ def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
             "a WavLM with upstream.kind=wavlm"
         )
     path = Path(source)
-    return model, _digest(path) if path.exists() else _digest_of_tensors(model)
-
-
-def _digest(path: Path) -> str:
-    """Of a file, or of the weights of a folder."""
-    if path.is_file():
-        return file_sha256(path)
-    weights = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
-    return file_sha256(weights[0]) if weights else "none"
+    return model, source_sha256(path) if path.exists() else _digest_of_tensors(model)
 
 
 def _digest_of_tensors(model: nn.Module) -> str:

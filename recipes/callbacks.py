@@ -176,7 +176,9 @@ class KeepBestHead(KeepBest):
         if trainer.is_global_zero:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.checkpoint.with_suffix(".part")
-            torch.save({"state_dict": self.learner.state_dict()}, temporary)
+            task, head = self.learner.task, self.learner.head
+            about = {"task": task.name, "head": type(head).__name__, "classes": list(task.classes)}
+            torch.save({"state_dict": self.learner.state_dict(), **about}, temporary)
             temporary.replace(self.checkpoint)
 
 

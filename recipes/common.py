@@ -92,6 +92,19 @@ def build_trainer(
     )
 
 
+def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
+    """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
+    wanted = ("accelerator", "strategy", "precision")
+    return lightning.Trainer(
+        **device_flags({k: flags.get(k) for k in wanted}, processes),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+
+
 def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
     """The flags that are set, with those that follow from the machine and the processes."""
     flags = {k: v for k, v in flags.items() if v is not None}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a model in the layout of another library.
 
-python -m recipes.export --ckpt=SOURCE --to=transformers|released|torchaudio --out=DIR
+python -m recipes.export --ckpt=SOURCE --to=transformers|released|torchaudio|torch_export --out=DIR
                          [--results=results] [--push_to_hub=NAME]
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from recipes.endings import exit_status
+from recipes.fitted import Fitted, read_fitted, write_tokenizer
 from recipes.model_card import model_card
 from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.model.checkpoint import (
@@ -18,10 +19,10 @@ from wavlm_lightning.model.checkpoint import (
     save_torchaudio,
     save_transformers,
 )
-from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.model.portable import save_exported
 from wavlm_lightning.result import write_atomically
 
-RELEASED = "WavLM.pt"
+RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
 
 
 def build_parser() -> Parser:
@@ -29,7 +30,9 @@ def build_parser() -> Parser:
     parser = Parser(prog="recipes.export", description=__doc__)
     parser.add_argument("--ckpt", type=str, required=True, help="what load_wavlm reads")
     parser.add_argument(
-        "--to", type=Literal["transformers", "released", "torchaudio"], default="transformers"
+        "--to",
+        type=Literal["transformers", "released", "torchaudio", "torch_export"],
+        default="transformers",
     )
     parser.add_argument("--out", type=str, required=True, help="a folder, new or empty")
     parser.add_argument("--results", type=str, default="results", help="scores for the model card")
@@ -51,10 +54,13 @@ def _main(argv: list[str]) -> int:
         raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: say another folder, or remove it")
-    model = load_wavlm(args.ckpt)
-    card = model_card(Path(args.ckpt), model, layout=args.to, results=Path(args.results))
+    fitted = read_fitted(Path(args.ckpt)) or Fitted(load_wavlm(args.ckpt), None)
+    card = model_card(Path(args.ckpt), fitted.model, layout=args.to, results=Path(args.results))
     out.mkdir(parents=True, exist_ok=True)
-    print(_write(model, args.to, out))
+    if fitted.note:
+        alone = fitted.head is None or args.to != "transformers"
+        print(f"{fitted.note}{': the encoder alone is written' if alone else ''}")
+    print(_write(fitted, args.to, out))
     write_atomically(out / "README.md", card)
     print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     if args.push_to_hub:
@@ -62,15 +68,25 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
-def _write(model: WavLM, layout: str, out: Path) -> str:
+def _write(fitted: Fitted, layout: str, out: Path) -> str:
     """The files, and how they are read there."""
+    model, head = fitted.model, fitted.head
     match layout:
         case "transformers":
-            save_transformers(model, out)
-            return f'read it with: transformers.WavLMModel.from_pretrained("{out}")'
+            save_transformers(model, out, head)
+            if fitted.symbols:
+                write_tokenizer(out, fitted.symbols)
+            name = "WavLMModel" if head is None else head.name
+            return f'read it with: transformers.{name}.from_pretrained("{out}")'
         case "released":
             save_released(model, out / RELEASED)
             return f'read it with: torch.load("{out / RELEASED}"): cfg and model, for WavLM(cfg)'
+        case "torch_export":
+            save_exported(model, out / PROGRAM)
+            return (
+                f'run it with: torch.export.load("{out / PROGRAM}").module()(waveforms), '
+                "(B, T) without padding"
+            )
     save_torchaudio(model, out)
     return (
         "read it with: torchaudio.models.wavlm_model(**arguments.json)"

@@ -14,7 +14,7 @@ from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Task
-from recipes.common import BEST, CHECKPOINTS, device_flags
+from recipes.common import BEST, CHECKPOINTS, build_evaluator
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
@@ -62,7 +62,7 @@ def judge(
     best: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Outcome]:
     """The best checkpoint of each head on dev and test, and what comes with it."""
-    evaluator = _evaluator(settings, processes)
+    evaluator = build_evaluator(settings.trainer, processes)
     on_test: dict[str, list[float]] = {x.name: [] for x in probe.at_work()}
     for path in _evenly_kept(folder / CHECKPOINTS):
         probe.load_state_dict(_state(path))
@@ -159,17 +159,3 @@ def _state(checkpoint: Path) -> dict[str, Any]:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     state: dict[str, Any] = content["state_dict"]
     return state
-
-
-def _evaluator(settings: ProbeSettings, processes: Processes) -> lightning.Trainer:
-    """A Trainer that only evaluates, without logs."""
-    wanted = ("accelerator", "strategy", "precision")
-    flags = {k: settings.trainer.get(k) for k in wanted}
-    return lightning.Trainer(
-        **device_flags(flags, processes),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-    )

@@ -16,6 +16,7 @@ from recipes.runs import RESULT, open_run
 from recipes.settings import Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import Iteration, make_labels, train_iteration
 from wavlm_lightning.config import flat
+from wavlm_lightning.model.checkpoint import source_sha256
 from wavlm_lightning.result import write_result
 
 
@@ -29,8 +30,8 @@ def _main(argv: list[str]) -> int:
     quiet_libraries()
     settings = read_settings(argv)
     chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
-    if settings.labels.folders or settings.labels.teacher:
-        chain = []
+    if settings.labels.folders or settings.labels.teacher or settings.init:
+        chain = []  # what they would have made is there
     chain.append(settings)
     check_chain(chain)
     flags = settings.trainer
@@ -75,6 +76,8 @@ def _iteration(
 ) -> Iteration:
     if settings.labels.teacher:
         teacher = Path(settings.labels.teacher)
+    elif settings.source is not None:
+        teacher = settings.source
     folders = [Path(f) for f in settings.labels.folders]
     if not folders:
         folders = [
@@ -113,12 +116,16 @@ def _finish(
         upstream=f"wavlm_{settings.run.name}",
         metrics=metrics,
         selected_on="last",
-        config=flat(settings.values),
+        config=flat(settings.values) | _hash_of_init(settings),
         checkpoint=last.checkpoint,
         counts=recordings.counts,
         seconds=seconds,
     )
     print(_table(folder, done, seconds), flush=True)
+
+
+def _hash_of_init(settings: Settings) -> dict[str, str]:
+    return {"init.sha256": source_sha256(settings.source)} if settings.source else {}
 
 
 def _table(folder: Path, done: list[Iteration], seconds: float) -> str:

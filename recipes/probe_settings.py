@@ -58,12 +58,14 @@ class PathsSection:
 
     Args:
         librispeech: holds train-clean-100, dev-clean and test-clean.
+        librilight: holds 1h and 9h, for fine-tuning (librispeech_finetuning.tgz).
         voxceleb1: holds dev/wav, test/wav and veri_test.txt.
         iemocap: holds Session1 to Session5.
         librimix: Libri2Mix, holds wav16k and data.
     """
 
     librispeech: str | None = MINI
+    librilight: str | None = None
     voxceleb1: str | None = MINI
     iemocap: str | None = MINI
     librimix: str | None = MINI

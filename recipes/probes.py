@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
-from downstream.task import Sources, Task
+from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
-from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, counter, progress
+from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
 from recipes.common import (
     CHECKPOINTS,
     LAST,
@@ -30,7 +30,6 @@ from recipes.examples import log_examples
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome, best_checkpoint, give_up, judge
-from recipes.mini import superb_corpus
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
@@ -38,7 +37,6 @@ from wavlm_lightning.model.operations import forward_operations
 from wavlm_lightning.result import write_atomically
 
 DONE = "metrics.json"
-MINI_CACHE = Path(".cache/mini")
 
 
 @dataclass(frozen=True)
@@ -242,15 +240,3 @@ def _about(
         f"{counts['padding_share']:.1%} padding; features: {source.about}"
         f"{'' if source.cache is None else ' in ' + settings.cache.dir}"
     )
-
-
-def sources_of(settings: ProbeSettings, task: type[Task[Any]], processes: Processes) -> Sources:
-    """Where the task's recordings lie; the first process makes the mini corpus if it is wanted."""
-    paths: dict[str, str | None] = asdict(settings.paths)
-    if settings.kind == "mini":
-        if processes.first:
-            show = counter(f"making the mini {task.corpus}")
-            paths[task.corpus] = str(superb_corpus(task.corpus, MINI_CACHE, progress=show))
-        paths = processes.from_first(paths)
-    manifest = Path(settings.data.manifest) if settings.data.manifest else None
-    return Sources(settings.kind, paths, manifest)

@@ -10,11 +10,12 @@ import yaml
 from lightning import Trainer
 
 from recipes.sections import OWNED_FLAGS, WandbSection
-from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
+from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import SIZES, WavLMConfig
 from wavlm_lightning.pretrain.data import DataConfig
-from wavlm_lightning.pretrain.masking import SpanMask
 from wavlm_lightning.pretrain.mixing import MixingConfig
 from wavlm_lightning.pretrain.objective import ObjectiveConfig
 from wavlm_lightning.pretrain.pretrainer import OptimConfig
@@ -85,11 +86,11 @@ class RunSection:
     resume: bool = True
 
 
-def build_parser(size: str) -> Parser:
-    """The parser for a model of this size, whose values are the defaults of section `model`."""
+def build_parser(model: WavLMConfig) -> Parser:
+    """The parser whose section `model` has these values where nothing is said."""
     parser = Parser(prog="recipes.pretrain", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
-    parser.add_class_arguments(WavLMConfig, "model", default=WavLMConfig.preset(size))
+    parser.add_class_arguments(WavLMConfig, "model", default=model)
     parser.add_class_arguments(DataSection, "data")
     parser.add_class_arguments(SpanMask, "mask")
     parser.add_class_arguments(MixingConfig, "mixing")
@@ -108,6 +109,18 @@ def build_parser(size: str) -> Parser:
         help="run blocks twice to keep less",
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--init",
+        type=str,
+        default="",
+        help="what training starts from: anything that load_wavlm reads",
+    )
+    parser.add_argument(
+        "--download",
+        type=bool,
+        default=False,
+        help="fetch a hub id in init that is not on this machine yet",
+    )
     parser.add_argument(
         "--teachers",
         type=list[dict[str, Any]],
@@ -136,7 +149,14 @@ class Settings:
     compile: bool
     recompute: bool
     seed: int
+    init: str
+    download: bool
     teachers: list[dict[str, Any]]
+
+    @property
+    def source(self) -> Path | None:
+        """File or folder that training starts from, if it does not start from nothing."""
+        return init_path(self.init, download=self.download) if self.init else None
 
 
 def read_settings(argv: list[str]) -> Settings:
@@ -144,15 +164,20 @@ def read_settings(argv: list[str]) -> Settings:
 
     Raises:
         ConfigError: naming the key, what it wants and what it got.
+        FileNotFoundError: if there is nothing at `init`.
+        ValueError: if what is there cannot be read.
     """
+    start = config_of_init(argv)
     try:
-        parser = build_parser(_find(argv, "model.size") or "base")
+        parser = build_parser(start or WavLMConfig.preset(_size(argv)))
         parsed = parser.parse_args(argv)
         objects = parser.instantiate(parsed)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
     values.pop("config", None)
+    if start is not None:
+        values["model"] = as_it_was_trained(values["model"], start)
     if not values["run"]["name"]:
         files = [w.partition("=")[2] for w in argv if w.startswith("--config=")]
         values["run"]["name"] = Path(files[0]).stem if files else "unnamed"
@@ -160,6 +185,7 @@ def read_settings(argv: list[str]) -> Settings:
         name: getattr(objects, name) for name in Settings.__annotations__ if name != "values"
     }
     sections["trainer"] = values["trainer"]
+    sections["model"] = WavLMConfig(**values["model"])
     sections["run"] = RunSection(**values["run"])
     return Settings(values=values, **sections)
 
@@ -199,30 +225,21 @@ def check_chain(chain: list[Settings]) -> None:
             raise ValueError("model.attention=flex wants model.attention_dropout=0")
         if labels.folders or labels.teacher or labels.features == "mfcc":
             continue
-        if before is None:
+        teacher = stage if stage.init else before
+        if teacher is None:
             raise ValueError(
                 "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give "
                 "the iterations before in teachers"
             )
-        if not 1 <= labels.layer <= before.model.num_layers:
+        if not 1 <= labels.layer <= teacher.model.num_layers:
             raise ValueError(
                 f"labels.layer={labels.layer}: the teacher has layers 1 to "
-                f"{before.model.num_layers}"
+                f"{teacher.model.num_layers}"
             )
 
 
-def _find(argv: list[str], key: str) -> str | None:
-    """A value that must be known before the parser can be built: the last of words and files."""
-    found: str | None = None
-    section, name = key.split(".")
-    for word in argv:
-        if word.startswith("--config="):
-            content = read_yaml(Path(word.partition("=")[2]))
-            if isinstance(content.get(section), dict):
-                found = content[section].get(name, found)
-    for word in argv:
-        if word.startswith(f"--{key}="):
-            found = word.partition("=")[2]
-    if found is not None and found not in SIZES:
-        raise ConfigError(f"{key} wants one of {', '.join(SIZES)}, got {found}")
-    return found
+def _size(argv: list[str]) -> str:
+    size = str(find_word(argv, "model", "size") or "base")
+    if size not in SIZES:
+        raise ConfigError(f"model.size wants one of {', '.join(SIZES)}, got {size}")
+    return size

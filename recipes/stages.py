@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from recipes.callbacks import KeepBest, SaveAndStop, counter, progress
 from recipes.common import (
     BEST,
+    CHECKPOINTS,
     LAST,
     Pace,
     accelerator,
@@ -27,8 +28,9 @@ from recipes.plots import plot_curves
 from recipes.processes import Processes
 from recipes.recordings import Recordings
 from recipes.settings import LabelSection, Settings
+from recipes.starting import start_from
 from recipes.throughput import HOURS, SHARE, Throughput
-from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.checkpoint import load_wavlm, source_sha256
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -49,7 +51,7 @@ from wavlm_lightning.pretrain.manifest import (
 )
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
-from wavlm_lightning.result import file_sha256, write_atomically
+from wavlm_lightning.result import write_atomically
 
 FIGURES = {
     "train/loss": ("loss", "{:.3f}"),
@@ -85,7 +87,7 @@ def make_labels(
     features = _features(section, teacher)
     about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
     if section.features == "hidden" and teacher is not None:
-        about |= {"layer": section.layer, "teacher_sha256": file_sha256(teacher)}
+        about |= {"layer": section.layer, "teacher_sha256": source_sha256(teacher)}
     if processes.first and not (folder / QUANTIZER).exists():
         frames = sample_frames(
             manifests["train"],
@@ -169,7 +171,7 @@ def train_iteration(
     report = report_labels(splits["dev"].labels[0], recordings.manifests["dev"])
     if processes.first:
         print(f"labels of dev: {report.line()}", flush=True)
-    checkpoint, done = folder / "checkpoints" / LAST, folder / "metrics.json"
+    checkpoint, done = folder / CHECKPOINTS / LAST, folder / "metrics.json"
     if not done.exists():
         try:
             metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
@@ -204,12 +206,17 @@ def _fit(
         settings.optim,
         num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
         seed=settings.seed,
+        codebooks=tuple(labels.quantizer_sha256 for labels in splits["train"].labels),
     )
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
         module.model.encoder.compile_blocks()
     trainer = _trainer(settings, folder, processes)
-    last = folder / "checkpoints" / LAST
+    last = folder / CHECKPOINTS / LAST
+    if settings.source is not None and not last.exists():
+        note = start_from(module, settings.source)
+        if processes.first:
+            print(note, flush=True)
     if processes.first:
         print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
     try:
@@ -283,7 +290,7 @@ def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightnin
 
 def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
     """Progress; checkpoints: the best on mixed dev speech, and the latest."""
-    run, checkpoints = settings.run, folder / "checkpoints"
+    run, checkpoints = settings.run, folder / CHECKPOINTS
     return [
         Throughput(partial(_operations, settings.model)),
         progress(settings.optim.total_updates, FIGURES),

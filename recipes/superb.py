@@ -19,9 +19,10 @@ from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status, run_child
 from recipes.outcomes import Finished, finish, stem
 from recipes.probe_settings import ProbeSettings, read_probe_settings
-from recipes.probes import Outcomes, run_variant, sources_of
+from recipes.probes import Outcomes, run_variant
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import open_run
+from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.threads import threads
 
@@ -81,7 +82,13 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
     frozen, digest = load_upstream(settings.upstream)
     task = load_task(name)
     settings.values["upstream"]["sha256"] = digest
-    where = sources_of(settings, task, processes)
+    where = sources_of(
+        settings.kind,
+        settings.paths,
+        settings.data.manifest,
+        corpus=task.corpus,
+        processes=processes,
+    )
     parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
     opened = None
     if processes.first:

@@ -52,6 +52,18 @@ def test_the_default_upstream_is_trained_first_where_there_is_none() -> None:
     assert "python -m recipes.pretrain --config=configs/pretrain/mini.yaml" in got
 
 
+def test_finetune_starts_from_the_mini_model_unless_told_otherwise() -> None:
+    got = command("finetune")
+    assert "! -e runs/pretrain/mini/latest/result.json" in got
+    last = " ".join(got.splitlines()[-1].split())
+    assert last == "python -m recipes.finetune 'ctc' '--config=configs/finetune/ctc_mini.yaml'"
+    got = command("finetune", "TASK=ctc", "CONFIG=configs/finetune/ctc_1h.yaml", "init=a b.pt")
+    assert "recipes.pretrain" not in got
+    assert " ".join(got.splitlines()[-1].split()) == (
+        "python -m recipes.finetune 'ctc' '--config=configs/finetune/ctc_1h.yaml' '--init=a b.pt'"
+    )
+
+
 def test_sweep_passes_an_upstream_only_if_one_is_named() -> None:
     got = command("sweep", "TASK=asv", "LOCAL=1", "COUNT=3", "optim.total_updates=5")
     assert " ".join(got.splitlines()[-1].split()) == (

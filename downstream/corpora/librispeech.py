@@ -24,8 +24,13 @@ class Utterance:
         return self.id.split("-")[0]
 
 
-def utterances(root: Path, split: str) -> list[Utterance]:
+def utterances(root: Path, split: str, *, key: str = "librispeech") -> list[Utterance]:
     """All of a split such as train-clean-100, sorted by id.
+
+    Args:
+        root: holds the split.
+        split: a folder of speakers.
+        key: of `paths` that says where the root is, for errors.
 
     Raises:
         FileNotFoundError: if the split, or recordings that transcripts name, are missing.
@@ -36,7 +41,7 @@ def utterances(root: Path, split: str) -> list[Utterance]:
     if not tables:
         have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
         raise FileNotFoundError(
-            f"paths.librispeech={root}: no transcripts at {split}/*/*/*.trans.txt; it holds {have}"
+            f"paths.{key}={root}: no transcripts at {split}/*/*/*.trans.txt; it holds {have}"
         )
     found: list[tuple[str, Path, str]] = []
     for table in tables:
@@ -48,7 +53,7 @@ def utterances(root: Path, split: str) -> list[Utterance]:
     found.sort()
     if gone := [path for _, path, _ in found if not path.is_file()]:
         raise FileNotFoundError(
-            f"paths.librispeech={root}: {split} is incomplete, {len(gone)} of {len(found)} "
+            f"paths.{key}={root}: {split} is incomplete, {len(gone)} of {len(found)} "
             f"recordings are missing, such as {gone[0].name}"
         )
     lengths = audio_lengths([path for _, path, _ in found])

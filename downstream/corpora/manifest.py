@@ -88,6 +88,11 @@ def rows_of(rows: Sequence[Row], split: str, folder: Path) -> list[Row]:
     return found
 
 
+def transcribed(folder: Path, split: str) -> list[Row]:
+    """The rows of a split, all with a text."""
+    return rows_of(read(folder, needs=("text",)), split, folder)
+
+
 def _check(where: str, line: dict[str, Any], needs: Sequence[str]) -> None:
     for column in ("id", "path", "split", *needs):
         if not (line[column] or "").strip():

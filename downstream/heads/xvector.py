@@ -68,4 +68,4 @@ def statistics(x: Tensor, lengths: Tensor) -> Tensor:
     centred = (x - mean[..., None]) * valid
     variance = centred.square().sum(2) / (count - 1)
     # The gradient of a square root is infinite at zero, where ReLU units that never fire are.
-    return torch.cat([mean, (variance + 1e-10).sqrt()], dim=1)
+    return torch.cat([mean, (variance + 1e-14).sqrt()], dim=1)

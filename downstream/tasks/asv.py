@@ -92,7 +92,7 @@ class ASV(Task[Config]):
         shortest = self.config.min_seconds * SAMPLE_RATE
         train = [e for e in self._splits["train"] if e.num_samples > shortest]
         self._too_short = len(self._splits["train"]) - len(train)
-        self.speakers = sorted({e.target for e in train})
+        self.speakers = self.classes = sorted({e.target for e in train})
         numbers = {speaker: i for i, speaker in enumerate(self.speakers)}
         self._splits["train"] = [
             Example(e.id, e.path, e.start, e.stop, numbers[e.target]) for e in train

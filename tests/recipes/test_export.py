@@ -120,6 +120,20 @@ def test_torchaudio_reads_the_folder_and_gives_the_same_layers(
     torch.testing.assert_close(list(layers), list(ours[1:]), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_torch_runs_the_program_at_any_length(
+    checkpoint: Path, model: WavLM, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, "torch_export", out) == 0
+    program = torch.export.load(out / "wavlm.pt2").module()
+    for rows, samples in ((1, 720), (2, 8_000), (3, 33_333)):
+        generator = torch.Generator().manual_seed(samples)
+        waveforms = 0.1 * torch.randn(rows, samples, generator=generator)
+        ours = model(waveforms, torch.full((rows,), samples)).layers
+        torch.testing.assert_close(program(waveforms), ours, rtol=1e-5, atol=1e-5)
+
+
 def test_the_released_file_reads_back(checkpoint: Path, model: WavLM, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(checkpoint, "released", out) == 0
@@ -157,7 +171,7 @@ def test_a_card_without_a_run_says_so(model: WavLM, tmp_path: Path) -> None:
     assert "not known: no run lies beside the checkpoint" in card
     assert "No scores were found." in card
     assert "license" not in card
-    assert "trained elsewhere, whose licence holds" in card
+    assert "a checkpoint that it knows no run of. The licence of what it was trained" in card
 
 
 def test_a_card_that_cannot_be_made_leaves_nothing_half_written(

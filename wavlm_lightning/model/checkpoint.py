@@ -4,10 +4,12 @@
 Nothing in a file is run: safetensors, or torch files that hold tensors and plain values alone.
 """
 
+import hashlib
 import json
 import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from wavlm_lightning.model.layouts import (
     to_transformers,
 )
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.result import file_sha256, write_atomically
 from wavlm_lightning.seeding import torch_generator
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
@@ -44,6 +46,7 @@ INDEX = ".index.json"
 HUB_FILES = [CONFIG, EXTRACTOR, "*.safetensors", f"*{INDEX}"]
 HUB_PICKLES = ["pytorch_model*.bin"]
 ENCODER = "wavlm."  # before the encoder's names in transformers' classes that have a head
+OWN_ENCODER = "model."  # the same in our training modules
 
 
 def save_released(model: WavLM, path: Path) -> None:
@@ -51,13 +54,32 @@ def save_released(model: WavLM, path: Path) -> None:
     torch.save({"cfg": released_cfg(model.config), "model": to_released(model)}, path)
 
 
-def save_transformers(model: WavLM, folder: Path) -> None:
+@dataclass(frozen=True)
+class TransformersHead:
+    """What one of transformers' WavLM classes has beside the encoder.
+
+    Args:
+        name: of the class.
+        config: further keys of `config.json`.
+        state: its own parameters.
+    """
+
+    name: str
+    config: dict[str, Any]
+    state: State
+
+
+def save_transformers(model: WavLM, folder: Path, head: TransformersHead | None = None) -> None:
     """Write a folder that transformers' `from_pretrained` reads, for each of its WavLM classes."""
     from safetensors.torch import save_file
 
-    _write_json(folder / CONFIG, transformers_config(model.config))
+    config, state = transformers_config(model.config), to_transformers(model)
+    if head is not None:
+        config |= {"architectures": [head.name], **head.config}
+        state = {ENCODER + name: tensor for name, tensor in state.items()} | head.state
+    _write_json(folder / CONFIG, config)
     _write_json(folder / EXTRACTOR, feature_extractor(model.config))
-    state = {name: tensor.contiguous() for name, tensor in to_transformers(model).items()}
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     save_file(state, folder / WEIGHTS[0], {"format": "pt"})
 
 
@@ -101,6 +123,32 @@ def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:
         FileNotFoundError: if there is nothing at `source`.
     """
     path = local_path(str(source), download=download)
+    return _build(*_read(path), path)
+
+
+def read_config(path: Path) -> WavLMConfig:
+    """The configuration of what `load_wavlm` reads from a file or folder.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are on weights
+        return _read(path)[0]
+
+
+def source_sha256(path: Path) -> str:
+    """Hash of a file, or of the files of weights of a folder; "none" if it has none."""
+    if path.is_file():
+        return file_sha256(path)
+    hashes = [file_sha256(file) for file in _weight_files(path)]
+    if len(hashes) < 2:
+        return hashes[0] if hashes else "none"
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[WavLMConfig, State]:
+    """Configuration and weights under our names, from a file or folder of any layout."""
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".safetensors":
@@ -108,16 +156,17 @@ def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:
     content = read_checkpoint(path)
     if "cfg" in content and "model" in content:
         state = rename(content["model"], "released", "ours")
-        return _build(config_from_released(content["cfg"]), state, path)
+        return config_from_released(content["cfg"]), state
     if is_torchaudio(content):
         return _from_torchaudio(content, path)
     if "state_dict" not in content or "model" not in content.get("hyper_parameters", {}):
         raise ValueError(f"{path} is no WavLM checkpoint: it holds {some(sorted(content))}")
-    prefix = "model."
     state = {
-        n.removeprefix(prefix): t for n, t in content["state_dict"].items() if n.startswith(prefix)
+        n.removeprefix(OWN_ENCODER): t
+        for n, t in content["state_dict"].items()
+        if n.startswith(OWN_ENCODER)
     }
-    return _build(WavLMConfig.from_dict(content["hyper_parameters"]["model"]), state, path)
+    return WavLMConfig.from_dict(content["hyper_parameters"]["model"]), state
 
 
 def local_path(source: str, *, download: bool) -> Path:
@@ -151,7 +200,7 @@ def local_path(source: str, *, download: bool) -> Path:
     return Path(found)
 
 
-def _from_folder(folder: Path) -> WavLM:
+def _from_folder(folder: Path) -> tuple[WavLMConfig, State]:
     values = json.loads(_inside(folder, CONFIG).read_text(encoding="utf-8"))
     normalize = None
     if (folder / EXTRACTOR).is_file():
@@ -163,22 +212,30 @@ def _from_folder(folder: Path) -> WavLM:
         head = sorted(name for name in state if not name.startswith(ENCODER))
         state = {n.removeprefix(ENCODER): t for n, t in state.items() if n.startswith(ENCODER)}
         if head:
-            warnings.warn(f"{folder}: its head is left out: {some(head)}", stacklevel=3)
-    return _build(config, rename(state, "transformers", "ours"), folder)
+            warnings.warn(f"{folder}: its head is left out: {some(head)}", stacklevel=4)
+    return config, rename(state, "transformers", "ours")
 
 
 def _read_folder(folder: Path) -> State:
     """All weights of a folder of transformers, in one file or in several."""
+    files = _weight_files(folder)
+    if not files:
+        raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {WEIGHTS[0]}")
+    state: State = {}
+    for file in files:
+        state |= _read_weights(file)
+    return state
+
+
+def _weight_files(folder: Path) -> list[Path]:
     for name in WEIGHTS:
         if (folder / name).is_file():
-            return _read_weights(folder / name)
+            return [folder / name]
         if (folder / (name + INDEX)).is_file():
             index = json.loads((folder / (name + INDEX)).read_text(encoding="utf-8"))
-            state: State = {}
-            for part in sorted(set(index["weight_map"].values())):
-                state |= _read_weights(_inside(folder, Path(part).name))
-            return state
-    raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {WEIGHTS[0]}")
+            names = sorted(set(index["weight_map"].values()))
+            return [_inside(folder, Path(part).name) for part in names]
+    return []
 
 
 def _read_weights(path: Path) -> State:
@@ -189,13 +246,13 @@ def _read_weights(path: Path) -> State:
     return read_checkpoint(path)
 
 
-def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> WavLM:
+def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> tuple[WavLMConfig, State]:
     """The mask vector, which torchaudio's model lacks, is drawn anew as before a training."""
     renamed = from_torchaudio(state)
     config = config_from_torchaudio(renamed)
     drawn = torch.rand(config.dim, generator=torch_generator(0, "mask vector"))
-    warnings.warn(f"{path} holds no mask vector: a new one is drawn", stacklevel=3)
-    return _build(config, {**renamed, "mask_vector": drawn}, path)
+    warnings.warn(f"{path} holds no mask vector: a new one is drawn", stacklevel=4)
+    return config, {**renamed, "mask_vector": drawn}
 
 
 def _inside(folder: Path, name: str) -> Path:

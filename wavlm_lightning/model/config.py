@@ -12,6 +12,11 @@ from typing import Any, Literal
 from wavlm_lightning.lengths import KERNELS, STRIDES
 
 Attention = Literal["auto", "eager", "sdpa", "chunked", "flex"]
+# Fields that weights were trained for; another value needs other weights.
+TRAINED_FOR = (
+    "num_layers", "dim", "ffn_dim", "num_heads", "frontend_dim", "frontend_norm", "norm_first",
+    "num_buckets", "max_distance", "position_kernel", "position_groups",
+)  # fmt: skip
 SIZES = ("mini", "base", "base_plus", "large")
 
 

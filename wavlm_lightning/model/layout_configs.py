@@ -176,9 +176,15 @@ def config_from_transformers(
         frontend_dim=values["conv_dim"][0],
         frontend_norm=values["feat_extract_norm"],
         normalize_waveform=fields["norm_first"] if normalize is None else normalize,
-        frontend_grad_scale=1.0,
+        # The file does not say it, and the published sizes do.
+        frontend_grad_scale=_published(large=fields["norm_first"]).frontend_grad_scale,
         **fields,
     )
+
+
+def _published(*, large: bool) -> WavLMConfig:
+    """What is taken where a layout is silent."""
+    return WavLMConfig.preset("large" if large else "base")
 
 
 def feature_extractor(config: WavLMConfig) -> dict[str, Any]:
@@ -224,7 +230,7 @@ def config_from_torchaudio(state: Mapping[str, Tensor]) -> WavLMConfig:
     layers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
     large = "frontend.layers.1.norm.weight" in state
     return dataclasses.replace(
-        WavLMConfig.preset("large" if large else "base"),
+        _published(large=large),
         size="torchaudio",
         num_layers=len(layers),
         dim=dim,

@@ -61,9 +61,13 @@ class WavLM(nn.Module):
             ValueError: for shapes that do not fit, or an utterance of less than 400 samples.
         """
         _check(waveforms, lengths)
-        if self.config.normalize_waveform:
-            waveforms = normalize_waveforms(waveforms, _padded(lengths, waveforms.shape[1]))
-        return self._encode(waveforms, lengths, masked, None)
+        return self.encode(self.normalized(waveforms, lengths), lengths, masked=masked)
+
+    def normalized(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Waveforms (B, T) as this size wants them."""
+        if not self.config.normalize_waveform:
+            return waveforms
+        return normalize_waveforms(waveforms, _padded(lengths, waveforms.shape[1]))
 
     def encode(
         self,
@@ -71,26 +75,19 @@ class WavLM(nn.Module):
         lengths: Tensor,
         *,
         masked: Tensor | None = None,
+        silenced: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Features:
         """As `forward`, for waveforms that are already normalised where the size asks for it.
 
         Args:
+            silenced: (B, D) bool, True where a channel of the projected features is zero.
             generator: of the CPU, for LayerDrop.
 
         Raises:
             ValueError: as `forward`.
         """
         _check(waveforms, lengths)
-        return self._encode(waveforms, lengths, masked, generator)
-
-    def _encode(
-        self,
-        waveforms: Tensor,
-        lengths: Tensor,
-        masked: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Features:
         samples = _padded(lengths, waveforms.shape[1])
         frontend = self.frontend(waveforms, samples)  # (B, F, C)
         frames = self._frames(lengths, waveforms.shape[1], num_frames=frontend.shape[1])
@@ -98,6 +95,8 @@ class WavLM(nn.Module):
         x = dropout(x, self.config.input_dropout, training=self.training)
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_vector.to(x.dtype), x)
+        if silenced is not None:
+            x = x.masked_fill(silenced[:, None], 0.0)
         valid = None if samples is None else frames
         layers, output = self.encoder(x, valid, generator=generator)
         return Features(layers, frames, frontend, output)

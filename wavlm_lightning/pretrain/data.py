@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
+from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.wavlm import normalize_waveforms
 from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler
 from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
-from wavlm_lightning.pretrain.masking import SpanMask
 from wavlm_lightning.pretrain.mixing import Mixer
 from wavlm_lightning.processes import leave_signals
 from wavlm_lightning.seeding import generator

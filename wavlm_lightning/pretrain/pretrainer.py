@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import Features, WavLM
@@ -47,6 +48,8 @@ class OptimConfig:
         warmup_updates: the rate rises from zero over these.
         total_updates: the rate falls to zero at this one, and training ends.
         clip: largest L2 norm of the whole gradient.
+        head_updates: over these first updates the prediction head is trained alone; for an encoder
+            that has learned elsewhere.
     """
 
     lr: float
@@ -56,6 +59,7 @@ class OptimConfig:
     warmup_updates: int
     total_updates: int
     clip: float
+    head_updates: int = 0
 
 
 class Pretrainer(lightning.LightningModule):
@@ -67,6 +71,7 @@ class Pretrainer(lightning.LightningModule):
         optim: optimizer and schedule.
         num_clusters: codes of each label set.
         seed: of initial weights, dropout and LayerDrop.
+        codebooks: hash of each label set's codebook, which says what the head's classes mean.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Pretrainer(lightning.LightningModule):
         *,
         num_clusters: tuple[int, ...],
         seed: int,
+        codebooks: tuple[str, ...] = (),
     ):
         super().__init__()
         self.save_hyperparameters(
@@ -85,6 +91,7 @@ class Pretrainer(lightning.LightningModule):
                 "objective": asdict(objective),
                 "optim": {**asdict(optim), "betas": list(optim.betas)},
                 "num_clusters": list(num_clusters),
+                "codebooks": list(codebooks),
                 "seed": seed,
             },
             logger=False,  # loggers have the whole configuration, flat
@@ -109,13 +116,18 @@ class Pretrainer(lightning.LightningModule):
     def _half_precision(self) -> bool:
         return str(self.trainer.precision).startswith("16")
 
+    @property
+    def _encoder_learns(self) -> bool:
+        return self.global_step >= self.optim.head_updates
+
     def forward(self, batch: PretrainBatch) -> tuple[MaskedLoss, Tensor]:
         """Sums over the hidden frames of a batch, and what training adds to their loss."""
         # One draw an update: the same layers on all processes, however they share the batches.
         layers = torch_generator(self.seed, "layer_drop", self.global_step)
-        features = self.model.encode(
-            batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
-        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
+            features = self.model.encode(
+                batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
+            )
         loss: MaskedLoss = self.objective(features.output, batch.labels, batch.masked)
         return loss, self._added(features, batch, frames=loss.frames)
 
@@ -138,6 +150,8 @@ class Pretrainer(lightning.LightningModule):
         """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
         loss, added = self(batch)
         total = loss.loss + added
+        if not self._encoder_learns:  # distributed training wants a gradient of everything
+            total = total + zero_loss(self.model.parameters())
         self._ids += batch.ids
         if not torch.isfinite(total):
             raise NonFiniteLossError(self._save_batch(batch))
@@ -169,6 +183,8 @@ class Pretrainer(lightning.LightningModule):
             )
         # Lightning divides by the accumulated batches, distributed training by the processes.
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        if not self._encoder_learns:  # no gradient, so no weight decay either
+            self.model.zero_grad(set_to_none=True)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, NOMINAL_FRAMES * parts / frames)
         norm = torch.nn.utils.get_total_norm(gradients)

@@ -237,6 +237,23 @@ def test_masked_frames_hold_the_mask_vector_instead_of_their_own_content(
 
 
 @torch.no_grad()
+def test_silenced_channels_are_zero_where_the_encoder_begins(model, batch) -> None:
+    waveforms, lengths = batch(8_000, 5_000)
+    silenced = torch.zeros(2, model.config.dim, dtype=torch.bool)
+    silenced[0, 3:9] = silenced[1, 40:] = True
+    seen = []
+    hook = model.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        model.encode(waveforms, lengths, silenced=silenced)
+        model.encode(waveforms, lengths)
+    hook.remove()
+    hidden, whole = seen
+    assert not hidden[0, :, 3:9].any()
+    assert not hidden[1, :, 40:].any()
+    torch.testing.assert_close(hidden[0, :, 9:], whole[0, :, 9:], rtol=0, atol=0)
+    assert whole[0, :, 3:9].any()
+
+
 def test_layers_are_one_more_than_blocks(model, batch) -> None:
     layers = model(*batch(4_000)).layers
     assert len(layers) == model.config.num_layers + 1

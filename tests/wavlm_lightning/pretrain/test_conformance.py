@@ -12,11 +12,11 @@ from sklearn.cluster import KMeans
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.model.layouts import to_transformers
 from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.label_features import Hidden
-from wavlm_lightning.pretrain.masking import SpanMask
 from wavlm_lightning.pretrain.objective import MaskedPrediction, ObjectiveConfig
 from wavlm_lightning.seeding import generator
 

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.pretrain.data import DataConfig, PretrainBatch, PretrainDataset, Split
 from wavlm_lightning.pretrain.labels import Labels
 from wavlm_lightning.pretrain.manifest import Entry, Manifest
-from wavlm_lightning.pretrain.masking import SpanMask
 from wavlm_lightning.pretrain.mixing import Mixer, MixingConfig
 
 LENGTHS = [32_000, 30_000, 28_000, 20_000, 25_600, 31_999]

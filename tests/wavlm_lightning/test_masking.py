@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavlm_lightning.pretrain.masking import SpanMask
+from wavlm_lightning.masking import SpanMask
 
 HUBERT = SpanMask(prob=0.8, length=10, min_spans=2)
 EQUAL = SpanMask(prob=0.8, length=10, min_spans=2, equalize=True)

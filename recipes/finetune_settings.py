@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a fine-tuning: its sections, and where they come from.
+
+In order, later ones win: configs/finetune/<task>.yaml, configs/paths.yaml, files that are named,
+their section `large` if the encoder is of that kind, the words of the command line.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Trainer
+
+from downstream.ctc import CTC
+from downstream.finetuner import FinetuneOptim, HiddenSpans
+from recipes.probe_settings import CONFIGS, MINI, PathsSection
+from recipes.sections import OWNED_FLAGS, WandbSection
+from recipes.starting import as_it_was_trained, config_of_init, init_path
+from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.model.config import WavLMConfig
+
+TASKS = {"ctc": CTC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """How utterances become batches of about the same length.
+
+    Args:
+        seconds_per_batch: of audio, about.
+        seconds_per_update: over all processes and accumulated batches, about.
+        eval_seconds: most seconds of audio in a batch of evaluation.
+        num_workers: loading processes; 0 loads in the training process.
+        manifest: a folder with a manifest.tsv in place of the corpus.
+    """
+
+    seconds_per_batch: float
+    seconds_per_update: float
+    eval_seconds: float = 120.0
+    num_workers: int = 1
+    manifest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """Where a run writes, and how often.
+
+    Args:
+        validate_updates: updates from one validation to the next.
+        checkpoint_updates: updates from one checkpoint to the next.
+        dir: folder of all runs.
+        name: of this configuration; the name of its last file if not said.
+        resume: go on with the latest run if it is unfinished and has the same configuration.
+    """
+
+    validate_updates: int
+    checkpoint_updates: int
+    dir: str = "runs/finetune"
+    name: str = ""
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """A configuration, as plain values and as the objects of its sections."""
+
+    values: dict[str, Any]
+    name: str  # of the task
+    kind: str  # mini, official or manifest: where the recordings come from
+    source: Path  # what training starts from
+    task: Any
+    model: WavLMConfig
+    data: DataSection
+    optim: FinetuneOptim
+    spans: HiddenSpans
+    paths: PathsSection
+    run: RunSection
+    wandb: WandbSection
+    trainer: dict[str, Any]
+    tensorboard: bool
+    recompute: bool
+    compile: bool
+    seed: int
+
+
+def build_parser(task: str, model: WavLMConfig) -> Parser:
+    """The parser of a task, for an encoder of this configuration."""
+    parser = Parser(prog="recipes.finetune", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
+    parser.add_argument(
+        "--init", type=str, required=True, help="the encoder: anything that load_wavlm reads"
+    )
+    parser.add_argument(
+        "--download", type=bool, default=False, help="fetch a hub id in init that is not here yet"
+    )
+    parser.add_class_arguments(TASKS[task].Config, "task")
+    parser.add_class_arguments(WavLMConfig, "model", default=model)
+    parser.add_class_arguments(DataSection, "data")
+    parser.add_class_arguments(FinetuneOptim, "optim")
+    parser.add_class_arguments(HiddenSpans, "spans")
+    parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
+    parser.add_class_arguments(RunSection, "run")
+    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
+    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
+    parser.add_argument(
+        "--recompute", type=bool, default=False, help="run blocks twice to keep less"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--large", type=dict[str, Any], default={}, help="for Large's kind")
+    return parser
+
+
+def read_finetune_settings(task: str, words: list[str]) -> FinetuneSettings:
+    """Settings of a task from words such as `--config=FILE` and `--init=CHECKPOINT`.
+
+    Raises:
+        ConfigError: naming the key, what it wants and what it got.
+        FileNotFoundError: if there is nothing at `init`.
+        ValueError: if what is there cannot be read.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"no task {task} to fine-tune for; there is {', '.join(TASKS)}")
+    common = [CONFIGS / "finetune" / f"{task}.yaml", CONFIGS / "paths.yaml"]
+    first = [f"--config={file}" for file in common if file.is_file()]
+    files = [word for word in words if word.startswith("--config=")]
+    rest = [word for word in words if not word.startswith("--config=")]
+    start = config_of_init([*files, *rest])
+    if start is None:
+        raise ConfigError("init is not set: init=CHECKPOINT says which encoder to fine-tune")
+    large = [word for file in files for word in _large(file)] if start.norm_first else []
+    try:
+        parser = build_parser(task, start)
+        parsed = parser.parse_args([*first, *files, *large, *rest])
+        objects = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
+    for key in ("config", "large"):
+        values.pop(key, None)
+    values["model"] = as_it_was_trained(values["model"], start)
+    if not values["run"]["name"]:
+        values["run"]["name"] = Path(files[-1].partition("=")[2]).stem if files else task
+    about = {
+        "name": task,
+        "kind": _kind_of_recordings(task, parsed),
+        "source": init_path(parsed.init, download=parsed.download),
+        "model": WavLMConfig(**values["model"]),
+        "run": RunSection(**values["run"]),
+        "trainer": values["trainer"],
+    }
+    names = set(FinetuneSettings.__annotations__) - set(about) - {"values"}
+    return FinetuneSettings(values=values, **about, **{n: getattr(objects, n) for n in names})
+
+
+def _large(file: str) -> list[str]:
+    """Words of the section `large` of a `--config=FILE`."""
+    section = read_yaml(Path(file.partition("=")[2])).get("large") or {}
+    return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in section.items()]
+
+
+def _kind_of_recordings(task: str, parsed: Any) -> str:
+    if parsed.data.manifest:
+        return "manifest"
+    return "mini" if getattr(parsed.paths, TASKS[task].corpus) == MINI else "official"

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One fine-tuning: from the latest checkpoint of its folder to the best one on test."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from downstream.data import TaskData
+from downstream.finetuner import Finetuner
+from downstream.transcription import Transcription
+from recipes.callbacks import KeepBest, SaveAndStop, progress
+from recipes.common import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Pace,
+    accelerator,
+    best_precision,
+    build_evaluator,
+    build_loggers,
+    build_trainer,
+    finish_loggers,
+)
+from recipes.examples import log_examples
+from recipes.finetune_settings import FinetuneSettings
+from recipes.plots import plot_probe_curves, read_curves
+from recipes.processes import Processes
+from recipes.throughput import HOURS, SHARE, Throughput
+from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
+from wavlm_lightning.result import write_atomically
+
+DONE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a fine-tuning left."""
+
+    metrics: dict[str, float]
+    counts: dict[str, float]
+    checkpoint: Path
+
+
+def finetune(
+    settings: FinetuneSettings,
+    task: Transcription[Any],
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+) -> Tuned:
+    """Train in `folder`, or finish it, or read what it left if it is finished.
+
+    Raises:
+        StopSignal: if it was told to stop; what is done is saved.
+    """
+    done, best = folder / DONE, folder / CHECKPOINTS / BEST
+    if not done.exists():
+        metrics = _run(settings, task, data, folder, processes)
+        if processes.first:
+            about = {"metrics": metrics, "counts": data.counts() | task.left_out()}
+            write_atomically(done, json.dumps(about, indent=2) + "\n")
+        processes.barrier()
+    return Tuned(**json.loads(done.read_text()), checkpoint=best)
+
+
+def _run(
+    settings: FinetuneSettings,
+    task: Transcription[Any],
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+) -> dict[str, float]:
+    module = Finetuner(
+        settings.model,
+        task,
+        settings.optim,
+        settings.spans,
+        seed=settings.seed,
+        symbols=task.characters.symbols,
+    )
+    last, best = folder / CHECKPOINTS / LAST, folder / CHECKPOINTS / BEST
+    if not last.exists():
+        module.model.load_state_dict(load_wavlm(settings.source).state_dict())
+    module.model.encoder.recompute = settings.recompute
+    if settings.compile:
+        module.model.encoder.compile_blocks()
+    keep = KeepBest(best, monitor=task.monitor, mode=task.mode)
+    trainer = _trainer(settings, data, folder, processes, keep)
+    if processes.first:
+        print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
+    try:
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True,
+        )
+        for logger in trainer.loggers:
+            logger.save()
+        if not keep.best:
+            raise ValueError(f"{task.monitor} was never finite: lower optim.lr")
+        metrics = _judge(settings, module, data, folder, processes, best)
+        if processes.first:
+            log_examples(
+                trainer,
+                task,
+                module.predictions["test"],
+                data.splits["test"],
+                metrics=metrics,
+                layer_weights=[],
+            )
+    finally:
+        finish_loggers(trainer)
+    return metrics
+
+
+def _judge(
+    settings: FinetuneSettings,
+    module: Finetuner,
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+    best: Path,
+) -> dict[str, float]:
+    """The best checkpoint on dev and test."""
+    content = torch.load(best, map_location="cpu", weights_only=True)
+    module.load_state_dict(content["state_dict"])
+    evaluator = build_evaluator(_flags(settings), processes)
+    evaluator.validate(module, datamodule=data, verbose=False)
+    evaluator.test(module, datamodule=data, verbose=False)
+    metrics: dict[str, float] = {}
+    for split in ("dev", "test"):
+        scores = module.task.score(split, module.predictions[split])
+        metrics |= {f"{split}/{key}": value for key, value in scores.items()}
+    if processes.first:
+        predictions = folder / "predictions"
+        predictions.mkdir(exist_ok=True)
+        module.task.write_predictions(predictions, "test", module.predictions["test"])
+        plot_probe_curves({"": read_curves(folder)}, module.task.monitor, folder / "curves.png")
+    return metrics
+
+
+def _flags(settings: FinetuneSettings) -> dict[str, Any]:
+    """Of the Trainer; bf16 where the device computes in it."""
+    flags = dict(settings.trainer)
+    if flags.get("precision") is None:
+        flags["precision"] = best_precision(accelerator(flags["accelerator"]))
+    return flags
+
+
+def _trainer(
+    settings: FinetuneSettings, data: TaskData, folder: Path, processes: Processes, keep: KeepBest
+) -> lightning.Trainer:
+    total = settings.optim.total_updates
+    validate = min(settings.run.validate_updates, total)
+    figures = {
+        "train/loss": ("loss", "{:.2f}"),
+        keep.monitor: (keep.monitor.replace("/", " "), "{:.2f}"),
+        HOURS: ("hours/hour", "{:.0f}"),
+        SHARE: ("of matrix rate", "{:.0%}"),
+    }
+    return build_trainer(
+        _flags(settings),
+        folder,
+        processes,
+        pace=Pace(total, data.plan.batches_per_update, validate),
+        loggers=build_loggers(
+            folder,
+            root=settings.run.dir,
+            wandb=settings.wandb,
+            tensorboard=settings.tensorboard,
+            values=settings.values,
+        ),
+        callbacks=[
+            Throughput(partial(_operations, settings)),
+            progress(total, figures),
+            keep,
+            SaveAndStop(
+                folder / CHECKPOINTS / LAST,
+                every_updates=settings.run.checkpoint_updates,
+                validate_updates=validate,
+            ),
+        ],
+    )
+
+
+def _operations(settings: FinetuneSettings, num_samples: int) -> float:
+    """Of a training step of the whole encoder."""
+    return (1 + BACKWARD) * forward_operations(settings.model, num_samples)
+
+
+def _about(
+    settings: FinetuneSettings,
+    module: Finetuner,
+    data: TaskData,
+    trainer: lightning.Trainer,
+    *,
+    resumed: bool,
+) -> str:
+    """What is about to be trained."""
+    counts = data.counts()
+    million = sum(p.numel() for p in module.parameters()) / 1e6
+    splits = ", ".join(
+        f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
+    )
+    alone = settings.optim.head_updates
+    return (
+        f"{'resuming' if resumed else 'fine-tuning'} {settings.source} for {settings.name}: "
+        f"{million:.1f} million parameters, {settings.optim.total_updates} updates"
+        f"{f', the first {alone} of the head alone' if alone else ''}; {splits}; "
+        f"{counts['padding_share']:.1%} padding; {trainer.world_size} process(es) on "
+        f"{trainer.strategy.root_device.type}, {trainer.precision}"
+    )
