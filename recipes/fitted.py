@@ -99,7 +99,8 @@ def _probed(source: Path, content: dict[str, Any]) -> Fitted:
     head, note = HEADS[kind](content)
     layers = _layer_weights(content["state_dict"], values["featurizer"]["layer"], inner.num_layers)
     head.state["layer_weights"] = layers
-    head.config["use_weighted_layer_sum"] = True
+    # A block that LayerDrop skips leaves no layer to sum there, and training would end in an error.
+    head.config |= {"use_weighted_layer_sum": True, "layerdrop": 0.0}
     return Fitted(inner.model, head, f"the head of {task}, as {head.name}{note}")
 
 
