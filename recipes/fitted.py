@@ -100,7 +100,7 @@ def _probed(source: Path, content: dict[str, Any]) -> Fitted:
     layers = _layer_weights(content["state_dict"], values["featurizer"]["layer"], inner.num_layers)
     head.state["layer_weights"] = layers
     # A block that LayerDrop skips leaves no layer to sum there, and training would end in an error.
-    head.config |= {"use_weighted_layer_sum": True, "layerdrop": 0.0}
+    head.config.update(use_weighted_layer_sum=True, layerdrop=0.0)
     return Fitted(inner.model, head, f"the head of {task}, as {head.name}{note}")
 
 

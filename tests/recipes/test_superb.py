@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import judging, probes, superb
+from recipes import judging, sources, superb
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "sd", "ss")
@@ -128,7 +128,7 @@ def test_a_mini_result_does_not_take_an_official_ones_place(
     assert superb.main(argv) == 0
     official = result(tmp_path, "er")
     root = next(w for w in probe_words if w.startswith("--paths.iemocap=")).partition("=")[2]
-    monkeypatch.setattr(probes, "superb_corpus", lambda *_, **__: root)
+    monkeypatch.setattr(sources, "superb_corpus", lambda *_, **__: root)
     assert superb.main([*argv, "--paths.iemocap=mini"]) == 0
     assert result(tmp_path, "er") == official
     assert result(tmp_path, "er.mini")["kind"] == "mini"

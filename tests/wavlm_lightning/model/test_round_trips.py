@@ -20,13 +20,15 @@ from wavlm_lightning.model.checkpoint import (
 )
 from wavlm_lightning.model.layout_configs import torchaudio_arguments
 
-NOISE = 0.02  # at full width; more would make attention a maximum, and rounding visible
+# At full width; more would make attention a maximum, and states of Large, which are sums over 24
+# blocks, so large that their rounding shows.
+NOISE = {"base": 0.02, "large": 0.005}
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module", params=["base", "large"])
 def full(request: pytest.FixtureRequest, build: Callable[..., WavLM]) -> WavLM:
-    return build(WavLMConfig.preset(request.param), noise=NOISE)
+    return build(WavLMConfig.preset(request.param), noise=NOISE[request.param])
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
