@@ -55,6 +55,13 @@ class LexiconDecoder:
             raise ModuleNotFoundError(
                 "task.lm.file needs flashlight-text: make setup EXTRAS=lm"
             ) from error
+        try:
+            return self._decoder_of(ctc_decoder)
+        except RuntimeError as error:  # KenLM's: a file of another form
+            reason = " ".join(str(error).split())
+            raise ValueError(f"task.lm.file={self.config.file} cannot be read: {reason}") from error
+
+    def _decoder_of(self, ctc_decoder: Any) -> Any:
         return ctc_decoder(
             lexicon=str(self._lexicon()),
             tokens=self.characters.symbols,

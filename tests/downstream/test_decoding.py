@@ -133,3 +133,10 @@ def test_missing_file_is_named_with_its_key(
 ) -> None:
     with pytest.raises(FileNotFoundError, match=rf"task\.lm\.{key}={value}: no such file"):
         make_decoder(files, **{key: value})
+
+
+@installed
+def test_a_file_that_is_no_language_model_is_named(files: dict[str, str]) -> None:
+    Path(files["file"]).write_text("nothing of the kind\n")
+    with pytest.raises(ValueError, match=r"task\.lm\.file=.*lm\.arpa cannot be read"):
+        make_decoder(files)(np.zeros((5, len(CHARACTERS)), np.float16))

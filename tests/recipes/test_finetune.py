@@ -2,6 +2,7 @@
 """`make finetune TASK=ctc`: what it leaves, that it is exact, what it refuses."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -185,6 +186,24 @@ def test_test_sets_are_scored_each_by_itself(
     metrics = json.loads((latest(tmp_path) / "result.json").read_text())["metrics"]
     assert {"test/wer", "test/wer/dev-clean"} <= metrics.keys()
     assert metrics["test/wer/dev-clean"] == pytest.approx(metrics["dev/wer"])
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("flashlight") is None, reason="flashlight-text is not installed"
+)
+def test_a_language_model_decodes_the_test_set(words: list[str], tmp_path: Path) -> None:
+    listed = ["THE", "A", "ON"]
+    grams = "".join(f"-1.0\t{word}\t-0.3\n" for word in ("<unk>", "<s>", "</s>", *listed))
+    text = f"\\data\\\nngram 1={len(listed) + 3}\nngram 2=1\n\n\\1-grams:\n{grams}\n"
+    text += "\\2-grams:\n-0.1\tON THE\n\n\\end\\\n"
+    (tmp_path / "lm.arpa").write_text(text)
+    (tmp_path / "words.txt").write_text("\n".join(listed) + "\n")
+    own = [f"--task.lm.file={tmp_path / 'lm.arpa'}", f"--task.lm.words={tmp_path / 'words.txt'}"]
+    assert main([*words, *own, "--task.lm.beam_size=5", "--optim.total_updates=2"]) == 0
+    metrics = json.loads((latest(tmp_path) / "result.json").read_text())["metrics"]
+    assert {"test/wer", "test/wer_lm"} <= metrics.keys()
+    lines = (latest(tmp_path) / "predictions" / "test.with_lm.trn").read_text().splitlines()
+    assert {word for line in lines for word in line.rpartition(" (")[0].split()} <= set(listed)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import yaml
 
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
+from downstream.upstream import UpstreamConfig, load_upstream
 from recipes import export, finetune, superb
 from recipes.fitted import read_fitted
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
@@ -166,6 +168,32 @@ def test_x_vectors_are_the_same(encoder: Path, probe_words: list[str], tmp_path:
     wanted = head(Frames(x, features.lengths)).embedding
     found = torch.relu(model(given(out)).embeddings)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_logit_a_frame_is_the_same(tmp_path: Path) -> None:
+    """Such a head on a random upstream, in the files that a run of a task leaves."""
+    torch.manual_seed(0)
+    head, mix = FrameLinear(192, 7).eval(), torch.randn(5)
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    state = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    about = {"task": "frames", "head": "FrameLinear", "classes": []}
+    torch.save({"state_dict": state | {"featurizer.logits": mix}, **about}, checkpoint)
+    values = {
+        "upstream": {"kind": "random", "size": "mini", "seed": 3, "name": "r", "sha256": "none"},
+        "featurizer": {"normalize": False, "layer": None},
+    }
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(values))
+    out = exported(checkpoint, tmp_path / "out")
+    upstream, _ = load_upstream(
+        UpstreamConfig(kind="random", size="mini", seed=3, precision="float32")
+    )
+    features = upstream(WAVEFORMS, LENGTHS)
+    x = sum(w * one for w, one in zip(mix.softmax(0), features.layers, strict=True))
+    wanted = head(Frames(x, features.lengths))
+    found = theirs("WavLMForAudioFrameClassification", out)(given(out)).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_head_without_a_counterpart_leaves_the_encoder_alone(
