@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from wavlm_lightning.lengths import KERNELS, SAMPLE_RATE, STRIDES
-from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
 
 # Our field, and its key in a released `cfg`, in transformers' config.json, and among the arguments
 # of torchaudio's `wavlm_model`: those whose values are the same everywhere.
@@ -104,13 +104,15 @@ def config_from_released(cfg: Mapping[str, Any]) -> WavLMConfig:
     _check(cfg, wanted | {"activation_fn": "gelu"}, where=where)
     own = ("extractor_mode", "feature_grad_mult", "conv_feature_layers")
     fields = _read(cfg, _RELEASED, *own, where=where)
-    return WavLMConfig(
-        size="released",
-        frontend_dim=_channels(str(cfg["conv_feature_layers"])),
-        frontend_norm="group" if cfg["extractor_mode"] == "default" else "layer",
-        normalize_waveform=cfg.get("normalize", False),  # Base's files lack the key
-        frontend_grad_scale=cfg["feature_grad_mult"],
-        **fields,
+    return _named(
+        WavLMConfig(
+            size="released",
+            frontend_dim=_channels(str(cfg["conv_feature_layers"])),
+            frontend_norm="group" if cfg["extractor_mode"] == "default" else "layer",
+            normalize_waveform=cfg.get("normalize", False),  # Base's files lack the key
+            frontend_grad_scale=cfg["feature_grad_mult"],
+            **fields,
+        )
     )
 
 
@@ -171,15 +173,26 @@ def config_from_transformers(
     wanted |= {"hidden_act": "gelu", "feat_extract_activation": "gelu"}
     _check(values, wanted, where=where)
     fields = _read(values, _TRANSFORMERS, "conv_dim", "feat_extract_norm", where=where)
-    return WavLMConfig(
-        size="transformers",
-        frontend_dim=values["conv_dim"][0],
-        frontend_norm=values["feat_extract_norm"],
-        normalize_waveform=fields["norm_first"] if normalize is None else normalize,
-        # The file does not say it, and the published sizes do.
-        frontend_grad_scale=_published(large=fields["norm_first"]).frontend_grad_scale,
-        **fields,
+    return _named(
+        WavLMConfig(
+            size="transformers",
+            frontend_dim=values["conv_dim"][0],
+            frontend_norm=values["feat_extract_norm"],
+            normalize_waveform=fields["norm_first"] if normalize is None else normalize,
+            # The file does not say it, and the published sizes do.
+            frontend_grad_scale=_published(large=fields["norm_first"]).frontend_grad_scale,
+            **fields,
+        )
     )
+
+
+def _named(config: WavLMConfig) -> WavLMConfig:
+    """Under the name of a published size, if it has the shape of one."""
+    for size in ("base", "large"):
+        preset = WavLMConfig.preset(size)
+        if all(getattr(config, name) == getattr(preset, name) for name in TRAINED_FOR):
+            return dataclasses.replace(config, size=size)
+    return config
 
 
 def _published(*, large: bool) -> WavLMConfig:

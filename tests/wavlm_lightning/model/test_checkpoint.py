@@ -15,7 +15,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from wavlm_lightning import WavLM, load_wavlm
+from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model import checkpoint, layout_configs, layouts
 
 RELEASED_CODE = os.environ.get("WAVLM_RELEASED_CODE", "")
@@ -63,6 +63,17 @@ def test_a_released_network_of_another_kind_is_refused(tiny, key: str, value: bo
     cfg = {**layout_configs.released_cfg(tiny("base")), key: value}
     with pytest.raises(ValueError, match=f"{key}={value} is not supported"):
         layout_configs.config_from_released(cfg)
+
+
+@pytest.mark.parametrize("name", ["base", "large"])
+def test_a_published_shape_has_its_name(name: str, tiny) -> None:
+    preset = WavLMConfig.preset(name)
+    cfg = layout_configs.released_cfg(preset)
+    assert layout_configs.config_from_released(cfg) == preset
+    values = layout_configs.transformers_config(preset)
+    assert layout_configs.config_from_transformers(values) == preset
+    other = layout_configs.transformers_config(tiny(name))
+    assert layout_configs.config_from_transformers(other).size == "transformers"
 
 
 def test_the_front_end_is_read_from_its_published_spelling(tiny) -> None:
