@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks with a logit for each character and frame: transcripts, and how good they are."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,17 +70,17 @@ class Transcription(Task[C]):
             self._decoder = LexiconDecoder(self.language_model, self.characters, self.sources.cache)
 
     @property
+    @abstractmethod
     def language_model(self) -> LanguageModelConfig:
         """Of the decoder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, split: str) -> list[Example]:
         """All of a split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Symbols of a transcript."""
-        raise NotImplementedError
 
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are transcripts in upper case."""

@@ -52,6 +52,13 @@ def best_precision(device: str) -> str:
     return "bf16-mixed" if computes_bfloat16(device) else "32-true"
 
 
+def with_precision(flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags of a Trainer, with the best precision of its device where none is said."""
+    if flags.get("precision") is not None:
+        return flags
+    return flags | {"precision": best_precision(accelerator(flags["accelerator"]))}
+
+
 @dataclass(frozen=True)
 class Pace:
     """How long a training is, and what happens when."""

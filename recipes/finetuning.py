@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
 from downstream.data import TaskData
 from downstream.finetuner import Finetuner
@@ -19,19 +18,18 @@ from recipes.common import (
     CHECKPOINTS,
     LAST,
     Pace,
-    accelerator,
-    best_precision,
     build_evaluator,
     build_loggers,
     build_trainer,
     finish_loggers,
+    with_precision,
 )
 from recipes.examples import log_examples
 from recipes.finetune_settings import FinetuneSettings
 from recipes.plots import plot_probe_curves, read_curves
 from recipes.processes import Processes
 from recipes.throughput import HOURS, SHARE, Throughput
-from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.checkpoint import load_wavlm, read_checkpoint
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.result import write_atomically
 
@@ -129,9 +127,8 @@ def _judge(
     best: Path,
 ) -> dict[str, float]:
     """The best checkpoint on dev and test."""
-    content = torch.load(best, map_location="cpu", weights_only=True)
-    module.load_state_dict(content["state_dict"])
-    evaluator = build_evaluator(_flags(settings), processes)
+    module.load_state_dict(read_checkpoint(best)["state_dict"])
+    evaluator = build_evaluator(with_precision(settings.trainer), processes)
     evaluator.validate(module, datamodule=data, verbose=False)
     evaluator.test(module, datamodule=data, verbose=False)
     metrics: dict[str, float] = {}
@@ -146,14 +143,6 @@ def _judge(
     return metrics
 
 
-def _flags(settings: FinetuneSettings) -> dict[str, Any]:
-    """Of the Trainer; bf16 where the device computes in it."""
-    flags = dict(settings.trainer)
-    if flags.get("precision") is None:
-        flags["precision"] = best_precision(accelerator(flags["accelerator"]))
-    return flags
-
-
 def _trainer(
     settings: FinetuneSettings, data: TaskData, folder: Path, processes: Processes, keep: KeepBest
 ) -> lightning.Trainer:
@@ -166,7 +155,7 @@ def _trainer(
         SHARE: ("of matrix rate", "{:.0%}"),
     }
     return build_trainer(
-        _flags(settings),
+        with_precision(settings.trainer),
         folder,
         processes,
         pace=Pace(total, data.plan.batches_per_update, validate),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
 from downstream.data import TaskData
 from downstream.learner import Learner
@@ -18,6 +17,7 @@ from recipes.common import BEST, CHECKPOINTS, build_evaluator
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
+from wavlm_lightning.model.checkpoint import read_checkpoint
 from wavlm_lightning.result import file_sha256
 
 
@@ -156,6 +156,5 @@ def _evenly_kept(checkpoints: Path) -> list[Path]:
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    state: dict[str, Any] = content["state_dict"]
+    state: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
     return state

@@ -18,11 +18,10 @@ from recipes.common import (
     CHECKPOINTS,
     LAST,
     Pace,
-    accelerator,
-    best_precision,
     build_loggers,
     build_trainer,
     finish_loggers,
+    with_precision,
 )
 from recipes.plots import plot_curves
 from recipes.processes import Processes
@@ -264,9 +263,6 @@ def build_data(
 def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
     """A Trainer for one iteration."""
     optim, run = settings.optim, settings.run
-    flags = dict(settings.trainer)
-    if flags.get("precision") is None:
-        flags["precision"] = best_precision(accelerator(flags["accelerator"]))
     loggers = build_loggers(
         folder,
         root=run.dir,
@@ -275,7 +271,7 @@ def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightnin
         values=settings.values,
     )
     return build_trainer(
-        flags,
+        with_precision(settings.trainer),
         folder,
         processes,
         pace=Pace(
