@@ -17,6 +17,7 @@ from downstream.ctc import CTC
 from downstream.finetuner import FinetuneOptim, HiddenSpans
 from recipes.probe_settings import CONFIGS, MINI, PathsSection
 from recipes.sections import OWNED_FLAGS, WandbSection
+from recipes.settings import RunSection as PretrainRunSection
 from recipes.starting import as_it_was_trained, config_of_init, init_path
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
 from wavlm_lightning.model.config import WavLMConfig
@@ -44,22 +45,10 @@ class DataSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSection:
-    """Where a run writes, and how often.
+class RunSection(PretrainRunSection):
+    """As that of pre-training, in a folder of its own."""
 
-    Args:
-        validate_updates: updates from one validation to the next.
-        checkpoint_updates: updates from one checkpoint to the next.
-        dir: folder of all runs.
-        name: of this configuration; the name of its last file if not said.
-        resume: go on with the latest run if it is unfinished and has the same configuration.
-    """
-
-    validate_updates: int
-    checkpoint_updates: int
     dir: str = "runs/finetune"
-    name: str = ""
-    resume: bool = True
 
 
 @dataclass(frozen=True)
