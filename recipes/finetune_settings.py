@@ -131,6 +131,11 @@ def read_finetune_settings(task: str, words: list[str]) -> FinetuneSettings:
     for key in ("config", "large"):
         values.pop(key, None)
     values["model"] = as_it_was_trained(values["model"], start)
+    if start.dim <= objects.spans.channels.length + 1:
+        raise ConfigError(
+            f"spans.channels.length={objects.spans.channels.length} is too long for the encoder's "
+            f"{start.dim} channels"
+        )
     if not values["run"]["name"]:
         values["run"]["name"] = Path(files[-1].partition("=")[2]).stem if files else task
     about = {

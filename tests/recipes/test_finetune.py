@@ -158,7 +158,8 @@ def test_published_values_are_those_of_the_table(
     encoder: WavLM, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fairseq 3d262bb: rate, spans of frames and channels, LayerDrop, updates of the head alone."""
-    save_released(encoder, tmp_path / "encoder.pt")
+    wide = WavLM(dataclasses.replace(encoder.config, dim=96))  # than a span of channels
+    save_released(wide, tmp_path / "encoder.pt")
     monkeypatch.chdir(ROOT)
     file, init = f"--config=configs/finetune/ctc_{name}.yaml", f"--init={tmp_path / 'encoder.pt'}"
     got = read_finetune_settings("ctc", [file, init])
@@ -212,6 +213,7 @@ def test_a_language_model_decodes_the_test_set(words: list[str], tmp_path: Path)
         ("--init=gone.ckpt", "init: no checkpoint at gone.ckpt"),
         ("--init=", "init=CHECKPOINT says which encoder to fine-tune"),
         ("--optim.lrr=1", "optim.lrr is not a configuration key; the nearest one is optim.lr"),
+        ("--spans.channels.length=64", "spans.channels.length=64 is too long for the encoder's 48"),
         ("--task.train=[10h]", "paths.librilight is not set"),
         ("--task.train=[train-other-500]", "no transcripts at train-other-500"),
     ],
