@@ -15,7 +15,7 @@ from recipes.endings import exit_status
 from recipes.finetune_settings import TASKS, FinetuneSettings, read_finetune_settings
 from recipes.finetuning import Tuned, finetune
 from recipes.processes import Processes, join, start_all, wanted_devices
-from recipes.runs import RESULT, open_run
+from recipes.runs import RESULT, open_together
 from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError, flat
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -41,11 +41,8 @@ def _main(argv: list[str]) -> int:
         return status
     processes = join()
     parent = Path(settings.run.dir) / settings.run.name
-    opened = None
-    if processes.first:
-        opened = open_run(parent, settings.values, resume=settings.run.resume)
-        print(opened.message, flush=True)
-    folder = processes.from_first(opened.path if opened else Path())
+    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
+    folder = opened.path
     kind = TASKS[name]
     where = sources_of(
         settings.kind,

@@ -107,6 +107,7 @@ def search_here(
         print("stopped; the same command goes on from there", file=sys.stderr)
         return STOPPED
     finally:
+        assert opened.lock is not None  # open_run's always has one
         opened.lock.close()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,7 +12,7 @@ from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status
 from recipes.processes import Processes, join, start_all, wanted_devices
 from recipes.recordings import Recordings, prepare_recordings
-from recipes.runs import RESULT, open_run
+from recipes.runs import RESULT, open_together
 from recipes.settings import Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import Iteration, make_labels, train_iteration
 from wavlm_lightning.config import flat
@@ -41,11 +41,8 @@ def _main(argv: list[str]) -> int:
         return status
     processes = join()
     parent = Path(settings.run.dir) / settings.run.name
-    opened = None
-    if processes.first:
-        opened = open_run(parent, settings.values, resume=settings.run.resume)
-        print(opened.message, flush=True)
-    folder = processes.from_first(opened.path if opened else Path())
+    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
+    folder = opened.path
     run(chain, folder, processes=processes, started=started)
     return 0
 

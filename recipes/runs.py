@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import yaml
 
+from recipes.processes import Processes
 from wavlm_lightning.config import read_yaml
 from wavlm_lightning.result import write_atomically
 
@@ -24,7 +25,7 @@ class RunFolder:
 
     path: Path
     message: str
-    lock: IO[bytes]  # held while it is referred to
+    lock: IO[bytes] | None  # of the first process, held while it is referred to
 
 
 def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder:
@@ -48,6 +49,21 @@ def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder
     save_config(path, values)
     _point_to(path)
     return RunFolder(path, f"new run {path}{note}", _lock(path))
+
+
+def open_together(
+    parent: Path, values: dict[str, Any], *, resume: bool, processes: Processes
+) -> RunFolder:
+    """The same folder for all processes, which the first one opens and tells about.
+
+    Raises:
+        BlockingIOError: if another run is at work in that folder.
+    """
+    opened = open_run(parent, values, resume=resume) if processes.first else None
+    if opened is not None:
+        print(opened.message, flush=True)
+    path = processes.from_first(opened.path if opened else Path())
+    return opened or RunFolder(path, "", None)
 
 
 def _point_to(path: Path) -> None:

@@ -21,7 +21,7 @@ from recipes.outcomes import Finished, finish, stem
 from recipes.probe_settings import ProbeSettings, read_probe_settings
 from recipes.probes import Outcomes, run_variant
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
-from recipes.runs import open_run
+from recipes.runs import open_together
 from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.threads import threads
@@ -90,11 +90,10 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         processes=processes,
     )
     parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
-    opened = None
+    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
+    folder = opened.path
     if processes.first:
-        opened = open_run(parent, settings.values, resume=settings.run.resume)
-        print(f"{opened.message}\n{_corpus(task, settings)}", flush=True)
-    folder = processes.from_first(opened.path if opened else Path())
+        print(_corpus(task, settings), flush=True)
     frozen.threads = torch.get_num_threads()  # run.threads is for heads
     with threads(settings.run.threads or 0):
         outcomes = _variants(settings, frozen, task, where, folder, processes)
