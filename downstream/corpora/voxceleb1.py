@@ -11,6 +11,10 @@ from typing import NamedTuple
 # The trials of the corpus's first release, 37,720; s3prl calls the same list voxceleb1_test_v2.txt.
 TRIALS = ("veri_test.txt", "voxceleb1_test_v2.txt")
 
+# Of identification: each line a code and a path; s3prl has the same list by the second name.
+SPLITS = ("iden_split.txt", "veri_test_class.txt")
+CODES = {"1": "train", "2": "dev", "3": "test"}
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -75,6 +79,38 @@ def trials(root: Path) -> list[Trial]:
         if len(words) != 3 or words[0] not in ("0", "1"):
             raise ValueError(f"{lists[0]}, line {number}: wants `0|1 path path`, got {line!r}")
         found.append(Trial(words[0] == "1", words[1], words[2]))
+    return found
+
+
+def identification(root: Path) -> dict[str, list[Segment]]:
+    """The official split of identification: recordings of train, dev and test by split.
+
+    Raises:
+        FileNotFoundError: if the list or recordings that it names are missing.
+        ValueError: for a line of another form.
+    """
+    lists = [root / name for name in SPLITS if (root / name).is_file()]
+    if not lists:
+        raise FileNotFoundError(
+            f"paths.voxceleb1={root}: no list of the identification split, {' or '.join(SPLITS)}; "
+            f"it holds {_inside(root)}"
+        )
+    known = segments(root)
+    found: dict[str, list[Segment]] = {"train": [], "dev": [], "test": []}
+    gone = []
+    for number, line in enumerate(lists[0].read_text().splitlines(), 1):
+        code, _, name = line.strip().partition(" ")
+        if code not in CODES or not name:
+            raise ValueError(f"{lists[0]}, line {number}: wants `1|2|3 path`, got {line!r}")
+        if name not in known:
+            gone.append(name)
+        else:
+            found[CODES[code]].append(known[name])
+    if gone:
+        raise FileNotFoundError(
+            f"paths.voxceleb1={root}: {len(gone)} recordings of {lists[0].name} are missing, such "
+            f"as {gone[0]}"
+        )
     return found
 
 

@@ -8,27 +8,23 @@ Score      accuracy of each fold, and their mean, higher is better
 Source     SUPERB (Yang et al. 2021), task ER; values in configs/superb/er.yaml
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from downstream.classification import Classification, ClassifierConfig
 from downstream.corpora import iemocap, manifest
-from downstream.features import Frames
-from downstream.heads.pooling import MeanPoolLinear
-from downstream.task import Batch, Example, Sources, Task, TaskConfig
-from wavlm_lightning.result import write_atomically
+from downstream.task import Example, Sources
 
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 CLASSES = ("neutral", "happy", "angry", "sad")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TaskConfig):
+class Config(ClassifierConfig):
     """Section `task`.
 
     Args:
@@ -37,18 +33,14 @@ class Config(TaskConfig):
         dev_seed: of torch's generator that draws them.
     """
 
-    hidden: int
     dev_share: float
     dev_seed: int
 
 
-class ER(Task[Config]):
+class ER(Classification[Config]):
     """One fold."""
 
     name, corpus, Config = "er", "iemocap", Config
-    monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
-    headline_mode, unit = "max", "%"
-    pools = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -74,50 +66,6 @@ class ER(Task[Config]):
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are numbers of classes."""
         return self._splits[split]
-
-    def head(self, dim: int, stride: int) -> nn.Module:
-        """One logit a class."""
-        return MeanPoolLinear(dim, hidden=self.config.hidden, num_classes=len(self.classes))
-
-    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Cross entropy."""
-        targets = torch.tensor(batch.targets, device=frames.x.device)
-        return F.cross_entropy(head(frames), targets)
-
-    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
-        """Right class and predicted one."""
-        predicted = head(frames).argmax(1).tolist()
-        return list(zip(batch.targets, predicted, strict=True))
-
-    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Percent of utterances."""
-        right = sum(target == predicted for target, predicted in predictions.values())
-        return {"accuracy": 100.0 * right / len(predictions)}
-
-    def write_predictions(
-        self, folder: Path, split: str, predictions: Mapping[str, Any]
-    ) -> list[Path]:
-        """A table of utterance, emotion and what was heard."""
-        path = folder / f"{split}.tsv"
-        lines = [
-            f"{name}\t{self.classes[target]}\t{self.classes[predicted]}\n"
-            for name, (target, predicted) in predictions.items()
-        ]
-        write_atomically(path, "id\treference\thypothesis\n" + "".join(lines))
-        return [path]
-
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Wrong ones first."""
-        rows = [
-            {
-                "id": name,
-                "reference": self.classes[target],
-                "hypothesis": self.classes[predicted],
-                "error": float(target != predicted),
-            }
-            for name, (target, predicted) in predictions.items()
-        ]
-        return sorted(rows, key=lambda row: -row["error"])
 
 
 def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks that name one class of an utterance, with SUPERB's utterance-level head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstream.features import Frames
+from downstream.heads.pooling import MeanPoolLinear
+from downstream.task import Batch, Task, TaskConfig
+from wavlm_lightning.result import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(TaskConfig):
+    """Section `task`.
+
+    Args:
+        hidden: width between the two linear layers.
+    """
+
+    hidden: int
+
+
+C = TypeVar("C", bound=ClassifierConfig)
+
+
+class Classification(Task[C]):
+    """Head, loss, predictions, accuracy; subclasses read a corpus and set `classes`.
+
+    Targets are numbers of classes.
+    """
+
+    monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
+    headline_mode, unit = "max", "%"
+    pools = True
+
+    def head(self, dim: int, stride: int) -> nn.Module:
+        """One logit a class."""
+        return MeanPoolLinear(dim, hidden=self.config.hidden, num_classes=len(self.classes))
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Cross entropy."""
+        targets = torch.tensor(batch.targets, device=frames.x.device)
+        return F.cross_entropy(head(frames), targets)
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Right class and predicted one."""
+        predicted = head(frames).argmax(1).tolist()
+        return list(zip(batch.targets, predicted, strict=True))
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Percent of utterances."""
+        right = sum(target == predicted for target, predicted in predictions.values())
+        return {"accuracy": 100.0 * right / len(predictions)}
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """A table of utterance, class and what was heard."""
+        path = folder / f"{split}.tsv"
+        lines = [
+            f"{name}\t{self.classes[target]}\t{self.classes[predicted]}\n"
+            for name, (target, predicted) in predictions.items()
+        ]
+        write_atomically(path, "id\treference\thypothesis\n" + "".join(lines))
+        return [path]
+
+    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Wrong ones first."""
+        rows = [
+            {
+                "id": name,
+                "reference": self.classes[target],
+                "hypothesis": self.classes[predicted],
+                "error": float(target != predicted),
+            }
+            for name, (target, predicted) in predictions.items()
+        ]
+        return sorted(rows, key=lambda row: -row["error"])
+
+
+def numbered(labels: Sequence[str]) -> dict[str, int]:
+    """Number of each label, in alphabetical order."""
+    return {label: i for i, label in enumerate(sorted(set(labels)))}
