@@ -59,13 +59,17 @@ class Classification(Task[C]):
         right = sum(target == predicted for target, predicted in predictions.values())
         return {"accuracy": 100.0 * right / len(predictions)}
 
+    def named(self, target: Any) -> str:
+        """A class as text."""
+        return self.classes[target]
+
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]
     ) -> list[Path]:
         """A table of utterance, class and what was heard."""
         path = folder / f"{split}.tsv"
         lines = [
-            f"{name}\t{self.classes[target]}\t{self.classes[predicted]}\n"
+            f"{name}\t{self.named(target)}\t{self.named(predicted)}\n"
             for name, (target, predicted) in predictions.items()
         ]
         write_atomically(path, "id\treference\thypothesis\n" + "".join(lines))
@@ -76,8 +80,8 @@ class Classification(Task[C]):
         rows = [
             {
                 "id": name,
-                "reference": self.classes[target],
-                "hypothesis": self.classes[predicted],
+                "reference": self.named(target),
+                "hypothesis": self.named(predicted),
                 "error": float(target != predicted),
             }
             for name, (target, predicted) in predictions.items()

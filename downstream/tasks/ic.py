@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intent classification: what shall be done, with what, and where?
+
+Corpus     Fluent Speech Commands: 6 actions, 14 objects, 4 locations
+Head       mean over time between two linear layers, the logits of all slots side by side
+Loss       cross entropies of the slots, summed
+Score      accuracy, an utterance counts if every slot is right; higher is better
+Source     SUPERB (Yang et al. 2021), task IC; values in configs/superb/ic.yaml
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstream.classification import Classification, ClassifierConfig
+from downstream.corpora import fluent_commands, manifest
+from downstream.features import Frames
+from downstream.task import Batch, Example
+
+
+class IC(Classification[ClassifierConfig]):
+    """Several slots, each with classes of its own."""
+
+    name, corpus, Config = "ic", "fluent_commands", ClassifierConfig
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        read = {split: self._read(split) for split in manifest.SPLITS}
+        slots = sorted({slot for e in read["train"] for slot in e.target})
+        self.values = {
+            slot: sorted({e.target[slot] for e in read["train"] if slot in e.target})
+            for slot in (fluent_commands.SLOTS if self.sources.manifest is None else slots)
+        }
+        self.classes = [f"{slot}={v}" for slot, values in self.values.items() for v in values]
+        self._unknown = 0
+        self._splits = {split: self._numbered(examples) for split, examples in read.items()}
+
+    def _read(self, split: str) -> list[Example]:
+        """Targets are values by slot."""
+        found: list[Any]
+        if self.sources.manifest is not None:
+            rows = manifest.read(self.sources.manifest, needs=("extra",))
+            found = manifest.rows_of(rows, split, self.sources.manifest)
+            if wrong := [r.id for r in found if not isinstance(r.extra.get("classes"), dict)]:
+                raise ValueError(
+                    f"{self.sources.manifest / manifest.NAME}: column extra of {wrong[0]} has no "
+                    '{"classes": {slot: value, ...}}'
+                )
+            return [Example(r.id, str(r.path), 0, r.num_samples, r.extra["classes"]) for r in found]
+        root = self.sources.folder("fluent_commands")
+        found = fluent_commands.commands(root, split)
+        return [Example(c.id, str(c.path), 0, c.num_samples, c.slots) for c in found]
+
+    def _numbered(self, examples: list[Example]) -> list[Example]:
+        """A number for each slot; utterances with a value that train does not have are left out."""
+        own = []
+        for e in examples:
+            if any(e.target.get(slot) not in values for slot, values in self.values.items()):
+                self._unknown += 1
+                continue
+            numbers = [values.index(e.target[slot]) for slot, values in self.values.items()]
+            own.append(Example(e.id, e.path, e.start, e.stop, numbers))
+        return own
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets are numbers of values, one a slot."""
+        return self._splits[split]
+
+    def left_out(self) -> dict[str, float]:
+        """Utterances with a value that is not in train."""
+        return {"utterances_with_unknown_values": self._unknown}
+
+    def _by_slot(self, logits: Tensor) -> Sequence[Tensor]:
+        return logits.split([len(values) for values in self.values.values()], dim=-1)
+
+    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
+        """Sum over slots."""
+        targets = torch.tensor(batch.targets, device=frames.x.device)  # (B, S)
+        losses = [
+            F.cross_entropy(logits, targets[:, i])
+            for i, logits in enumerate(self._by_slot(head(frames)))
+        ]
+        return torch.stack(losses).sum()
+
+    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
+        """Right values and predicted ones."""
+        predicted = torch.stack([x.argmax(1) for x in self._by_slot(head(frames))], dim=1)
+        return list(zip(batch.targets, predicted.tolist(), strict=True))
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Percent of utterances, and of each slot."""
+        scores = super().score(split, predictions)
+        for i, slot in enumerate(self.values):
+            right = sum(target[i] == predicted[i] for target, predicted in predictions.values())
+            scores[f"accuracy_{slot}"] = 100.0 * right / len(predictions)
+        return scores
+
+    def named(self, numbers: Sequence[int]) -> str:
+        """Values as text."""
+        return " ".join(
+            f"{slot}={values[n]}"
+            for (slot, values), n in zip(self.values.items(), numbers, strict=True)
+        )
