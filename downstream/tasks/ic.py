@@ -9,7 +9,6 @@ Source     SUPERB (Yang et al. 2021), task IC; values in configs/superb/ic.yaml
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
