@@ -56,12 +56,20 @@ class TrainPlan:
         config: sizes and order.
         seed: of the order.
         world: processes; batches of an update are rounded up to a multiple of it.
+        weights: (N,) probabilities of a draw with replacement, for a random order.
     """
 
     def __init__(
-        self, num_samples: NDArray[np.int64], config: DataConfig, *, seed: int, world: int = 1
+        self,
+        num_samples: NDArray[np.int64],
+        config: DataConfig,
+        *,
+        seed: int,
+        world: int = 1,
+        weights: NDArray[np.float64] | None = None,
     ):
         self.num_samples, self.config, self.seed = num_samples, config, seed
+        self.weights = weights
         self.batches_per_update = -(-config.batches_per_update // world) * world
         # The same utterances an update, whoever computes them.
         wanted = config.batch_size * config.batches_per_update
@@ -95,7 +103,10 @@ class TrainPlan:
         if epoch not in self._epochs:
             rng = generator(self.seed, "plan", epoch)
             if self.config.order == "random":
-                made: Any = rng.permutation(len(self.num_samples))
+                total = len(self.num_samples)
+                made: Any = rng.permutation(total)
+                if self.weights is not None:
+                    made = rng.choice(total, total, p=self.weights)
             else:
                 order = np.lexsort((rng.random(len(self.num_samples)), -self.num_samples))
                 batches = np.split(order, self._cuts[1:])
@@ -235,7 +246,16 @@ class TaskData(lightning.LightningDataModule):
                 raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
-        self.plan = TrainPlan(self._lengths("train"), config, seed=self.seed, world=world)
+        self.plan = self._plan(config)
+
+    def _plan(self, config: DataConfig) -> TrainPlan:
+        return TrainPlan(
+            self._lengths("train"),
+            config,
+            seed=self.seed,
+            world=self.world,
+            weights=self.task.weights(),
+        )
 
     def _lengths(self, split: str) -> NDArray[np.int64]:
         return np.array([e.num_samples for e in self.splits[split]], np.int64)
@@ -296,7 +316,7 @@ class TaskData(lightning.LightningDataModule):
         if self.config.order == "random":
             size = self.config.batch_size * self.config.batches_per_update
             config = replace(self.config, batch_size=size, batches_per_update=1)
-            self.plan = TrainPlan(self._lengths("train"), config, seed=self.seed, world=self.world)
+            self.plan = self._plan(config)
 
     def to_keep(self) -> list[Example]:
         """Utterances whose features can be kept."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from downstream.features import Frames
@@ -138,6 +139,10 @@ class Task(ABC, Generic[C]):
     @abstractmethod
     def examples(self, split: str) -> Sequence[Example]:
         """All of "train", "dev" or "test", in an order that never changes."""
+
+    def weights(self) -> NDArray[np.float64] | None:
+        """(N,) how often each training example is drawn, with replacement; None for once an epoch."""
+        return None
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """Read an example; `rng` is there in training alone, for crops and mixtures."""

@@ -69,14 +69,19 @@ class SID(Classification[Config]):
         return found
 
     def _from_manifest(self, folder: Path) -> dict[str, list[Example]]:
-        """Its splits if they share speakers; if they do not, every speaker is split here."""
+        """`extra.sid_split`, or its splits if they share speakers, or a split of every speaker."""
         rows = manifest.read(folder, needs=("speaker",))
         splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
+        own_splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
         by_speaker: dict[str, list[Example]] = {}
         for row in rows:
             example = Example(row.id, str(row.path), 0, row.num_samples, row.speaker)
             splits[row.split].append(example)
             by_speaker.setdefault(row.speaker, []).append(example)
+            if "sid_split" in row.extra:
+                own_splits[row.extra["sid_split"]].append(example)
+        if all(own_splits.values()):
+            return own_splits
         trained = {e.target for e in splits["train"]}
         if all({e.target for e in splits[split]} & trained for split in ("dev", "test")):
             return splits
