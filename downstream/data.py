@@ -210,7 +210,7 @@ class TaskDataset(Dataset[Batch]):
 
 
 class TaskData(lightning.LightningDataModule):
-    """A task's three splits as loaders of batches.
+    """A task's splits as loaders of batches.
 
     Args:
         task: says what is in a split.
@@ -240,13 +240,14 @@ class TaskData(lightning.LightningDataModule):
         self.kept: KeptFiles | None = None  # features whose recordings need not be read
         self.pooled = False
         self.total_updates, self.rank, self.world = total_updates, rank, world
-        self.splits = {split: list(task.examples(split)) for split in ("train", "dev", "test")}
+        self.splits = {split: list(task.examples(split)) for split in task.splits}
         for split, examples in self.splits.items():
             if not examples:
                 raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
-        self.plan = self._plan(config)
+        if task.trainable:
+            self.plan = self._plan(config)
 
     def _plan(self, config: DataConfig) -> TrainPlan:
         return TrainPlan(
@@ -330,7 +331,7 @@ class TaskData(lightning.LightningDataModule):
     @property
     def padding_share(self) -> float:
         """Of what training batches hold, over one epoch."""
-        if self.pooled:
+        if self.pooled or not self.task.trainable:
             return 0.0
         rows = [b for u in range(self._updates_per_epoch()) for b in self.plan.update(u)]
         lengths = self._lengths("train")

@@ -117,6 +117,8 @@ class Task(ABC, Generic[C]):
     published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
     uses_waveforms: ClassVar[bool] = False  # its loss or predictions look at Batch.waveforms
     pools: ClassVar[bool] = False  # its head knows frames by their mean over time alone
+    trainable: ClassVar[bool] = True  # false for a `downstream.search.Search`
+    splits: ClassVar[Sequence[str]] = ("train", "dev", "test")
 
     def __init__(
         self, config: C, sources: Sources, *, seed: int = 0, variant: str | None = None
@@ -124,6 +126,7 @@ class Task(ABC, Generic[C]):
         self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
         self.classes: Sequence[str] = ()  # names of a classifier's outputs
+        self.gain_db = 0.0  # on every recording that `load` reads
 
     def twin(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""
@@ -146,7 +149,8 @@ class Task(ABC, Generic[C]):
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """Read an example; `rng` is there in training alone, for crops and mixtures."""
-        return Item(read_audio(example.path, example.start, example.stop), self.target(example))
+        waveform = read_audio(example.path, example.start, example.stop)
+        return Item(waveform * 10 ** (self.gain_db / 20), self.target(example))
 
     def target(self, example: Example) -> Any:
         """What `load` gives beside the samples, where it follows from the example alone.
@@ -158,7 +162,8 @@ class Task(ABC, Generic[C]):
     def key(self, example: Example, *, training: bool) -> str | None:
         """Names the samples that `load` gives, for features that are kept; None if drawn anew."""
         about = os.stat(example.path)
-        return f"{example.path} {about.st_size} {about.st_mtime_ns} {example.start} {example.stop}"
+        key = f"{example.path} {about.st_size} {about.st_mtime_ns} {example.start} {example.stop}"
+        return f"{key} {self.gain_db} dB" if self.gain_db else key
 
     @abstractmethod
     def head(self, dim: int, stride: int) -> nn.Module:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symbols of transcripts, and what CTC makes of a sequence of them."""
+"""Symbols of transcripts, phones and slots, and what CTC makes of a sequence of them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -40,6 +40,41 @@ class Characters:
         """Words of collapsed numbers; special symbols are left out."""
         kept = [self.symbols[n] for n in numbers if n >= len(SPECIAL)]
         return " ".join("".join(kept).replace(WORD_END, " ").split())
+
+
+class Tokens:
+    """Any symbols as integers, behind the special ones of SUPERB's PR and SF.
+
+    Args:
+        symbols: all of them, in the order of their numbers.
+
+    >>> tokens = Tokens(["AA1", "B"])
+    >>> tokens.encode(["B", "AA1"]), len(tokens)
+    ([4, 3, 1], 5)
+    >>> tokens.decode([4, 3, 1])
+    ['B', 'AA1']
+    """
+
+    SPECIAL = ("<pad>", "<eos>", "<unk>")  # s3prl ec8064b5, downstream/ctc/text.py; pad is blank
+    END, UNKNOWN = 1, 2
+
+    def __init__(self, symbols: Sequence[str]):
+        self.symbols = [*self.SPECIAL, *symbols]
+        self._number = {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._number
+
+    def encode(self, symbols: Iterable[str]) -> list[int]:
+        """Numbers, and then the end."""
+        return [*(self._number.get(symbol, self.UNKNOWN) for symbol in symbols), self.END]
+
+    def decode(self, numbers: Sequence[int]) -> list[str]:
+        """Symbols of collapsed numbers; special ones are left out."""
+        return [self.symbols[n] for n in numbers if n >= len(self.SPECIAL)]
 
 
 def collapse(numbers: Sequence[int], blank: int = BLANK) -> list[int]:

@@ -62,6 +62,10 @@ class PathsSection:
         voxceleb1: holds dev/wav, test/wav and veri_test.txt.
         iemocap: holds Session1 to Session5.
         librimix: Libri2Mix, holds wav16k and data.
+        speech_commands: holds speech_commands_v0.01 and speech_commands_test_set_v0.01.
+        quesst14: quesst14Database, holds Audio, dev_queries, eval_queries and scoring.
+        fluent_commands: fluent_speech_commands_dataset, holds data and wavs.
+        audio_snips: holds train, valid, test, all.iob.snips.txt and slots.txt.
     """
 
     librispeech: str | None = MINI
@@ -69,6 +73,10 @@ class PathsSection:
     voxceleb1: str | None = MINI
     iemocap: str | None = MINI
     librimix: str | None = MINI
+    speech_commands: str | None = MINI
+    quesst14: str | None = MINI
+    fluent_commands: str | None = MINI
+    audio_snips: str | None = MINI
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,22 @@ class RunSection:
     dir: str = "runs/superb"
     results: str = "results"
     resume: bool = True
+
+
+# Of a task that trains nothing, whose YAML is silent about them.
+UNTRAINED: dict[str, Any] = {
+    "data": DataSection(batch_size=1, batches_per_update=1, order="random"),
+    "optim": OptimConfig(
+        name="adam",
+        lr=0.0,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.0,
+        clip=0.0,
+        total_updates=0,
+    ),
+    "run": RunSection(validate_updates=0, checkpoint_updates=0),
+}
 
 
 @dataclass(frozen=True)
@@ -130,12 +154,12 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_class_arguments(task.Config, "task")
     parser.add_class_arguments(UpstreamSection, "upstream")
     parser.add_class_arguments(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
-    parser.add_class_arguments(DataSection, "data")
+    parser.add_class_arguments(DataSection, "data", **_untrained(task, "data"))
     parser.add_class_arguments(CacheConfig, "cache", default=CacheConfig())
-    parser.add_class_arguments(OptimConfig, "optim")
+    parser.add_class_arguments(OptimConfig, "optim", **_untrained(task, "optim"))
     parser.add_class_arguments(HeadsSection, "heads", default=HeadsSection())
     parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
-    parser.add_class_arguments(RunSection, "run")
+    parser.add_class_arguments(RunSection, "run", **_untrained(task, "run"))
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
     parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
@@ -149,6 +173,10 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
     parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
+
+
+def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
+    return {} if task.trainable else {"default": UNTRAINED[section]}
 
 
 def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSettings:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
+from downstream.search import Search
 from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
@@ -30,6 +31,7 @@ from recipes.examples import log_examples
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome, best_checkpoint, give_up, judge
+from recipes.layers import score_layers
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
@@ -62,13 +64,30 @@ def run_variant(
     """
     done = folder / DONE
     if not done.exists():
-        outcomes = _run(settings, upstream, task, folder, processes)
+        run = _run if task.trainable else _search
+        outcomes = run(settings, upstream, task, folder, processes)
         if processes.first:
             write_atomically(done, json.dumps(asdict(outcomes), indent=2) + "\n")
         processes.barrier()
     content = json.loads(done.read_text())
     content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
     return Outcomes(**content)
+
+
+def _search(
+    settings: ProbeSettings,
+    upstream: Frozen,
+    task: Task[Any],
+    folder: Path,
+    processes: Processes,
+) -> Outcomes:
+    """Of a task without training: by the first process alone."""
+    assert isinstance(task, Search)
+    if not processes.first:
+        return Outcomes({}, {}, "")
+    folder.mkdir(parents=True, exist_ok=True)
+    heads, features = score_layers(settings, upstream, task, folder)
+    return Outcomes(heads, {}, features)
 
 
 def _run(

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from downstream.corpora.lengths import audio_lengths
 
+# Of SUPERB's PR and ASR.
+SPLITS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
+
 
 @dataclass(frozen=True)
 class Utterance:

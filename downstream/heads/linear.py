@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One linear layer over frames."""
+"""Linear layers over frames."""
 
 from torch import Tensor, nn
 
@@ -22,4 +22,21 @@ class FrameLinear(nn.Module):
     def forward(self, frames: Frames) -> Tensor:
         """(B, F, D) -> (B, F, U)."""
         logits: Tensor = self.linear(self.dropout(frames.x))
+        return logits
+
+
+class ProjectedLinear(nn.Module):
+    """Two linear layers with nothing between them.
+
+    SUPERB's frame-level head (s3prl ec8064b5, downstream/model.py, FrameLevel).
+    """
+
+    def __init__(self, dim: int, *, hidden: int, num_symbols: int):
+        super().__init__()
+        self.projection = nn.Linear(dim, hidden)
+        self.linear = nn.Linear(hidden, num_symbols)
+
+    def forward(self, frames: Frames) -> Tensor:
+        """(B, F, D) -> logits (B, F, U)."""
+        logits: Tensor = self.linear(self.projection(frames.x))
         return logits

@@ -29,6 +29,11 @@ def word_errors(reference: str, hypothesis: str) -> int:
     return _edits(reference.split(), hypothesis.split())
 
 
+def character_errors(reference: str, hypothesis: str) -> int:
+    """The same of characters, spaces included."""
+    return _edits(list(reference), list(hypothesis))
+
+
 def _rate(references: list[list[str]], hypotheses: list[list[str]]) -> float:
     edits = sum(_edits(r, h) for r, h in zip(references, hypotheses, strict=True))
     total = sum(map(len, references))

@@ -18,12 +18,9 @@ from downstream.corpora import librispeech, manifest
 from downstream.decoding import LanguageModelConfig
 from downstream.features import Frames
 from downstream.heads.recurrent import ProjectedBlstm
-from downstream.specaug import SpecAugmentConfig, spec_augment
+from downstream.specaug import SpecAugmentConfig
 from downstream.task import Batch, Example, TaskConfig
-from downstream.transcription import Transcription, ctc_loss, spoken
-from wavlm_lightning.seeding import generator
-
-SPLITS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
+from downstream.transcription import Transcription, spoken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +60,9 @@ class ASR(Transcription[Config]):
         if self.sources.manifest is not None:
             found = manifest.transcribed(self.sources.manifest, split)
         else:
-            found = librispeech.utterances(self.sources.folder("librispeech"), SPLITS[split])
+            found = librispeech.utterances(
+                self.sources.folder("librispeech"), librispeech.SPLITS[split]
+            )
         return [spoken(u) for u in found]
 
     def encode(self, text: str) -> list[int]:
@@ -83,11 +82,5 @@ class ASR(Transcription[Config]):
         )
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """CTC, each utterance divided by its length; one too short for its text counts as zero."""
-        rngs = [
-            generator(self.seed, "specaug", epoch, index)
-            for epoch, index in zip(batch.epochs, batch.indices, strict=True)
-        ]
-        logits = head(spec_augment(frames, self.config.specaug, rngs))
-        encoded = [self.encode(text) for text in batch.targets]
-        return ctc_loss(logits, frames.lengths, encoded, reduction="mean")
+        """CTC on features with SpecAugment."""
+        return super().loss(head, self.augmented(frames, batch, self.config.specaug), batch)

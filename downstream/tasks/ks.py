@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from downstream.classification import Classification, ClassifierConfig, numbered
 from downstream.corpora import manifest, speech_commands
 from downstream.corpora.lengths import audio_lengths
-from downstream.task import Example, Item
-from wavlm_lightning.audio import read_audio
+from downstream.task import Example
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator
 
@@ -49,6 +48,7 @@ class KS(Classification[Config]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.gain_db = self.config.gain_db
         if self.sources.manifest is not None:
             rows = manifest.read(self.sources.manifest, needs=("label",))
             numbers = numbered([row.label for row in rows])
@@ -95,15 +95,6 @@ class KS(Classification[Config]):
         targets = np.array([e.target for e in self._splits["train"]])
         weights = 1 / np.bincount(targets, minlength=len(self.classes))[targets]
         return weights / weights.sum()
-
-    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
-        """At the level of the protocol."""
-        waveform = read_audio(example.path, example.start, example.stop)
-        return Item(waveform * 10 ** (self.config.gain_db / 20), example.target)
-
-    def key(self, example: Example, *, training: bool) -> str | None:
-        """With the level."""
-        return f"{super().key(example, training=training)} {self.config.gain_db} dB"
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of utterances; on dev the mean over classes."""

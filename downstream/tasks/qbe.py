@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Query by example: which documents hold what a query says?
+
+Corpus     QUESST 2014, queries and documents of its non-native English part
+Head       none: frames of each layer by itself are compared by dynamic time warping
+Score      maximum term-weighted value of the layer that is best on dev, higher is better
+Source     SUPERB (Yang et al. 2021), task QbE; values in configs/superb/qbe.yaml
+
+As SUPERB's published scores, those on QUESST 2014 are over the queries of all languages: the ones
+that are not looked for count as missed.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from downstream.corpora import manifest, quesst14
+from downstream.corpora.lengths import audio_lengths
+from downstream.metrics.dtw import detect
+from downstream.metrics.mtwv import mtwv
+from downstream.search import Search
+from downstream.task import Example, TaskConfig
+from wavlm_lightning.result import write_atomically
+
+DECIMALS = 4  # of scores, as the original scorer reads them
+QUERY, DOCUMENT = "query", "document"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """Section `task`.
+
+    Args:
+        gain_db: on every recording.
+        threshold: of normalised scores, from which on the list for the original scorer says yes;
+            MTWV does not depend on it.
+        queries: with data.manifest, which then holds the documents: a second manifest folder, whose
+            dev and test rows are looked for. A document holds a query if it has its words.
+        documents: with data.manifest, a key in `extra` that rows must have to be documents.
+    """
+
+    gain_db: float
+    threshold: float
+    queries: str | None = None
+    documents: str | None = None
+
+
+class QbE(Search[Config]):
+    """Every query in every document."""
+
+    name, corpus, Config = "qbe", "quesst14", Config
+    monitor, mode, headline = "dev/mtwv", "max", "test/mtwv"
+    headline_mode, unit = "max", ""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.gain_db = self.config.gain_db
+        self._examples: dict[str, list[Example]] = {}
+        self._truth: dict[str, quesst14.Truth] = {}
+        if self.sources.manifest is not None:
+            self._read_manifests(self.sources.manifest)
+            return
+        root = self.sources.folder("quesst14")
+        documents = _examples(quesst14.documents(root), DOCUMENT)
+        for split in self.splits:
+            self._examples[split] = _examples(quesst14.queries(root, split), QUERY) + documents
+            self._truth[split] = quesst14.truth(root, split)
+
+    def _read_manifests(self, folder: Path) -> None:
+        """Documents of one folder, queries of another one, found by their words."""
+        if self.config.queries is None:
+            raise ValueError(
+                "task.queries is not set: with data.manifest, a folder of documents, say "
+                "task.queries=DIR, a manifest folder of queries"
+            )
+        key, where = self.config.documents, Path(self.config.queries)
+        rows = manifest.read(folder, needs=("text",))
+        rows = [row for row in rows if key is None or row.extra.get(key)]
+        if not rows:
+            raise ValueError(f"{folder / manifest.NAME}: no row has {key} in column extra")
+        documents = [Example(r.id, str(r.path), 0, r.num_samples, DOCUMENT) for r in rows]
+        words = {row.id: _words(row.text) for row in rows}
+        queries = manifest.read(where, needs=("text",))
+        for split in self.splits:
+            own = manifest.rows_of(queries, split, where)
+            examples = [Example(r.id, str(r.path), 0, r.num_samples, QUERY) for r in own]
+            self._examples[split] = examples + documents
+            found = {r.id: {d for d, text in words.items() if _words(r.text) in text} for r in own}
+            self._truth[split] = quesst14.Truth(found, len(documents))
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Targets say whether it is a query or a document."""
+        return self._examples.get(split, [])
+
+    def left_out(self) -> dict[str, float]:
+        """Queries that no document holds, which MTWV leaves out."""
+        return {
+            f"{split}_queries_in_no_document": sum(
+                e.target == QUERY and not truth.documents.get(e.id) for e in self._examples[split]
+            )
+            for split, truth in self._truth.items()
+        }
+
+    def compare(self, split: str, features: Mapping[str, Tensor], *, device: str) -> dict[str, Any]:
+        """Scores by query and document."""
+        kinds = (QUERY, DOCUMENT)
+        queries, documents = ([e.id for e in self.examples(split) if e.target == k] for k in kinds)
+        scores = detect(
+            [features[q] for q in queries], [features[d] for d in documents], device=device
+        )
+        return {
+            query: {d: round(s, DECIMALS) for d, s in zip(documents, row, strict=True)}
+            for query, row in zip(queries, scores.tolist(), strict=True)
+        }
+
+    def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """MTWV, between 0 and 1."""
+        truth = self._truth[split]
+        return {"mtwv": mtwv(predictions, truth.documents, num_documents=truth.num_documents).value}
+
+    def write_predictions(
+        self, folder: Path, split: str, predictions: Mapping[str, Any]
+    ) -> list[Path]:
+        """The list of detections that NIST's scorer reads."""
+        path = folder / split / "benchmark.stdlist.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, stdlist(predictions, threshold=self.config.threshold))
+        return [path]
+
+
+def stdlist(predictions: Mapping[str, Mapping[str, float]], *, threshold: float) -> str:
+    """Scores by query and document as an STD list: each document once, without times."""
+    root = ET.Element(
+        "stdlist",
+        termlist_filename="benchmark.stdlist.xml",
+        indexing_time="1.00",
+        language="english",
+        index_size="1",
+        system_id="benchmark",
+    )
+    for query, scores in predictions.items():
+        found = ET.SubElement(
+            root, "detected_termlist", termid=query, term_search_time="1.0", oov_term_count="1"
+        )
+        for document, score in scores.items():
+            ET.SubElement(
+                found,
+                "term",
+                file=document,
+                channel="1",
+                tbeg="0.000",
+                dur="0.00",
+                score=f"{score:.{DECIMALS}f}",
+                decision="YES" if score > threshold else "NO",
+            )
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _examples(paths: Sequence[Path], kind: str) -> list[Example]:
+    lengths = audio_lengths(paths)
+    return [Example(p.stem, str(p), 0, n, kind) for p, n in zip(paths, lengths, strict=True)]
+
+
+def _words(text: str) -> str:
+    """With a blank around each word, so that a part of a word is not found."""
+    return f" {' '.join(text.upper().split())} "
