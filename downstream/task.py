@@ -144,7 +144,7 @@ class Task(ABC, Generic[C]):
         """All of "train", "dev" or "test", in an order that never changes."""
 
     def weights(self) -> NDArray[np.float64] | None:
-        """(N,) chances of training examples in a draw with replacement; None: each once an epoch."""
+        """(N,) chances of training examples, drawn with replacement; None: each once an epoch."""
         return None
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:

@@ -43,9 +43,11 @@ def score_layers(
             for layer, features in _by_layer(data, split, upstream, source, device):
                 found = task.compare(split, features, device=device)
                 predictions[split, layer] = found
-                for key, value in task.score(split, found).items():
+                scores = task.score(split, found)
+                for key, value in scores.items():
                     curves.setdefault(f"{split}/{key}", []).append((layer, value))
-                print(f"{split}, layer {layer}: {curves[f'{split}/{key}'][-1][1]:.4f}", flush=True)
+                shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
+                print(f"{split}, layer {layer}: {shown}", flush=True)
     finally:
         source.close()
     best_of = max if task.mode == "max" else min

@@ -2,8 +2,8 @@
 """QUESST 2014: `Audio/*.wav`, `{dev,eval}_queries/*.wav` and `scoring/`, which says who holds what.
 
 Layout: Anguera et al. 2015 (MediaEval). `scoring/language_key_{utterances,dev,eval}.lst` give the
-language of each recording, `scoring/groundtruth_quesst14_{dev,eval}/` the pairs of document and query
-(*.rttm) and all documents (*.ecf.xml).
+language of each recording, `scoring/groundtruth_quesst14_{dev,eval}/` the pairs of document and
+query (*.rttm) and all documents (*.ecf.xml).
 """
 
 import xml.etree.ElementTree as ET
@@ -68,11 +68,12 @@ def _recordings(root: Path, key: str) -> list[Path]:
     table = root / "scoring" / f"language_key_{key}.lst"
     if not table.is_file():
         raise FileNotFoundError(f"paths.quesst14={root}: there is no scoring/{table.name} in it")
-    lines = [
-        line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()
-    ]
     # A path begins with the name of the root, however a person calls that.
-    paths = [root / line[0].partition("/")[2] for line in lines if line[1] == LANGUAGE]
+    paths = [
+        root / fields[0].partition("/")[2]
+        for fields in map(str.split, table.read_text(encoding="utf-8").splitlines())
+        if fields[1:] == [LANGUAGE]
+    ]
     if not paths:
         raise ValueError(f"{table}: no recording has the language {LANGUAGE}")
     if gone := [path for path in paths if not path.is_file()]:

@@ -2,8 +2,8 @@
 """Speech Commands v0.01: `<word>/<speaker>_nohash_<n>.wav`, `_background_noise_/*.wav`, a test set.
 
 Layout: Warden 2017, archives speech_commands_v0.01 and speech_commands_test_set_v0.01, each in a
-folder of that name. The split of the first into train and dev is that of the corpus's own tools: by a
-hash of the speaker, who so is in one of them alone (Warden 2018, section 5.6).
+folder of that name. The split of the first into train and dev is that of the corpus's own tools: by
+a hash of the speaker, who so is in one of them alone (Warden 2018, section 5.6).
 """
 
 import hashlib

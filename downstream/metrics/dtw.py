@@ -2,9 +2,9 @@
 """Where in a document a query fits best: dynamic time warping that may begin and end anywhere.
 
 As SUPERB's QbE has it (s3prl ec8064b5, downstream/quesst14_dtw): exponential cosine distance, each
-query frame's distances scaled to 0 and 1 over the document, asymmetric steps (each query frame once,
-0 to 2 document frames onwards), the cost divided by the query's length. Here for many documents at
-once.
+query frame's distances scaled to between 0 and 1 over the document, asymmetric steps (each query
+frame once, 0 to 2 document frames onwards), the cost divided by the query's length. Here for many
+documents at once.
 """
 
 from collections.abc import Sequence

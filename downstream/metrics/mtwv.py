@@ -38,7 +38,7 @@ def mtwv(
     >>> scores = {"q": {"a": 2.0, "b": 1.0, "c": 0.0}, "r": {"a": 0.5, "b": 0.0, "c": 1.5}}
     >>> mtwv(scores, {"q": {"a"}, "r": {"c"}}, num_documents=3)
     Mtwv(value=1.0, threshold=1.5)
-    >>> mtwv(scores, {"q": {"b"}, "r": {"c"}}, num_documents=1000)  # q's a comes first: 1/2 - beta/1998
+    >>> mtwv(scores, {"q": {"b"}, "r": {"c"}}, num_documents=1000)  # a comes before b: -beta/1998
     Mtwv(value=0.9937487487487487, threshold=1.0)
     """
     wanted = {query: documents for query, documents in truth.items() if documents}

@@ -33,10 +33,10 @@ def words_of(text: str) -> str:
 
 
 def slot_type_f1(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Percent: F1 of the set of types in each utterance, mean over utterances; 1 for two empty sets.
+    """Percent: F1 of an utterance's set of types, mean over utterances; 1 for two empty sets.
 
-    >>> slot_type_f1(["B-a X E-a B-b Y E-b", "X"], ["B-a X E-a", "X"])  # 2/3 and 1
-    83.33333333333334
+    >>> slot_type_f1(["B-a X E-a B-b Y E-b B-c Z E-c", "X"], ["B-a X E-a", "X"])  # 1/2 and 1
+    75.0
     """
     total = 0.0
     for r, h in zip(references, hypotheses, strict=True):

@@ -78,9 +78,7 @@ class SF(Sequences[Config]):
             return _of_manifest(self.sources.manifest, split)
         root = self.sources.folder("audio_snips")
         found = audio_snips.sentences(root, split, self.config.voices[split])
-        return [
-            Example(s.id, str(s.path), 0, s.num_samples, marked(s.words, s.slots)) for s in found
-        ]
+        return [_example(s, s.words, s.slots) for s in found]
 
     def _kinds(self) -> list[str]:
         if self.sources.manifest is None:
@@ -156,6 +154,10 @@ def _of_manifest(folder: Path, split: str) -> list[Example]:
                 f"{folder / manifest.NAME}: column extra of {row.id} has no slot for each of its "
                 f'{len(words)} words: {{"slots": ["O", "artist", ...]}}'
             )
-        target = marked(words, slots)
-        examples.append(Example(row.id, str(row.path), 0, row.num_samples, target))
+        examples.append(_example(row, words, slots))
     return examples
+
+
+def _example(recording: Any, words: Sequence[str], slots: Sequence[str]) -> Example:
+    target = marked(words, slots)
+    return Example(recording.id, str(recording.path), 0, recording.num_samples, target)
