@@ -39,28 +39,40 @@ def utterances(root: Path, split: str, *, key: str = "librispeech") -> list[Utte
         FileNotFoundError: if the split, or recordings that transcripts name, are missing.
         ValueError: for a transcript without words.
     """
+    found = transcripts(root, split, key=key)
+    if gone := [path for path in found if not path.is_file()]:
+        raise FileNotFoundError(
+            f"paths.{key}={root}: {split} is incomplete, {len(gone)} of {len(found)} "
+            f"recordings are missing, such as {gone[0].name}"
+        )
+    lengths = audio_lengths(list(found))
+    return [
+        Utterance(path.stem, path, length, text)
+        for (path, text), length in zip(found.items(), lengths, strict=True)
+    ]
+
+
+def transcripts(root: Path, split: str, *, key: str = "librispeech") -> dict[Path, str]:
+    """What is said in each recording of a split, whether it is there or not, sorted by name.
+
+    Raises:
+        FileNotFoundError: if the split is missing.
+        ValueError: for a transcript without words.
+    """
     folder = root / split
     tables = sorted(folder.glob("*/*/[!.]*.trans.txt"))
     if not tables:
-        have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
+        have = "nothing"
+        if root.is_dir():
+            have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or have
         raise FileNotFoundError(
             f"paths.{key}={root}: no transcripts at {split}/*/*/*.trans.txt; it holds {have}"
         )
-    found: list[tuple[str, Path, str]] = []
+    found: dict[Path, str] = {}
     for table in tables:
         for line in table.read_text(encoding="utf-8").splitlines():
             name, _, text = line.strip().partition(" ")
             if not text:
                 raise ValueError(f"{table}: no words for {name or 'an empty line'}")
-            found.append((name, table.parent / f"{name}.flac", text))
-    found.sort()
-    if gone := [path for _, path, _ in found if not path.is_file()]:
-        raise FileNotFoundError(
-            f"paths.{key}={root}: {split} is incomplete, {len(gone)} of {len(found)} "
-            f"recordings are missing, such as {gone[0].name}"
-        )
-    lengths = audio_lengths([path for _, path, _ in found])
-    return [
-        Utterance(name, path, length, text)
-        for (name, path, text), length in zip(found, lengths, strict=True)
-    ]
+            found[table.parent / f"{name}.flac"] = text
+    return dict(sorted(found.items(), key=lambda item: item[0].name))

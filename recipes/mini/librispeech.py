@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LibriSpeech's own layout: what is said by whom, transcripts, tables and alignments.
 
-    LibriSpeech/{SPEAKERS,CHAPTERS}.TXT
+    LibriSpeech/{SPEAKERS,CHAPTERS}.TXT, librispeech-lexicon.txt
     LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt
     LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<index>.flac, .TextGrid
 
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recipes.mini.pronounce import lexicon_text, pronounced
 from recipes.mini.sentences import sentences, words
 from recipes.mini.speech import SAMPLE_RATE, Speech
 from recipes.mini.voices import Speaker, arpabet, speaker
@@ -141,6 +142,19 @@ def write(root: Path, utterances: Sequence[Utterance], spoken: Sequence[dict[str
         table.write_text("".join(f"{line}\n" for line in transcripts), encoding="utf-8")
     speakers = {utterance.speaker.number: utterance.speaker for utterance in utterances}
     _write_tables(root / "LibriSpeech", speakers, minutes)
+
+
+def write_lexicon(root: Path, utterances: Sequence[Utterance], *, num_workers: int) -> None:
+    """Pronunciations of all words, as openslr.org/11 has those of the real one.
+
+    They are American and canonical; what a voice says is in its TextGrid.
+    """
+    words = {word for utterance in utterances for word in utterance.transcript}
+    found, failed = pronounced(words, num_workers=num_workers)
+    if failed:
+        raise ValueError(f"no pronunciation: {failed}")
+    path = root / "LibriSpeech" / "librispeech-lexicon.txt"
+    path.write_text(lexicon_text(found), encoding="utf-8")
 
 
 def _write_tables(

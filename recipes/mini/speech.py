@@ -18,7 +18,7 @@ from recipes.mini.voices import spoken
 
 SAMPLE_RATE = 16000
 COLOUR_HZ = (120, 350, 700, 1200, 2000, 3200, 5000, 7500)
-_WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("worker.py")
 
 Progress = Callable[[int, int], None]  # utterances done, all
 
@@ -143,7 +143,7 @@ class _Crew:
             if self._stopped:
                 raise OSError("stopped")
             process = subprocess.Popen(
-                [sys.executable, str(_WORKER), str(job)],
+                [sys.executable, str(WORKER), str(job)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

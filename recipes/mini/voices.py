@@ -9,6 +9,7 @@ in Peterson and Barney (1952), table II: about 1 : 1.17 : 1.3.
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,16 @@ def spoken(text: str) -> str:
 # eSpeak's mnemonics (phsource/ph_english* of 1.52) for the words of this corpus. Two phones: a
 # glide from one to the other, or a vowel with its r in the accent that says it.
 _ARPABET = {
-    **{"@": "AH", "@2": "AH", "@L": "AH L", "V": "AH", "a#": "AH", "3:": "ER", "IR": "ER"},
+    **{
+        "@": "AH",
+        "@2": "AH",
+        "@-": "AH",
+        "@L": "AH L",
+        "V": "AH",
+        "a#": "AH",
+        "3:": "ER",
+        "IR": "ER",
+    },
     **{"VR": "ER", "I": "IH", "I2": "IH", "I#": "IH", "i": "IY", "i:": "IY", "i@": "IY AH"},
     **{"E": "EH", "a": "AE", "aa": "AE", "A:": "AA", "0": "AA", "O:": "AO", "O2": "AO"},
     **{"U": "UH", "u:": "UW", "eI": "EY", "aI": "AY", "aI2": "AY", "aI@": "AY AH", "aI3": "AY ER"},
@@ -140,3 +150,21 @@ def arpabet(mnemonic: str, accent: str) -> list[str]:
     if mnemonic not in _ARPABET:
         raise ValueError(f"no ARPAbet phone for eSpeak's {mnemonic!r}: add it to _ARPABET")
     return _ARPABET[mnemonic].split()
+
+
+def stressed(mnemonics: Iterable[str], accent: str) -> list[str]:
+    """ARPAbet phones of a word's eSpeak phones, vowels with 1, 2 or 0 for their stress.
+
+    >>> stressed(["w", "'aI@", "3"], "en-us")
+    ['W', 'AY1', 'AH0', 'ER0']
+    """
+    phones: list[str] = []
+    for mnemonic in mnemonics:
+        stress = {"'": "1", ",": "2"}.get(mnemonic[:1], "0")
+        for phone in arpabet(mnemonic, accent):
+            if phone == "R" and phones and phones[-1] == "R":
+                continue  # eSpeak marks the r between vowels twice
+            vowel = phone[0] in "AEIOU"
+            phones.append(phone + stress if vowel else phone)
+            stress = "0" if vowel else stress
+    return phones

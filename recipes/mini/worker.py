@@ -12,11 +12,13 @@ The job is a JSON object:
               to 99), colour (of the channel: pairs of hertz and gain in dB; none: it changes
               nothing), level_db (of the speech, RMS re full scale), floor_db (of the noise floor),
               seed (of that noise)
+  words       optional: words to be said one by one, of which the phones alone are wanted
+  word_voice  of those
 
 One line goes to stdout for each utterance, `JOB.out.json` is written at the end. It holds the
 version of eSpeak NG and, in the order of the job: samples (of the file, 16 kHz), sha256 (of the
 int16 samples) and phones, a list of [eSpeak mnemonic, start sample, end sample, word], where word
-counts from 0 within the utterance and is -1 in a pause.
+counts from 0 within the utterance and is -1 in a pause; and words, the mnemonics of each.
 
 eSpeak NG keeps some state from one utterance to the next, so the bytes depend on all that was said
 before in the same process: the same job gives the same bytes, a cut of it need not.
@@ -197,6 +199,12 @@ def speak(
     return samples, [(name, start, end, word) for (name, _, word), start, end in timed]
 
 
+def pronounce(espeak: Espeak, word: str, voice: str) -> list[str]:
+    """Mnemonics of a word said alone, pauses left out."""
+    _, phones, _ = espeak.say(word, voice, speed=165, pitch=50, range_=50)
+    return [mnemonic for mnemonic, _, place in phones if place >= 0]
+
+
 def _record(waveform: np.ndarray, utterance: dict[str, Any]) -> np.ndarray:
     """Samples (T,) int16 at 16 kHz of a waveform at 22050 Hz: level set, noise floor, no clip."""
     waveform = resample(waveform)
@@ -248,7 +256,8 @@ def main(job_path: Path) -> None:
             digest = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
             results.append({"samples": len(samples), "sha256": digest, "phones": phones})
             print(utterance["path"], flush=True)
-    out = {"espeak": espeak.version(), "utterances": results}
+        words = [pronounce(espeak, word, job["word_voice"]) for word in job.get("words", [])]
+    out = {"espeak": espeak.version(), "utterances": results, "words": words}
     job_path.with_suffix(".out.json").write_text(json.dumps(out), encoding="utf-8")
 
 
