@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.mini import (
+    audio_snips,
     build,
     fluent_commands,
     iemocap,
@@ -24,7 +25,7 @@ _CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {  # by what, standa
     "librispeech": (_librispeech, build.Sizes(), build.TINY),
     **{
         module.__name__.rpartition(".")[2]: (module.cached, module.Sizes(), module.TINY)
-        for module in (voxceleb1, iemocap, librimix, speech_commands, fluent_commands)
+        for module in (voxceleb1, iemocap, librimix, speech_commands, fluent_commands, audio_snips)
     },
 }
 NAMES = tuple(_CORPORA)
