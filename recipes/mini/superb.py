@@ -11,6 +11,7 @@ from recipes.mini import (
     fluent_commands,
     iemocap,
     librimix,
+    quesst14,
     speech_commands,
     voxceleb1,
 )
@@ -25,7 +26,15 @@ _CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {  # by what, standa
     "librispeech": (_librispeech, build.Sizes(), build.TINY),
     **{
         module.__name__.rpartition(".")[2]: (module.cached, module.Sizes(), module.TINY)
-        for module in (voxceleb1, iemocap, librimix, speech_commands, fluent_commands, audio_snips)
+        for module in (
+            voxceleb1,
+            iemocap,
+            librimix,
+            speech_commands,
+            fluent_commands,
+            audio_snips,
+            quesst14,
+        )
     },
 }
 NAMES = tuple(_CORPORA)
