@@ -4,8 +4,9 @@
 eSpeak NG speaks them in half a minute on two cores, so that everything here runs on a machine
 that has no corpus. `mini_corpus` is a LibriSpeech with 64 voices of men, women and children,
 transcripts, exact times of words and phones, and noise; `superb_corpus` gives it and those of
-SUPERB's speaker verification, emotion, diarization and separation. They are stand-ins to try
-things on; scores on them say nothing about real speech.
+SUPERB's speaker verification, emotion, diarization and separation, keyword spotting, intents,
+slots and spoken queries. They are stand-ins to try things on; scores on them say nothing about
+real speech.
 """
 
 from pathlib import Path

@@ -199,7 +199,8 @@ _WORDS = {
     """,
 }
 
-GRAMMAR: dict[str, list[str]] = {
+Grammar = dict[str, list[str]]  # the productions of each symbol
+GRAMMAR: Grammar = {
     **{
         name: [line.strip() for line in text.split("\n") if line.strip()]
         for name, text in _LINES.items()
@@ -210,11 +211,11 @@ _SYMBOL = re.compile(r"<(\w+)>")
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-def sentence(rng: np.random.Generator) -> str:
+def sentence(rng: np.random.Generator, grammar: Grammar = GRAMMAR) -> str:
     """One sentence with its punctuation: `The old farmer found a key.`"""
 
     def expand(match: re.Match[str]) -> str:
-        productions = GRAMMAR[match[1]]
+        productions = grammar[match[1]]
         return _SYMBOL.sub(expand, productions[rng.integers(len(productions))])
 
     text = _SYMBOL.sub(expand, "<sentence>")
@@ -222,9 +223,11 @@ def sentence(rng: np.random.Generator) -> str:
     return re.sub(r"^\W*[a-z]", lambda match: match[0].upper(), text)
 
 
-def sentence_of(rng: np.random.Generator, *, min_words: int, max_words: int) -> str:
+def sentence_of(
+    rng: np.random.Generator, *, min_words: int, max_words: int, grammar: Grammar = GRAMMAR
+) -> str:
     """One sentence with `min_words` to `max_words` words; about 4 to 20 are to be had."""
-    while not min_words <= len(words(text := sentence(rng))) <= max_words:
+    while not min_words <= len(words(text := sentence(rng, grammar))) <= max_words:
         pass
     return text
 

@@ -1,12 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mini corpora of SUPERB's tasks by name, each in the layout of the corpus it stands for."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from recipes.mini import build, iemocap, librimix, voxceleb1
+from recipes.mini import (
+    audio_snips,
+    build,
+    fluent_commands,
+    iemocap,
+    librimix,
+    quesst14,
+    speech_commands,
+    voxceleb1,
+)
 from recipes.mini.speech import Progress
 
-NAMES = ("librispeech", "voxceleb1", "iemocap", "librimix")
+
+def _librispeech(cache: Path, sizes: build.Sizes, **keywords: Any) -> Path:
+    return build.cached(cache, sizes, **keywords).librispeech
+
+
+_CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {  # by what, standard and tiny sizes
+    "librispeech": (_librispeech, build.Sizes(), build.TINY),
+    **{
+        module.__name__.rpartition(".")[2]: (module.cached, module.Sizes(), module.TINY)
+        for module in (
+            voxceleb1,
+            iemocap,
+            librimix,
+            speech_commands,
+            fluent_commands,
+            audio_snips,
+            quesst14,
+        )
+    },
+}
+NAMES = tuple(_CORPORA)
 
 
 def superb_corpus(
@@ -23,16 +54,8 @@ def superb_corpus(
     depend on `num_workers`. `tiny`: a few utterances of everything, in seconds, for tests.
     `progress` is called with the utterances done and all, from other threads, one at a time.
     """
-    if name == "librispeech":
-        sizes = build.TINY if tiny else build.Sizes()
-        return build.cached(cache, sizes, num_workers=num_workers, progress=progress).librispeech
-    if name == "voxceleb1":
-        people = voxceleb1.TINY if tiny else voxceleb1.Sizes()
-        return voxceleb1.cached(cache, people, num_workers=num_workers, progress=progress)
-    if name == "iemocap":
-        dialogs = iemocap.TINY if tiny else iemocap.Sizes()
-        return iemocap.cached(cache, dialogs, num_workers=num_workers, progress=progress)
-    if name == "librimix":
-        mixtures = librimix.TINY if tiny else librimix.Sizes()
-        return librimix.cached(cache, mixtures, num_workers=num_workers, progress=progress)
-    raise ValueError(f"there is no mini corpus {name!r}: choose one of {', '.join(NAMES)}")
+    if name not in _CORPORA:
+        raise ValueError(f"there is no mini corpus {name!r}: choose one of {', '.join(NAMES)}")
+    cached, standard, small = _CORPORA[name]
+    sizes = small if tiny else standard
+    return cached(cache, sizes, num_workers=num_workers, progress=progress)

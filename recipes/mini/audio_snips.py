@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mini Audio SNIPS in the layout of SUPERB's slot filling: orders with marked slots.
+
+    SNIPS/{train,valid,test}/<Voice>-snips-<split>-<n>.wav    16 kHz, mono, 16 bit
+    SNIPS/all.iob.snips.txt    <name> BOS WORD ... EOS<tab>O tag ... Intent
+    SNIPS/slots.txt            O and the names of slots, the most frequent first, no last newline
+
+Layout: Lai et al. 2021 and s3prl's preparation. A tag is the bare name of a slot, or O; that of EOS
+is the intent. As in the real one a folder holds sentences of all sixteen voices, of which eight
+train, four validate and four test: the other voices say one sentence there, which no one uses. The
+sentences are of our own templates, for all seven intents; no sentence is in two splits.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from recipes.mini.sentences import words
+from recipes.mini.speech import COLOUR_HZ, Progress, Speech, Tally, by_voice, speak
+from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.voices import speaker
+
+VERSION = 1  # raise it with any change that moves a byte of the corpus
+EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64
+    "0.2.4": "cf39d556ad851455f7b618d6ed26e33b6ed4125fa59fdd9cefb4323a075ec213",
+}
+_ROOT = Path("SNIPS")
+_SEED = 71
+_VOICES_PER_SHARD = 2
+_BYTES_PER_UTTERANCE = 180_000  # about 75 kB are used
+_WORDS = (4, 9)  # fewest and most in a sentence
+_US, _GB, _OTHER = "en-us", "en-gb-x-rp", "en-029"
+_MAN, _WOMAN, _CHILD = 0, 1, 4  # indices that `speaker` makes these of
+VOICES = {  # accent and kind, by split
+    "train": {
+        **{"Ivy": (_US, _CHILD), "Joanna": (_US, _WOMAN), "Joey": (_US, _MAN)},
+        **{"Justin": (_US, _CHILD), "Kendra": (_US, _WOMAN), "Kimberly": (_US, _WOMAN)},
+        **{"Matthew": (_US, _MAN), "Salli": (_US, _WOMAN)},
+    },
+    "valid": {
+        **{"Aditi": (_OTHER, _WOMAN), "Amy": (_GB, _WOMAN)},
+        **{"Geraint": (_GB, _MAN), "Nicole": (_US, _WOMAN)},
+    },
+    "test": {
+        **{"Brian": (_GB, _MAN), "Emma": (_GB, _WOMAN)},
+        **{"Raveena": (_OTHER, _WOMAN), "Russell": (_US, _MAN)},
+    },
+}
+_TEMPLATES = {
+    "AddToPlaylist": (
+        "add {artist} to {playlist_owner} {playlist} playlist",
+        "put {artist} on {playlist}",
+        "include {artist} in the {playlist} list",
+    ),
+    "BookRestaurant": (
+        "book a {restaurant_type} for {party_size_number} people",
+        "find a {restaurant_type} in {city} for {timeRange}",
+        "we need a table for {party_size_number} in {city}",
+    ),
+    "GetWeather": (
+        "will it be {condition_description} in {city} {timeRange}",
+        "what is the weather in {city} {timeRange}",
+        "tell me when it gets {condition_description} in {city}",
+    ),
+    "PlayMusic": (
+        "play {artist} on {service}",
+        "I want to hear {artist} on {service}",
+        "use {service} to play {playlist}",
+    ),
+    "RateBook": (
+        "give {object_name} {rating_value} {rating_unit}",
+        "rate {object_name} with {rating_value} {rating_unit}",
+        "my rating of {object_name} is {rating_value}",
+    ),
+    "SearchCreativeWork": (
+        "find me a book called {object_name}",
+        "show me {object_name} please",
+        "where can I get {object_name}",
+    ),
+    "SearchScreeningEvent": (
+        "when is {movie_name} showing in {city}",
+        "what time does {movie_name} start {timeRange}",
+        "I want to see {movie_name} {timeRange}",
+    ),
+}
+_VALUES = {
+    "artist": ("walter stone", "julia winter", "black horses", "roy hunter", "golden foxes"),
+    "city": ("london", "boston", "paris", "chicago", "madrid", "dublin"),
+    "condition_description": ("rainy", "windy", "cloudy", "sunny", "stormy"),
+    "movie_name": ("silent river", "last train home", "seven ghosts", "queen of spades"),
+    "object_name": ("lost garden", "winter moon", "old captain", "paper castle", "secret door"),
+    "party_size_number": ("two", "three", "four", "five", "eight", "nine"),
+    "playlist": ("summer party", "morning coffee", "road trip", "piano dreams", "dance night"),
+    "playlist_owner": ("my", "our", "his", "her"),
+    "rating_unit": ("points", "stars"),
+    "rating_value": ("zero", "one", "two", "three", "four", "five"),
+    "restaurant_type": ("bakery", "tavern", "pizza house", "diner", "steak house"),
+    "service": ("youtube", "spotify", "deezer", "groove shark"),
+    "timeRange": ("tomorrow", "tonight", "on sunday", "next friday", "this evening"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sentences and voices by split."""
+
+    train: int = 60
+    valid: int = 20
+    test: int = 20
+    train_voices: int = 8  # at most 8
+    voices: int = 4  # of valid and of test, at most 4
+
+    @property
+    def sentences(self) -> dict[str, int]:
+        """By split."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """The voices of each split."""
+        counts = {"train": self.train_voices, "valid": self.voices, "test": self.voices}
+        return {split: list(VOICES[split])[:count] for split, count in counts.items()}
+
+
+TINY = Sizes(train=14, valid=7, test=7, train_voices=3, voices=2)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A sentence, a tag for each of its words, and its intent."""
+
+    text: str
+    tags: tuple[str, ...]
+    intent: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording."""
+
+    split: str  # of the sentence
+    used: bool  # whether the voice is of that split too
+    order: Order
+    speech: Speech
+
+    @property
+    def line(self) -> str:
+        """Its line of all.iob.snips.txt."""
+        said = " ".join(words(self.order.text))
+        tags = " ".join(self.order.tags)
+        return f"{self.speech.path.stem} BOS {said} EOS\tO {tags} {self.order.intent}"
+
+
+def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
+    """Root of the corpus of these sizes in `cache`, made if it is not there."""
+
+    def fill(folder: Path) -> tuple[Facts, Digests]:
+        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
+
+    recipe = Recipe(
+        title="mini Audio SNIPS",
+        folder=folder_name(f"audio-snips-v{VERSION}", sizes, Sizes()),
+        num_bytes=len(plan(sizes)) * _BYTES_PER_UTTERANCE,
+        fill=fill,
+        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
+    )
+    return stored(cache, recipe)[0] / _ROOT
+
+
+def _fill(
+    folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
+) -> tuple[Facts, Digests]:
+    clips = plan(sizes)
+    shards = by_voice([clip.speech for clip in clips], voices=_VOICES_PER_SHARD)
+    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
+    digests = {}
+    tally = Tally()
+    for clip, said in zip(clips, spoken, strict=True):
+        digests[clip.speech.path.as_posix()] = said["sha256"]
+        tally.add(clip.split if clip.used else "unused", said["samples"])
+    _write_texts(folder / _ROOT, clips)
+    facts = {
+        "version": VERSION,
+        "espeak": version,
+        "utterances": tally.utterances,
+        "hours": tally.hours,
+        "voices": {split: len(names) for split, names in sizes.names.items()},
+        "slots": len({tag for clip in clips for tag in clip.order.tags} - {"O"}),
+    }
+    return facts, digests
+
+
+def _write_texts(root: Path, clips: list[Clip]) -> None:
+    """What is said, for all recordings, and the names of the slots."""
+    kept = [clip for split in ("test", "valid", "train") for clip in clips if clip.split == split]
+    text = "".join(f"{clip.line}\n" for clip in kept)
+    (root / "all.iob.snips.txt").write_text(text, encoding="utf-8")
+    counts = Counter(tag for clip in clips for tag in clip.order.tags)
+    slots = sorted(counts, key=lambda tag: (tag != "O", -counts[tag], tag))
+    (root / "slots.txt").write_text("\n".join(slots), encoding="utf-8")
+
+
+def plan(sizes: Sizes) -> list[Clip]:
+    """Every recording, by voice."""
+    orders = _orders(sizes)
+    return [
+        clip
+        for own, names in sizes.names.items()
+        for name in names
+        for clip in _clips(own, name, orders)
+    ]
+
+
+def _orders(sizes: Sizes) -> dict[str, list[Order]]:
+    """Sentences of each split, all different; intents take turns."""
+    rng = np.random.default_rng(_SEED)
+    seen: set[str] = set()
+    out: dict[str, list[Order]] = {}
+    for split, count in sizes.sentences.items():
+        own = out.setdefault(split, [])
+        for intent in cycle(_TEMPLATES):
+            if len(own) == count:
+                break
+            order = _order(rng, intent)
+            while order.text in seen or not _WORDS[0] <= len(order.tags) <= _WORDS[1]:
+                order = _order(rng, intent)
+            seen.add(order.text)
+            own.append(order)
+    return out
+
+
+def _order(rng: np.random.Generator, intent: str) -> Order:
+    """A template of the intent, its slots filled."""
+    templates = _TEMPLATES[intent]
+    said: list[tuple[str, str]] = []  # word, tag
+    for part in templates[int(rng.integers(len(templates)))].split():
+        if part.startswith("{"):
+            slot = part[1:-1]
+            value = _VALUES[slot][int(rng.integers(len(_VALUES[slot])))]
+            said += [(word, slot) for word in value.split()]
+        else:
+            said.append((part, "O"))
+    text, tags = zip(*said, strict=True)
+    return Order(" ".join(text), tags, intent)
+
+
+def _clips(own: str, name: str, orders: dict[str, list[Order]]) -> Iterator[Clip]:
+    """Recordings of one voice: all sentences of its own split, the first of the others."""
+    names = [each for voices in VOICES.values() for each in voices]
+    number = 6001 + names.index(name)
+    accent, index = VOICES[own][name]
+    person = replace(speaker(number, index=index, seed=_SEED), accent=accent)
+    rng = np.random.default_rng([_SEED, number])
+    colour = tuple(rng.uniform(-5, 5, len(COLOUR_HZ)).round(2).tolist())
+    snr_db = rng.uniform(15, 35)
+    for split, said in orders.items():
+        for place, order in enumerate(said if split == own else said[:1]):
+            speech = Speech(
+                path=_ROOT / split / f"{name}-snips-{split}-{place}.wav",
+                accent=person.accent,
+                variant_name=person.variant_name,
+                variant=person.variant,
+                sentences=(order.text,),
+                pauses=tuple(rng.uniform(0.05, 0.2, 2).round(3).tolist()),
+                speed=round(160 * person.pace * rng.uniform(0.95, 1.05)),
+                pitch=int(rng.integers(45, 56)),
+                range=int(rng.integers(40, 60)),
+                level_db=round(person.level_db, 2),
+                floor_db=round(person.level_db - snr_db, 2),
+                seed=(_SEED, number, place, *split.encode()),
+                colour_db=colour,
+            )
+            yield Clip(split, split == own, order, speech)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mini QUESST 2014 in the layout of the real one: in which documents is a spoken query said?
+
+    quesst14Database/Audio/quesst14_00001.wav                   8 kHz, mono, 16 bit
+    quesst14Database/dev_queries/quesst14_dev_0001.wav          and eval_queries
+    quesst14Database/scoring/language_key_utterances.lst        <path> <language>
+    quesst14Database/scoring/language_key_{dev,eval}.lst
+    quesst14Database/scoring/groundtruth_quesst14_{dev,eval}/   quesst14_dev.rttm, .ecf.xml, ...
+
+Layout: Anguera et al. 2014; formats of NIST's STD 2006 plan. A query is a word or two that two to
+eight documents hold just so (type T1 of the real one). As there the ground truth is of all
+languages, while SUPERB looks at `nnenglish`: here the other two are made-up words.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from recipes.mini.quesst14_scoring import Document, Occurrence, write_key, write_truth
+from recipes.mini.quesst14_texts import ENGLISH, MADE_UP, Item, items
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Progress, Speech, Tally, by_voice, speak
+from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored, write_audio
+from recipes.mini.voices import speaker
+
+VERSION = 1  # raise it with any change that moves a byte of the corpus
+EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64
+    "0.2.4": "2f1c80cd3a0b85c3a573e81ce27d4429fc460af7289b40eefec81a838bbcb41b",
+}
+_ROOT = Path("quesst14Database")
+_SEED = 81
+_WRITTEN_RATE = 8000
+_SPEAKERS_PER_SHARD = 4
+_PER_SPEAKER = 4  # documents or queries of one voice
+_BYTES_PER_FILE = 400_000  # a document uses about 90 kB, and 180 kB before its rate is halved
+_FIRST = {"": 7001, "dev": 8001, "eval": 9001}  # number of the first speaker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Documents and queries of each split, in English and in each of the two other languages."""
+
+    documents: int = 56
+    queries: int = 24
+    other_documents: int = 6
+    other_queries: int = 2
+
+    @property
+    def num_files(self) -> int:
+        """Of all kinds and languages."""
+        english = self.documents + 2 * self.queries
+        return english + len(MADE_UP) * (self.other_documents + 2 * self.other_queries)
+
+
+TINY = Sizes(documents=12, queries=4, other_documents=4, other_queries=1)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file."""
+
+    item: Item
+    speech: Speech
+
+    @property
+    def name(self) -> str:
+        return self.speech.path.stem
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A place in a document where a query is said."""
+
+    document: Clip
+    query: Clip
+    words: range  # which ones of the document
+
+
+def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
+    """Root of the corpus of these sizes in `cache`, made if it is not there."""
+
+    def fill(folder: Path) -> tuple[Facts, Digests]:
+        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
+
+    recipe = Recipe(
+        title="mini QUESST 2014",
+        folder=folder_name(f"quesst14-v{VERSION}", sizes, Sizes()),
+        num_bytes=sizes.num_files * _BYTES_PER_FILE,
+        fill=fill,
+        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
+    )
+    return stored(cache, recipe)[0] / _ROOT
+
+
+def _fill(
+    folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
+) -> tuple[Facts, Digests]:
+    clips = plan(sizes)
+    shards = by_voice([clip.speech for clip in clips], voices=_SPEAKERS_PER_SHARD)
+    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
+    digests = {}
+    tally = Tally()
+    for clip, said in zip(clips, spoken, strict=True):
+        path = clip.speech.path
+        samples = _halved(soundfile.read(folder / path)[0])
+        digests[path.as_posix()] = write_audio(folder / path, samples, sample_rate=_WRITTEN_RATE)
+        kind = clip.item.split or "documents"
+        tally.add(kind if clip.item.language == ENGLISH else f"{kind}/other", said["samples"])
+    timed = {clip.name: said for clip, said in zip(clips, spoken, strict=True)}
+    _write_scoring(folder / _ROOT / "scoring", clips, timed)
+    facts = {
+        "version": VERSION,
+        "espeak": version,
+        "utterances": tally.utterances,
+        "hours": tally.hours,
+        "hits": {split: len(hits(clips, split)) for split in ("dev", "eval")},
+    }
+    return facts, digests
+
+
+def _write_scoring(folder: Path, clips: list[Clip], timed: Mapping[str, dict[str, Any]]) -> None:
+    """The scoring package, but for its program."""
+    for split, name in (("", "utterances"), ("dev", "dev"), ("eval", "eval")):
+        own = {clip.speech.path: clip.item.language for clip in clips if clip.item.split == split}
+        write_key(folder / f"language_key_{name}.lst", own)
+    documents = {
+        clip.name: Document(clip.speech.variant_name, timed[clip.name]["samples"] / SAMPLE_RATE)
+        for clip in clips
+        if not clip.item.split
+    }
+    for split in ("dev", "eval"):
+        queries = [clip.name for clip in clips if clip.item.split == split]
+        found = [
+            Occurrence(
+                hit.document.name,
+                hit.query.name,
+                *_span(timed[hit.document.name]["phones"], hit.words),
+            )
+            for hit in hits(clips, split)
+        ]
+        write_truth(folder, documents, queries, found, split=split)
+
+
+def _halved(waveform: np.ndarray) -> np.ndarray:
+    """Waveform (T,) at 16 kHz -> samples (T // 2,) int16 at 8 kHz, by cutting its spectrum."""
+    count = len(waveform) // 2
+    spectrum = np.fft.rfft(waveform[: 2 * count])[: count // 2 + 1]
+    hertz = np.linspace(0, _WRITTEN_RATE / 2, len(spectrum))
+    ramp = np.clip((hertz - 3700) / 300, 0, 1)
+    out = np.fft.irfft(spectrum * np.cos(np.pi / 2 * ramp) ** 2, count) / 2
+    samples: np.ndarray = np.round(32767 * np.clip(out, -1, 1)).astype(np.int16)
+    return samples
+
+
+def plan(sizes: Sizes) -> list[Clip]:
+    """Every document and query, by voice."""
+    said = items(ENGLISH, num_documents=sizes.documents, num_queries=sizes.queries, seed=_SEED)
+    for language in MADE_UP:
+        said += items(
+            language,
+            num_documents=sizes.other_documents,
+            num_queries=sizes.other_queries,
+            seed=_SEED,
+        )
+    return [clip for split in _FIRST for clip in _clips(split, said)]
+
+
+def _clips(split: str, said: list[Item]) -> Iterator[Clip]:
+    """All documents (split is empty) or the queries of a split; their numbers are shuffled."""
+    own = [item for item in said if item.split == split]
+    rng = np.random.default_rng([_SEED, _FIRST[split]])
+    numbers = (1 + rng.permutation(len(own))).tolist()
+    for first in range(0, len(own), _PER_SPEAKER):
+        index = first // _PER_SPEAKER
+        person = speaker(_FIRST[split] + index, index=index, seed=_SEED)
+        colour = tuple(rng.uniform(-6, 6, len(COLOUR_HZ)).round(2).tolist())
+        level_db, snr_db = rng.uniform(-30, -20), rng.uniform(12, 30)
+        for place in range(first, min(first + _PER_SPEAKER, len(own))):
+            item, number = own[place], numbers[place]
+            query = Path(f"{split}_queries", f"quesst14_{split}_{number:04d}.wav")
+            speech = Speech(
+                path=_ROOT / (query if split else Path("Audio", f"quesst14_{number:05d}.wav")),
+                accent=person.accent,
+                variant_name=person.variant_name,
+                variant=person.variant,
+                sentences=item.sentences,
+                pauses=tuple(rng.uniform(0.08, 0.2, len(item.sentences) + 1).round(3).tolist()),
+                speed=round((152 if split else 165) * person.pace * rng.uniform(0.95, 1.05)),
+                pitch=int(rng.integers(43, 58)),
+                range=int(rng.integers(35, 65)),
+                level_db=round(level_db, 2),
+                floor_db=round(level_db - snr_db, 2),
+                seed=(_SEED, person.number, place),
+                colour_db=colour,
+            )
+            yield Clip(item, speech)
+
+
+def hits(clips: list[Clip], split: str) -> list[Hit]:
+    """Where the queries of a split are said, by document and query."""
+    ordered = sorted(clips, key=lambda clip: clip.name)
+    return [
+        Hit(document, query, place)
+        for document in ordered
+        for query in ordered
+        if not document.item.split and query.item.split == split
+        for place in _places(document.item.said, query.item.said[0])
+    ]
+
+
+def _places(sentences: list[list[str]], wanted: list[str]) -> Iterator[range]:
+    """Where the wanted words follow each other in one sentence, as counted over all of them."""
+    before = 0
+    for said in sentences:
+        for at in range(len(said)):
+            if said[at : at + len(wanted)] == wanted:
+                yield range(before + at, before + at + len(wanted))
+        before += len(said)
+
+
+def _span(phones: list[tuple[str, int, int, int]], wanted: range) -> tuple[float, float]:
+    """Start and end in seconds of some words."""
+    own = [(start, end) for _, start, end, word in phones if word in wanted]
+    return own[0][0] / SAMPLE_RATE, own[-1][1] / SAMPLE_RATE
