@@ -112,17 +112,9 @@ def spoken(text: str) -> str:
 # eSpeak's mnemonics (phsource/ph_english* of 1.52) for the words of this corpus. Two phones: a
 # glide from one to the other, or a vowel with its r in the accent that says it.
 _ARPABET = {
-    **{
-        "@": "AH",
-        "@2": "AH",
-        "@-": "AH",
-        "@L": "AH L",
-        "V": "AH",
-        "a#": "AH",
-        "3:": "ER",
-        "IR": "ER",
-    },
-    **{"VR": "ER", "I": "IH", "I2": "IH", "I#": "IH", "i": "IY", "i:": "IY", "i@": "IY AH"},
+    **{"@": "AH", "@2": "AH", "@-": "AH", "@L": "AH L", "V": "AH", "a#": "AH", "3:": "ER"},
+    **{"IR": "ER", "VR": "ER", "I": "IH", "I2": "IH", "I#": "IH", "i": "IY", "i:": "IY"},
+    **{"i@": "IY AH", "O": "AO", "A~": "AA N", "x": "K", "l#": "L"},
     **{"E": "EH", "a": "AE", "aa": "AE", "A:": "AA", "0": "AA", "O:": "AO", "O2": "AO"},
     **{"U": "UH", "u:": "UW", "eI": "EY", "aI": "AY", "aI2": "AY", "aI@": "AY AH", "aI3": "AY ER"},
     **{"OI": "OY", "aU": "AW", "oU": "OW", "tS": "CH", "dZ": "JH", "T": "TH", "D": "DH"},
