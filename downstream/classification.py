@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks that name one class of an utterance, with SUPERB's utterance-level head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ class ClassifierConfig(TaskConfig):
 
 
 C = TypeVar("C", bound=ClassifierConfig)
+MOST_DRAWN = 40  # classes
 
 
 class Classification(Task[C]):
@@ -63,6 +64,12 @@ class Classification(Task[C]):
         """A class as text."""
         return self.classes[target]
 
+    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """How often each class was taken for each, if they are few."""
+        if len(self.classes) > MOST_DRAWN:
+            return {}
+        return {"confusion": [confusion("", self.classes, predictions.values())]}
+
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]
     ) -> list[Path]:
@@ -87,6 +94,20 @@ class Classification(Task[C]):
             for name, (target, predicted) in predictions.items()
         ]
         return sorted(rows, key=lambda row: -row["error"])
+
+
+def confusion(
+    title: str, classes: Sequence[str], pairs: Iterable[tuple[int, int]]
+) -> dict[str, Any]:
+    """Counts of pairs of right and predicted class.
+
+    >>> confusion("", ["a", "b"], [(0, 0), (0, 1), (1, 1)])["counts"]
+    [[1, 1], [0, 1]]
+    """
+    counts = [[0] * len(classes) for _ in classes]
+    for target, predicted in pairs:
+        counts[target][predicted] += 1
+    return {"title": title, "classes": list(classes), "counts": counts}
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:

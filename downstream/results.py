@@ -36,6 +36,7 @@ class ProbeResult:
         checkpoints: path and hash by variant.
         counts: utterances and hours by split, padding.
         features: how those of the upstream came about: computed at each use, or kept.
+        drawn: what a report draws, as Task.drawn gives it; confusions of variants are summed.
         heads: all that were trained side by side, by name: learning rate, seed, figures; {} if this
             one was alone.
         seconds: wall time of the start that finished the run.
@@ -67,6 +68,7 @@ class ProbeResult:
     commit: str
     versions: dict[str, str]
     features: str = ""
+    drawn: dict[str, Any] = field(default_factory=dict)
     heads: dict[str, dict[str, float]] = field(default_factory=dict)
 
 

@@ -200,6 +200,14 @@ class Task(ABC, Generic[C]):
         """Keep predictions beside the score, in a form of the field."""
         return []
 
+    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """What a report draws beside the score, as plain values.
+
+        Under "confusion" a list of {"title", "classes", "counts"}, counts[right][predicted]; under
+        "det" {"misses", "false_alarms"}, shares of trials at rising thresholds.
+        """
+        return {}
+
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Examples for a person to look at, worst first: id, reference, hypothesis, error."""
         return []

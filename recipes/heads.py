@@ -17,8 +17,9 @@ class HeadsSection:
     """Heads that train side by side on one pass of the upstream, each as if it were alone.
 
     Args:
-        lr: learning rates in place of optim.lr, or sweep for 1e-1, 1e-2, ... 1e-7. The one with the
-            best figure on dev is chosen.
+        lr: learning rates in place of optim.lr, or sweep for 1e-1, 1e-2, ... 1e-7 and then, in a
+            second training, the two rates halfway from the best one to its neighbours. The one with
+            the best figure on dev is chosen.
         seed: of first weights, dropout and masks, in place of seed; order and crops are shared.
     """
 
@@ -32,6 +33,17 @@ class Head(NamedTuple):
     name: str  # of its folder and its curves; "" if it is alone
     lr: float
     seed: int
+
+
+def between(rate: float) -> list[float]:
+    """Rates halfway, on a log scale, from one of a sweep to its neighbours in it.
+
+    >>> between(1e-1), between(1e-3)
+    ([0.0316], [0.000316, 0.00316])
+    """
+    ends = min(SWEEP), max(SWEEP)
+    found = [float(f"{rate * factor:.3g}") for factor in (10**-0.5, 10**0.5)]
+    return [new for new in found if ends[0] < new < ends[1]]
 
 
 def heads_of(section: HeadsSection, *, lr: float, seed: int) -> list[Head]:

@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Outcome:
     counts: dict[str, float]
     checkpoint: str
     checkpoint_sha256: str
+    drawn: dict[str, Any] = field(default_factory=dict)  # as Task.drawn gives it
 
 
 def best_checkpoint(learner: Learner, folder: Path) -> Path:
@@ -96,6 +97,7 @@ def judge(
             counts=counts | learner.task.left_out(),
             checkpoint=str(best_checkpoint(learner, folder)),
             checkpoint_sha256=file_sha256(best_checkpoint(learner, folder)),
+            drawn=learner.task.drawn("test", learner.predictions["test"]),
         )
         for learner in probe.at_work()
     }

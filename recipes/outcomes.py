@@ -2,7 +2,7 @@
 """From what a task's heads left to its results: which head counts, one file a seed, the summary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,7 +10,7 @@ from typing import Any
 
 from downstream.results import write_probe_result
 from downstream.task import Task
-from recipes.heads import Head, best_rate, heads_of
+from recipes.heads import Head, best_rate
 from recipes.judging import Outcome
 from recipes.probe_settings import ProbeSettings
 from recipes.probes import Outcomes
@@ -27,6 +27,7 @@ class Finished:
     Args:
         settings: of the run.
         task: which.
+        heads: all that were trained.
         variants: what each left; "" is the only one of a task that has none.
         folder: of the run.
         seconds: of this start.
@@ -34,23 +35,54 @@ class Finished:
 
     settings: ProbeSettings
     task: type[Task[Any]]
+    heads: list[Head]
     variants: Variants
     folder: Path
     seconds: float
 
-    @property
-    def heads(self) -> list[Head]:
-        """All that were trained."""
-        return heads_of(self.settings.heads, lr=self.settings.optim.lr, seed=self.settings.seed)
-
     def of_head(self, head: Head) -> dict[str, Outcome]:
         """Its outcomes by variant, without those in which it was given up."""
-        return {v: o.heads[head.name] for v, o in self.variants.items() if head.name in o.heads}
+        return of_head(self.variants, head)
 
     def given_up(self, head: Head) -> dict[str, int]:
         """Variant -> update, where it was given up."""
-        found = {v: o.diverged.get(head.name) for v, o in self.variants.items()}
-        return {v: update for v, update in found.items() if update is not None}
+        return given_up(self.variants, head)
+
+
+def of_head(variants: Variants, head: Head) -> dict[str, Outcome]:
+    """Outcomes of a head by variant, without those in which it was given up."""
+    return {v: o.heads[head.name] for v, o in variants.items() if head.name in o.heads}
+
+
+def given_up(variants: Variants, head: Head) -> dict[str, int]:
+    """Variant -> update, where a head was given up."""
+    found = {v: o.diverged.get(head.name) for v, o in variants.items()}
+    return {v: update for v, update in found.items() if update is not None}
+
+
+def chosen_rate(heads: Sequence[Head], variants: Variants, *, mode: str) -> float:
+    """The learning rate that is best on dev, mean over variants and seeds.
+
+    Raises:
+        ValueError: if no rate is left in all variants.
+    """
+    on_dev = {
+        head.name: [o.best["value"] for o in of_head(variants, head).values()]
+        for head in heads
+        if not given_up(variants, head)
+    }
+    rate = best_rate(heads, on_dev, mode=mode)
+    if rate is None:
+        raise ValueError("every learning rate was given up: lower heads.lr")
+    return rate
+
+
+def together(first: Variants, second: Variants) -> dict[str, Outcomes]:
+    """Heads of two trainings of the same variants."""
+    return {
+        v: Outcomes(o.heads | second[v].heads, o.diverged | second[v].diverged, o.features)
+        for v, o in first.items()
+    }
 
 
 def stem(task: str, settings: ProbeSettings, seed: int) -> str:
@@ -65,14 +97,7 @@ def finish(done: Finished) -> None:
     Raises:
         ValueError: if no rate is left in all variants.
     """
-    on_dev = {
-        head.name: [o.best["value"] for o in done.of_head(head).values()]
-        for head in done.heads
-        if not done.given_up(head)
-    }
-    rate = best_rate(done.heads, on_dev, mode=done.task.mode)
-    if rate is None:
-        raise ValueError("every learning rate was given up: lower heads.lr")
+    rate = chosen_rate(done.heads, done.variants, mode=done.task.mode)
     for number, head in enumerate(h for h in done.heads if h.lr == rate):
         metrics, path = _metrics(done, head), _result_path(done, head.seed)
         for place in (done.folder / RESULT, path) if number == 0 else (path,):
@@ -115,10 +140,27 @@ def _write(done: Finished, head: Head, metrics: dict[str, float], path: Path) ->
         checkpoints={v: (o.checkpoint, o.checkpoint_sha256) for v, o in outcomes.items()},
         counts=next(iter(outcomes.values())).counts,
         features=next(iter(done.variants.values())).features,
+        drawn=_drawn([o.drawn for o in outcomes.values()]),
         heads={h.name: _line(done, h) for h in done.heads if h.name},
         seconds=done.seconds,
         run=str(done.folder),
     )
+
+
+def _drawn(variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one run as it is; confusions of several added up, where their classes are the same."""
+    if len(variants) == 1:
+        return dict(variants[0])
+    parts = [drawn.get("confusion", []) for drawn in variants]
+    titles = [[(m["title"], m["classes"]) for m in part] for part in parts]
+    if any(t != titles[0] for t in titles):
+        return {}
+    matrices = []
+    for same in zip(*parts, strict=True):
+        rows = zip(*(m["counts"] for m in same), strict=True)
+        counts = [[sum(cells) for cells in zip(*row, strict=True)] for row in rows]
+        matrices.append({**same[0], "counts": counts})
+    return {"confusion": matrices} if matrices else {}
 
 
 def _config(done: Finished, head: Head) -> dict[str, Any]:
@@ -154,7 +196,8 @@ def _result_path(done: Finished, seed: int) -> Path:
 
 def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path) -> str:
     outcomes, task = done.of_head(head), done.task
-    rows = [f"{key:<28} {value:.3f}" for key, value in metrics.items() if "." not in key]
+    digits = 3 if task.unit else 4
+    rows = [f"{key:<28} {value:.{digits}f}" for key, value in metrics.items() if "." not in key]
     if len(outcomes) > 1:
         folds = "  ".join(f"{v} {o.metrics[task.headline]:.2f}" for v, o in outcomes.items())
         rows.append(f"{task.headline} by variant   {folds}")

@@ -6,6 +6,7 @@ python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from downstream.upstream import Frozen, load_upstream
 from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status, run_child
-from recipes.outcomes import Finished, finish, stem
+from recipes.heads import Head, between, heads_of
+from recipes.outcomes import Finished, chosen_rate, finish, stem, together
 from recipes.probe_settings import ProbeSettings, read_probe_settings
 from recipes.probes import Outcomes, run_variant
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
@@ -96,10 +98,32 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         print(_corpus(task, settings), flush=True)
     frozen.threads = torch.get_num_threads()  # run.threads is for heads
     with threads(settings.run.threads or 0):
-        outcomes = _variants(settings, frozen, task, where, folder, processes)
+        heads, outcomes = _train(settings, frozen, task, where, folder, processes)
     if processes.first:
-        finish(Finished(settings, task, outcomes, folder, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        finish(Finished(settings, task, heads, outcomes, folder, seconds))
     return 0
+
+
+def _train(
+    settings: ProbeSettings,
+    upstream: Frozen,
+    task: type[Task[Any]],
+    where: Any,
+    folder: Path,
+    processes: Processes,
+) -> tuple[list[Head], dict[str, Outcomes]]:
+    """All heads; a sweep of learning rates is refined once, around the best one."""
+    heads, outcomes = _variants(settings, upstream, task, where, folder, processes)
+    if settings.heads.lr != "sweep" or not task.trainable:
+        return heads, outcomes
+    best = chosen_rate(heads, outcomes, mode=task.mode)
+    rates = between(best)
+    if processes.first:
+        print(f"best on dev: {best:g}; around it: {', '.join(map(str, rates))}", flush=True)
+    finer = replace(settings, heads=replace(settings.heads, lr=rates))
+    more, others = _variants(finer, upstream, task, where, folder / "refined", processes)
+    return sorted(heads + more, key=lambda head: -head.lr), together(outcomes, others)
 
 
 def _variants(
@@ -109,14 +133,14 @@ def _variants(
     where: Any,
     folder: Path,
     processes: Processes,
-) -> dict[str, Outcomes]:
-    """Outcomes by variant; "" is the only one of a task that has none."""
+) -> tuple[list[Head], dict[str, Outcomes]]:
+    """Heads that trained side by side, and outcomes by variant; "" where a task has none."""
     outcomes = {}
     for variant in task.variants(where) or [""]:
         instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
         place = folder / variant
         outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
-    return outcomes
+    return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes
 
 
 def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:

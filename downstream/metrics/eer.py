@@ -46,6 +46,23 @@ def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
     return float(100 * (missed[left] + share * (missed[right] - missed[left])))
 
 
+def det_curve(scores: ArrayLike, same: ArrayLike, *, points: int) -> dict[str, list[float]]:
+    """Misses and false alarms at no more than so many thresholds, for a curve.
+
+    >>> det_curve([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0], points=3)
+    {'misses': [0.0, 0.0, 1.0], 'false_alarms': [1.0, 0.0, 0.0]}
+    """
+    missed, accepted = error_rates(scores, same)
+    # Equally many along the curve: one of the two rates changes from each threshold to the next.
+    steps = np.diff(missed, prepend=0.0) - np.diff(accepted, prepend=1.0)
+    length = np.cumsum(steps)
+    places = np.unique(np.searchsorted(length, np.linspace(0.0, length[-1], points)))
+    return {
+        "misses": missed[places].round(6).tolist(),
+        "false_alarms": accepted[places].round(6).tolist(),
+    }
+
+
 def min_dcf(scores: ArrayLike, same: ArrayLike, *, target_prior: float = 0.01) -> float:
     """Smallest cost over thresholds, unit costs, over that of the better constant answer.
 

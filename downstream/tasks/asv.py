@@ -29,13 +29,16 @@ from downstream.corpora.voxceleb1 import Trial
 from downstream.features import Frames
 from downstream.heads.xvector import XVector
 from downstream.losses import am_softmax
-from downstream.metrics.eer import equal_error_rate, min_dcf
+from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
 from downstream.silence import remove_silence
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
+
+
+DET_POINTS = 200  # of a curve in a report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +285,11 @@ class ASV(Task[Config]):
         scores = self.scores(split, predictions)
         same = [t.same for t in self._trials[split]]
         return {"eer": equal_error_rate(scores, same), "min_dcf": min_dcf(scores, same)}
+
+    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Both error rates at all thresholds."""
+        same = [t.same for t in self._trials[split]]
+        return {"det": det_curve(self.scores(split, predictions), same, points=DET_POINTS)}
 
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.classification import Classification, ClassifierConfig
+from downstream.classification import Classification, ClassifierConfig, confusion
 from downstream.corpora import fluent_commands, manifest
 from downstream.features import Frames
 from downstream.task import Batch, Example
@@ -97,6 +97,14 @@ class IC(Classification[ClassifierConfig]):
             right = sum(target[i] == predicted[i] for target, predicted in predictions.values())
             scores[f"accuracy_{slot}"] = 100.0 * right / len(predictions)
         return scores
+
+    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """How often each value was taken for each, by slot."""
+        found = []
+        for i, (slot, values) in enumerate(self.values.items()):
+            pairs = [(target[i], predicted[i]) for target, predicted in predictions.values()]
+            found.append(confusion(slot, values, pairs))
+        return {"confusion": found}
 
     def named(self, numbers: Sequence[int]) -> str:
         """Values as text."""
