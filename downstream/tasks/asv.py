@@ -37,7 +37,6 @@ from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
 
-
 DET_POINTS = 200  # of a curve in a report
 
 
