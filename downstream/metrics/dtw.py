@@ -78,7 +78,7 @@ def detect(
     """
     mean, scale = _moments([*queries, *documents])
     batches = side_by_side([((x - mean) / scale).to(device) for x in documents])
-    scores = torch.zeros(len(queries), len(documents))
+    scores = torch.zeros(len(queries), len(documents), dtype=mean.dtype)
     for number, query in enumerate(queries):
         if len(query) < SHORTEST:
             continue
@@ -95,4 +95,5 @@ def _moments(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     count = sum(map(len, rows))
     mean = torch.stack([x.double().sum(0) for x in rows]).sum(0) / count
     squares = torch.stack([(x - mean).square().sum(0) for x in rows]).sum(0) / count
-    return mean.float(), squares.sqrt().clamp_min(FLOOR).float()
+    kind = rows[0].dtype
+    return mean.to(kind), squares.sqrt().clamp_min(FLOOR).to(kind)

@@ -82,7 +82,7 @@ class KS(Classification[Config]):
         starts = rng.integers(max(1, length - SAMPLE_RATE + 1), size=self.config.silences)
         label = self.classes.index(speech_commands.SILENCE)
         return [
-            Example(f"{name}-{i}", path, start, min(start + SAMPLE_RATE, length), label)
+            Example(f"{split}/{name}-{i}", path, start, min(start + SAMPLE_RATE, length), label)
             for i, start in enumerate(starts.tolist())
         ]
 

@@ -106,27 +106,19 @@ _VALUES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Sentences and voices by split."""
+    """Sentences by split."""
 
     train: int = 60
     valid: int = 20
     test: int = 20
-    train_voices: int = 8  # at most 8
-    voices: int = 4  # of valid and of test, at most 4
 
     @property
     def sentences(self) -> dict[str, int]:
         """By split."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """The voices of each split."""
-        counts = {"train": self.train_voices, "valid": self.voices, "test": self.voices}
-        return {split: list(VOICES[split])[:count] for split, count in counts.items()}
 
-
-TINY = Sizes(train=14, valid=7, test=7, train_voices=3, voices=2)
+TINY = Sizes(train=4, valid=2, test=2)
 
 
 @dataclass(frozen=True)
@@ -188,7 +180,7 @@ def _fill(
         "espeak": version,
         "utterances": tally.utterances,
         "hours": tally.hours,
-        "voices": {split: len(names) for split, names in sizes.names.items()},
+        "voices": {split: len(names) for split, names in VOICES.items()},
         "slots": len({tag for clip in clips for tag in clip.order.tags} - {"O"}),
     }
     return facts, digests
@@ -209,7 +201,7 @@ def plan(sizes: Sizes) -> list[Clip]:
     orders = _orders(sizes)
     return [
         clip
-        for own, names in sizes.names.items()
+        for own, names in VOICES.items()
         for name in names
         for clip in _clips(own, name, orders)
     ]

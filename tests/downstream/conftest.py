@@ -16,7 +16,7 @@ from downstream.upstream import Frozen, WavLMUpstream
 from recipes.mini import NAMES, superb_corpus
 from wavlm_lightning import WavLM, WavLMConfig
 
-TASKS = ("asr", "asv", "er", "sd", "ss")
+TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "superb"
 
 

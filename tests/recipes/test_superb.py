@@ -14,12 +14,17 @@ import torch
 from recipes import judging, sources, superb
 
 ROOT = Path(__file__).parent.parent.parent
-TASKS = ("asr", "asv", "er", "sd", "ss")
+TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
 SMALL = {
     "asr": {"task.projection": 16, "task.hidden": 16},
     "asv": {"task.width": 16, "task.held_out_speakers": 3, "task.best_of": 2},
     "er": {},
+    "ic": {},
+    "ks": {"task.silences": 1},
+    "pr": {},
     "sd": {"task.hidden": 16},
+    "sf": {"task.projection": 16, "task.hidden": 16},
+    "sid": {},
     "ss": {"task.hidden": 16, "task.num_layers": 1, "task.keep": 1},
 }
 

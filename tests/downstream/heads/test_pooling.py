@@ -22,6 +22,12 @@ def padded(lengths: list[int], dim: int) -> Frames:
         (768, 12, 199_948),  # key words, the same head
         (1024, 12, 265_484),
         (240, 12, 64_780),
+        (768, 1251, 518_371),  # speakers
+        (1024, 1251, 583_907),
+        (240, 1251, 383_203),
+        (768, 24, 203_032),  # actions, objects and locations
+        (1024, 24, 268_568),
+        (240, 24, 67_864),
     ],
 )
 def test_head_has_the_published_parameter_count(

@@ -48,6 +48,17 @@ def test_recognition_head_has_the_published_parameter_count(dim: int, parameters
 
 
 @pytest.mark.parametrize(
+    ("dim", "parameters"), [(768, 42_986_605), (1024, 43_248_749), (240, 42_445_933)]
+)
+def test_slot_head_has_the_published_parameter_count(dim: int, parameters: int) -> None:
+    with torch.device("meta"):
+        head = ProjectedBlstm(
+            dim, projection=1024, hidden=1024, num_layers=2, dropout=0.2, num_symbols=109
+        )
+    assert sum(p.numel() for p in head.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
     ("dim", "parameters"), [(768, 2_626_562), (1024, 3_150_850), (240, 1_545_218)]
 )
 def test_diarization_head_has_the_published_parameter_count(dim: int, parameters: int) -> None:
