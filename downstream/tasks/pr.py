@@ -76,7 +76,7 @@ class PR(Sequences[Config]):
             raise ValueError(
                 f"{len(missing)} words of the transcripts, such as {missing[0]}, are in no lexicon "
                 f"of task.lexicons: {where}. librispeech-lexicon.txt of openslr.org/11 goes into "
-                "paths.librispeech; make lexicon paths.librispeech=DIR spells what is left"
+                "paths.librispeech; make lexicon root=DIR spells what is left"
             )
 
     def _pronounced(self, text: str) -> str:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audio SNIPS: voices, words and slots, and what is said of broken lines."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from downstream.corpora.audio_snips import sentences, slot_types
+
+Record = Callable[..., Path]
+LINE = "Amy-snips-valid-0 BOS play THE & ! WHO EOS\tO O artist artist O artist PlayMusic\n"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, record: Record) -> Path:
+    record("valid/Amy-snips-valid-0.wav", 9_000)
+    record("valid/Ivy-snips-valid-0.wav")
+    (tmp_path / "all.iob.snips.txt").write_text(LINE)
+    (tmp_path / "slots.txt").write_text("O\nartist\nalbum")
+    return tmp_path
+
+
+def test_words_are_upper_case_without_marks_and_punctuation(corpus: Path) -> None:
+    (found,) = sentences(corpus, "dev", ["Amy"])
+    assert found.words == ("PLAY", "THE", "AND", "WHO")
+    assert found.slots == ("O", "artist", "artist", "artist")
+    assert found.num_samples == 9_000
+
+
+def test_the_first_line_of_slots_is_none(corpus: Path) -> None:
+    assert slot_types(corpus) == ["artist", "album"]
+
+
+def test_voices_that_are_not_there_are_named(corpus: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"valid/Nicole-\*\.wav of 1 of the 2 voices"):
+        sentences(corpus, "dev", ["Amy", "Nicole"])
+
+
+def test_a_recording_without_a_text_is_named(corpus: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"1 recordings of valid have no line in .*Ivy"):
+        sentences(corpus, "dev", ["Ivy"])
+
+
+def test_a_line_with_more_words_than_slots_is_named(corpus: Path) -> None:
+    (corpus / "all.iob.snips.txt").write_text(LINE.replace("play", "play it"))
+    with pytest.raises(ValueError, match="line 1: 8 words and 7 slots"):
+        sentences(corpus, "dev", ["Amy"])
