@@ -35,7 +35,7 @@ is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$
 said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table export finetune labels manifest config bench test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table submission lexicon export finetune labels manifest config bench test check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -84,7 +84,7 @@ endef
 comma := ,
 heads = $(if $(2),$(call quoted,$(if $(findstring $(comma),$(2)),--heads.$(1)=[$(2)],$(if $(filter sweep,$(2)),--heads.$(1)=sweep,--$(3)=$(2)))))
 
-superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asr|asv|er|sd|ss|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
+superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asv|...|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
 	@$(need_mini)
 	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
 
@@ -105,6 +105,12 @@ tuned = $(if $(call said,TASK),$(TASK),ctc)
 finetune: .venv/.run ## train encoder and head:  make finetune TASK=ctc [CONFIG=configs/finetune/ctc_100h.yaml] [init=CKPT] [key=value ...]
 	@$(if $(filter command%,$(origin CONFIG) $(origin init)),:,$(need_mini))
 	@python -m recipes.finetune $(call quoted,$(tuned)) $(call quoted,--config=$(if $(call said,CONFIG),$(CONFIG),configs/finetune/$(tuned)_mini.yaml)) $(words)
+
+submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
+	@python -m recipes.submission $(call quoted,$(UPSTREAM)) $(words)
+
+lexicon: .venv/.run ## phones of words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
+	@python -m recipes.lexicon $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
 	@python -m recipes.labels $(words)

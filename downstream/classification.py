@@ -64,6 +64,15 @@ class Classification(Task[C]):
         """A class as text."""
         return self.classes[target]
 
+    def line(self, name: str, predicted: Any) -> str:
+        """Of the leaderboard's file: how it calls an utterance, and the predicted class."""
+        return f"{name} {self.named(predicted)}"
+
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """An utterance and its class a line."""
+        lines = [f"{self.line(name, p)}\n" for name, (_, p) in predictions.items()]
+        return {f"{self.name}_public/predict.txt": "".join(lines)}
+
     def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How often each class was taken for each, if they are few."""
         if len(self.classes) > MOST_DRAWN:

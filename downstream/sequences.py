@@ -119,6 +119,16 @@ class Sequences(Task[C]):
                 write_atomically(paths[-1], "".join(lines))
         return paths
 
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """An utterance and its hypothesis a line."""
+        files = {"hypothesis": f"{self.name}_public", "with_lm": f"{self.name}_lm_public"}
+        found = {}
+        for kind, folder in files.items():
+            lines = [f"{name} {p[kind]}\n" for name, p in predictions.items() if kind in p]
+            if lines:
+                found[f"{folder}/predict.ark"] = "".join(lines)
+        return found
+
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """By errors over words of the target."""
         rows = [

@@ -200,6 +200,11 @@ class Task(ABC, Generic[C]):
         """Keep predictions beside the score, in a form of the field."""
         return []
 
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, str | NDArray[np.float32]]:
+        """Files for SUPERB's leaderboard by path, from predictions on test: texts, or an array of
+        which the leaderboard wants HDF5. {} for a task that it does not have."""
+        return {}
+
     def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """What a report draws beside the score, as plain values.
 

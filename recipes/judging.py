@@ -14,6 +14,7 @@ from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Task
 from recipes.common import BEST, CHECKPOINTS, build_evaluator
+from recipes.packing import write_submission
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
@@ -132,6 +133,7 @@ def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) ->
         predictions = folder / learner.name / "predictions"
         predictions.mkdir(parents=True, exist_ok=True)
         learner.task.write_predictions(predictions, "test", learner.predictions["test"])
+        write_submission(predictions, learner.task.submission(learner.predictions["test"]))
     plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
     weights = {x.name: _layer_weights(x) for x in probe.at_work()}
     if all(weights.values()):

@@ -17,6 +17,7 @@ from recipes.common import accelerator
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome
+from recipes.packing import write_submission
 from recipes.probe_settings import ProbeSettings
 
 MOST_BYTES = 4 * 2**30  # of features in memory; more layers than fit are computed in turns
@@ -71,6 +72,8 @@ def _write(task: Search[Any], folder: Path, split: str, predictions: Mapping[str
     place = folder / "predictions"
     place.mkdir(parents=True, exist_ok=True)
     task.write_predictions(place, split, predictions)
+    if split == "test":
+        write_submission(place, task.submission(predictions))
 
 
 def _by_layer(

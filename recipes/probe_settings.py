@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from lightning import Trainer
 
-from downstream import load_task
+from downstream import load_task, task_names
 from downstream.cache import CacheConfig
 from downstream.data import DataConfig
 from downstream.featurizer import FeaturizerConfig
@@ -158,7 +158,8 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_class_arguments(CacheConfig, "cache", default=CacheConfig())
     parser.add_class_arguments(OptimConfig, "optim", **_untrained(task, "optim"))
     parser.add_class_arguments(HeadsSection, "heads", default=HeadsSection())
-    parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
+    paths = _paths_section()
+    parser.add_class_arguments(paths, "paths", default=paths())
     parser.add_class_arguments(RunSection, "run", **_untrained(task, "run"))
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
     parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
@@ -173,6 +174,16 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
     parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
+
+
+def _paths_section() -> type[PathsSection]:
+    """With a key, not set, for the corpus of each task that it does not name."""
+    known = {f.name for f in dataclasses.fields(PathsSection)}
+    own = sorted({load_task(name).corpus for name in task_names()} - known)
+    fields = [(name, str | None, field(default=None)) for name in own]
+    return dataclasses.make_dataclass(
+        "PathsSection", fields, bases=(PathsSection,), frozen=True, kw_only=True
+    )
 
 
 def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:

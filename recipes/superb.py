@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from downstream import load_task, task_names
-from downstream.task import Task
+from downstream.task import Sources, Task
 from downstream.upstream import Frozen, load_upstream
 from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
@@ -92,10 +92,11 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         processes=processes,
     )
     parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
+    about = _corpus(task, settings, where)
     opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
     folder = opened.path
     if processes.first:
-        print(_corpus(task, settings), flush=True)
+        print(about, flush=True)
     frozen.threads = torch.get_num_threads()  # run.threads is for heads
     with threads(settings.run.threads or 0):
         heads, outcomes = _train(settings, frozen, task, where, folder, processes)
@@ -109,7 +110,7 @@ def _train(
     settings: ProbeSettings,
     upstream: Frozen,
     task: type[Task[Any]],
-    where: Any,
+    where: Sources,
     folder: Path,
     processes: Processes,
 ) -> tuple[list[Head], dict[str, Outcomes]]:
@@ -130,7 +131,7 @@ def _variants(
     settings: ProbeSettings,
     upstream: Frozen,
     task: type[Task[Any]],
-    where: Any,
+    where: Sources,
     folder: Path,
     processes: Processes,
 ) -> tuple[list[Head], dict[str, Outcomes]]:
@@ -143,14 +144,13 @@ def _variants(
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes
 
 
-def _corpus(task: type[Task[Any]], settings: ProbeSettings) -> str:
+def _corpus(task: type[Task[Any]], settings: ProbeSettings, where: Sources) -> str:
     if settings.kind == "mini":
         return (
             f"corpus: the mini {task.corpus}, synthetic, not comparable with published scores; for "
             f"the real one say paths.{task.corpus}=DIR"
         )
-    where = settings.data.manifest or getattr(settings.paths, task.corpus)
-    return f"corpus: {where}; {settings.protocol} protocol"
+    return f"corpus: {where.manifest or where.folder(task.corpus)}; {settings.protocol} protocol"
 
 
 if __name__ == "__main__":

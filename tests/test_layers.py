@@ -32,7 +32,10 @@ LAYERS = [
 # What a program of one recipe may share with another.
 COMMAND_LINES = tuple(
     f"recipes.{name}"
-    for name in "pretrain labels manifest config superb tasks sweep table export finetune".split()
+    for name in (
+        *"pretrain labels manifest config superb tasks sweep table export finetune".split(),
+        *"lexicon submission".split(),
+    )
 )
 
 

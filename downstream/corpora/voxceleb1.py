@@ -114,6 +114,15 @@ def identification(root: Path) -> dict[str, list[Segment]]:
     return found
 
 
+def joined(name: str) -> str:
+    """A recording as SUPERB's leaderboard calls it.
+
+    >>> joined("id10001/1zcIwhmdeo4/00001.wav")
+    'id10001-1zcIwhmdeo4-00001'
+    """
+    return name.removesuffix(".wav").replace("/", "-")
+
+
 def _inside(root: Path) -> str:
     names = sorted(p.name for p in root.iterdir())
     return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "") if names else "nothing"

@@ -285,6 +285,15 @@ class ASV(Task[Config]):
         same = [t.same for t in self._trials[split]]
         return {"eer": equal_error_rate(scores, same), "min_dcf": min_dcf(scores, same)}
 
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial and its cosine a line."""
+        rows = zip(self._trials["test"], self.scores("test", predictions), strict=True)
+        lines = [
+            f"{voxceleb1.joined(t.enrol)}_{voxceleb1.joined(t.test)} {score:.6f}\n"
+            for t, score in rows
+        ]
+        return {"sv_public/predict.txt": "".join(lines)}
+
     def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Both error rates at all thresholds."""
         same = [t.same for t in self._trials[split]]

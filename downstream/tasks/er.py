@@ -8,7 +8,7 @@ Score      accuracy of each fold, and their mean, higher is better
 Source     SUPERB (Yang et al. 2021), task ER; values in configs/superb/er.yaml
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,15 @@ class ER(Classification[Config]):
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are numbers of classes."""
         return self._splits[split]
+
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A turn and its emotion a line, a file a fold."""
+        short = {name: key for key, name in EMOTIONS.items() if key != "exc"}
+        lines = [
+            f"{name} {short.get(self.classes[p], self.classes[p])}\n"
+            for name, (_, p) in predictions.items()
+        ]
+        return {f"er_{self.variant}_public/predict.txt": "".join(lines)}
 
 
 def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:

@@ -9,6 +9,7 @@ Source     SUPERB (Yang et al. 2021), task IC; values in configs/superb/ic.yaml
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,6 +98,14 @@ class IC(Classification[ClassifierConfig]):
             right = sum(target[i] == predicted[i] for target, predicted in predictions.values())
             scores[f"accuracy_{slot}"] = 100.0 * right / len(predictions)
         return scores
+
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A recording and its values a line."""
+        lines = []
+        for name, (_, numbers) in predictions.items():
+            values = [own[n] for own, n in zip(self.values.values(), numbers, strict=True)]
+            lines.append(",".join([Path(name).stem, *values]) + "\n")
+        return {"ic_public/predict.csv": "".join(lines)}
 
     def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How often each value was taken for each, by slot."""

@@ -96,6 +96,10 @@ class KS(Classification[Config]):
         weights = 1 / np.bincount(targets, minlength=len(self.classes))[targets]
         return weights / weights.sum()
 
+    def line(self, name: str, predicted: Any) -> str:
+        """Folder and file are one name."""
+        return super().line(name.replace("/", "-"), predicted)
+
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of utterances; on dev the mean over classes."""
         if split == "test":

@@ -122,6 +122,11 @@ class QbE(Search[Config]):
         truth = self._truth[split]
         return {"mtwv": mtwv(predictions, truth.documents, num_documents=truth.num_documents).value}
 
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The list of detections."""
+        text = stdlist(predictions, threshold=self.config.threshold)
+        return {"qbe_public/benchmark.stdlist.xml": text}
+
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]
     ) -> list[Path]:

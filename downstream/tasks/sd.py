@@ -211,6 +211,14 @@ class SD(Task[Config]):
             write_atomically(paths[-1], "".join(lines))
         return paths
 
+    def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Probabilities (F, S) of each recording, and samples a frame."""
+        files: dict[str, Any] = {
+            f"sd_public/scoring/predictions/{name}.h5": p["probabilities"].astype(np.float32)
+            for name, p in predictions.items()
+        }
+        return files | {"sd_public/frame_shift": f"{round(self._hop * SAMPLE_RATE)}\n"}
+
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """By error rate of each recording."""
         setting = (self.chosen["threshold"], int(self.chosen["median"]))

@@ -99,6 +99,10 @@ class SID(Classification[Config]):
         """Utterances of dev and test whose speaker is not in train."""
         return {"utterances_of_unknown_speakers": self._unknown}
 
+    def line(self, name: str, predicted: Any) -> str:
+        """Speaker, video and segment are one name."""
+        return super().line(voxceleb1.joined(name), predicted)
+
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """A random crop in training, whole otherwise."""
         start, stop = example.start, example.stop

@@ -38,7 +38,8 @@ def small_config(name: str) -> Any:
     """The `task` section of the mini protocol with narrow heads."""
     about = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     values = about["task"]
-    values |= {k.removeprefix("task."): v for k, v in about["mini"].items() if "task." in k}
+    mini = about.get("mini", {})
+    values |= {k.removeprefix("task."): v for k, v in mini.items() if "task." in k}
     narrow = {"projection": 16, "hidden": 16, "width": 32, "held_out_speakers": 3}
     values |= {k: v for k, v in narrow.items() if k in values}
     kind: Any = load_task(name).Config

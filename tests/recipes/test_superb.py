@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import judging, sources, superb
+from downstream import task_names
+from recipes import judging, layers, sources, superb
+from recipes.heads import SWEEP, between
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
@@ -215,7 +217,7 @@ def test_all_goes_on_after_a_failed_task_and_says_so(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["asx", "fbank"], "no task asx; there are asr, asv, er, sd, ss"),
+        (["asx", "fbank"], f"no task asx; there are {', '.join(task_names())}"),
         (["asv"], "a task and an upstream are wanted"),
         (["asv", "nobody"], "no upstream nobody: it is neither a file or folder nor one of fbank"),
         (["asv", "fbank", "--optim.lrr=1"], "optim.lrr is not a configuration key; the nearest"),
@@ -243,19 +245,22 @@ def test_what_a_person_can_mend_is_one_line(
     assert message in error[0]
 
 
-REAL = {"asr": "so762_mini", "asv": "libri_mini", "er": "emodb_mini", "sd": "libri_mini"}
-REAL["ss"] = "libri_mini"
+REAL = [
+    *[("asr", "so762_mini"), ("asv", "libri_mini"), ("er", "emodb_mini"), ("ic", "s2i_mini")],
+    *[("ks", "wake_mini"), ("ks", "fsdd_mini"), ("pr", "so762_mini"), ("sd", "libri_mini")],
+    *[("sid", "so762_mini"), ("sid", "libri_mini"), ("ss", "libri_mini")],
+]
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "folder"), REAL)
 def test_a_manifest_folder_of_real_speech_runs(
-    probe_words: list[str], tmp_path: Path, real_speech: Path, task: str
+    probe_words: list[str], tmp_path: Path, real_speech: Path, task: str, folder: str
 ) -> None:
     argv = [
         *probe_words,
         *small(task),
-        f"--data.manifest={real_speech / REAL[task]}",
+        f"--data.manifest={real_speech / folder}",
         "--cache.gb=0",
     ]
     argv += (
@@ -264,9 +269,82 @@ def test_a_manifest_folder_of_real_speech_runs(
         else ["--optim.total_updates=2"]
     )
     assert superb.main([task, "fbank", *argv]) == 0
-    got = result(tmp_path, f"{task}.{REAL[task]}")
+    got = result(tmp_path, f"{task}.{folder}")
     assert got["kind"] == "manifest"
-    assert got["corpus"] == REAL[task]
+    assert got["corpus"] == folder
+
+
+@pytest.mark.data
+def test_digits_are_looked_for_in_strings_of_real_speech(
+    probe_words: list[str], tmp_path: Path, real_speech: Path
+) -> None:
+    argv = [
+        *probe_words,
+        f"--data.manifest={real_speech / 'so762_mini'}",
+        f"--task.queries={real_speech / 'fsdd_mini'}",
+        "--task.documents=digits",
+    ]
+    assert superb.main(["qbe", "fbank", *argv]) == 0
+    got = result(tmp_path, "qbe.so762_mini")
+    assert 0 <= got["metrics"]["test/mtwv"] <= 1
+    assert got["counts"]["dev_queries_in_no_document"] == 0
+
+
+def test_every_layer_is_scored_where_nothing_is_trained(
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["qbe", "random", *probe_words, "--heads.lr=[1e-3,1e-4]", "--heads.seed=[0,1]"]
+    assert superb.main(argv) == 0, capsys.readouterr().err
+    got = result(tmp_path, "qbe", "random")
+    on_dev = dict(got["curves"][""]["dev/mtwv"])
+    assert list(on_dev) == [0, 1, 2, 3, 4]
+    layer = got["metrics"]["layer"]
+    assert got["metrics"]["dev/mtwv"] == on_dev[layer] == max(on_dev.values())
+    assert got["metrics"]["test/mtwv"] == dict(got["curves"][""]["test/mtwv"])[layer]
+    assert got["layer_weights"] == [float(i == layer) for i in range(5)]
+    assert got["checkpoint"] == ""
+    assert result(tmp_path, "qbe.seed1", "random")["metrics"] == got["metrics"]
+    lists = list(Path(got["run"]).rglob("predictions/*/benchmark.stdlist.xml"))
+    assert {path.parent.name for path in lists} == {"dev", "test"}
+
+
+def test_layers_that_do_not_fit_in_memory_together_are_scored_in_turns(
+    probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert superb.main(["qbe", "random", *probe_words]) == 0
+    whole = result(tmp_path, "qbe", "random")
+    monkeypatch.setattr(layers, "MOST_BYTES", 1)
+    words = ["--cache.gb=0", f"--run.dir={tmp_path / 'turns'}"]
+    assert superb.main(["qbe", "random", *probe_words, *words]) == 0
+    turns = result(tmp_path, "qbe", "random")
+    assert turns["metrics"] == pytest.approx(whole["metrics"], abs=0.02)
+    assert len(turns["curves"][""]["dev/mtwv"]) == 5
+
+
+def test_two_processes_search_as_one(probe_words: list[str], tmp_path: Path) -> None:
+    assert superb.main(["qbe", "fbank", *probe_words]) == 0
+    one = result(tmp_path, "qbe")
+    done = run("qbe", "fbank", *probe_words, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path, "qbe")["metrics"] == one["metrics"]
+
+
+def test_a_sweep_is_refined_around_the_best_rate(
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["er", "random", *probe_words, "--heads.lr=sweep"]
+    assert superb.main(argv) == 0, capsys.readouterr().err
+    heads = result(tmp_path, "er", "random")["heads"]
+    rates = {head["lr"]: head["dev/accuracy"] for head in heads.values()}
+    first = [rate for rate in rates if rate in SWEEP]
+    assert len(first) == len(SWEEP)
+    best = max(first, key=rates.__getitem__)
+    assert sorted(set(rates) - set(first)) == sorted(between(best))
+    chosen = result(tmp_path, "er", "random")["config"]["optim.lr"]
+    assert rates[chosen] == max(rates.values())
+    capsys.readouterr()
+    assert superb.main(argv) == 0  # a new run, for that one is finished
+    assert f"best on dev: {best:g}; around it: " in capsys.readouterr().out
 
 
 def test_wandb_offline_keeps_figures_weights_and_examples(
