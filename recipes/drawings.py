@@ -133,7 +133,7 @@ def trades(results: Sequence[ProbeResult], numbers: Numbers) -> list[Section]:
     if not found:
         return []
     text = (
-        "Of trials of one speaker, how many are missed; of trials of two, how many are accepted: "
+        "Of trials of one speaker, how many are missed; of trials of two, how many accepted: "
         "at each threshold, so nearer to the lower left is better. Axes are normal deviates. The "
         "dot is the equal error rate; one thin line a seed."
     )

@@ -171,5 +171,5 @@ def _name_cells(axis: Any, columns: list[str], rows: list[str]) -> None:
 
 def _write(axis: Any, row: int, column: int, text: str, share: float) -> None:
     """A number into a cell, legible on cividis at this share of its range."""
-    colour = "white" if share < 0.6 else "black"
+    colour = "white" if share < 0.5 else "black"
     axis.text(column + 0.5, row + 0.5, text, color=colour, fontsize=8, ha="center", va="center")

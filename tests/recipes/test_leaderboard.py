@@ -141,6 +141,8 @@ def test_a_picture_is_there_with_its_data_alone(
     text = page(scores)
     found = [name for name, label in PICTURES.items() if f'aria-label="{label}' in text]
     assert found == [there]
+    assert ("<h2>Confusions</h2>" in text) is (there == "confusion")
+    assert ("(DET)</h2>" in text) is (there == "det")
 
 
 def test_confusions_are_summed_over_seeds_of_the_same_classes(
@@ -165,7 +167,9 @@ def test_slots_have_a_picture_each_and_a_class_that_never_comes_is_drawn(
     for slot in ("action", "object"):
         assert f"<figcaption>ic ({slot}), mine</figcaption>" in text
     assert "no (0)</text>" in text
-    assert re.search(r">75</text>", text)  # percent of the class
+    drawn_alone = text.split('aria-label="Confusions: ic (object), mine"')[1].split("</svg>")[0]
+    percent = re.findall(r">(\d+)</text>", drawn_alone)
+    assert percent == ["25", "75"]  # of the second class, and nothing of the first
 
 
 def test_names_in_pictures_are_shown_as_they_are(scores: Path, write_score: Write) -> None:
