@@ -38,23 +38,62 @@ class Heat:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Curves:
     """Learning curves of one task: of each upstream, one line of (update, value) a seed."""
 
     title: str
     figure: str
+    across: str  # what the first number of a point counts
     lines: dict[str, list[list[tuple[int, float]]]]
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Panels that share the colours of all upstreams."""
+class Bars:
+    """Scores of tasks by upstream, all on superb_s's scale; `published` ones are marks."""
 
-    upstreams: list[str]
-    panels: list[Panel]
+    title: str
+    scores: dict[str, dict[str, float]]
+    published: dict[str, dict[str, float]]
 
 
-Block = str | Table | Notes | Heat | Curves
+@dataclass(frozen=True)
+class Confusion:
+    """How often each class was taken for each: counts[right][predicted]."""
+
+    title: str
+    classes: list[str]
+    counts: list[list[int]]
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Shares of misses and false alarms at rising thresholds; equal error rate in percent."""
+
+    misses: list[float]
+    false_alarms: list[float]
+    eer: float
+
+
+@dataclass(frozen=True)
+class Trades:
+    """Misses against false alarms (a DET plot): of each upstream, one curve a seed."""
+
+    title: str
+    lines: dict[str, list[ErrorRates]]
+
+
+Picture = Curves | Bars | Confusion | Trades
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures side by side; `numbers` of upstreams are their colours, {} where none is named."""
+
+    pictures: list[Picture]
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+Block = str | Table | Notes | Heat | Pictures
 
 
 @dataclass(frozen=True)

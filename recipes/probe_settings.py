@@ -172,6 +172,12 @@ def build_parser(task: type[Task[Any]]) -> Parser:
         help="published values, or those for the mini corpora, which auto also takes for manifests",
     )
     parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
+    parser.add_argument(
+        "--published_also",
+        type=dict[str, dict[str, float]],
+        default={},
+        help="published scores of other figures, which tables show",
+    )
     parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
 
@@ -217,7 +223,7 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    for key in ("config", "mini"):
+    for key in ("config", "mini", "published_also"):
         values.pop(key, None)
     values["protocol"] = "published" if where == "official" else "mini"
     if parsed.protocol != "auto":

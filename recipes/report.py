@@ -3,9 +3,11 @@
 
 from html import escape
 
-from recipes.blocks import Block, Curves, Heat, Notes, Section, Table
-from recipes.pictures import draw_heat, draw_panel, line_style
+from recipes.blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
+from recipes.pictures import draw, draw_heat
+from recipes.svg import line_style
 
+LONG = 24  # characters of a cell that may take several lines
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --paper: #fff; --faint: #5b6670;
   --line: #d5dae0; --band: #f3f5f7; }
@@ -21,11 +23,16 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; font-weight: 400; }
 thead th { font-weight: 600; border-bottom-color: var(--faint); }
-th:first-child { position: sticky; left: 0; background: var(--paper); text-align: left; }
+th:first-child { position: sticky; left: 0; background: var(--paper); text-align: left;
+  min-width: 6rem; max-width: 9rem; white-space: normal; overflow-wrap: anywhere; }
+td.long { white-space: normal; min-width: 7rem; }
+@media (min-width: 40rem) { th:first-child { max-width: none; white-space: nowrap; }
+  td.long { min-width: 16rem; } }
 tr.paper td, tr.paper th { background: var(--band); color: var(--faint); }
 ul { padding-left: 1.1rem; color: var(--faint); font-size: .9rem; overflow-wrap: anywhere; }
-.panels { display: flex; flex-wrap: wrap; gap: 1rem; }
-.panels .scroll { margin: 0; max-width: 100%; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; margin: .8rem 0; }
+figure { margin: 0; max-width: 100%; min-width: 0; } figure .scroll { margin: .2rem 0 0; }
+figcaption { font-size: .9rem; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .9rem; }
 svg { display: block; } .legend svg { display: inline-block; vertical-align: middle; }
 """
@@ -66,36 +73,38 @@ def _block(block: Block, *, name: str) -> str:
             return _table(block)
         case Heat():
             return f"<h4>{escape(block.upstream)}</h4>{_scroll(draw_heat(block, name))}"
-        case Curves():
-            return _curves(block, name=name)
+        case Pictures():
+            return _pictures(block, name=name)
 
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.header)
     rows = []
     for first, *rest in table.rows:
-        cells = "".join(
-            f"<td><b>{escape(c.text)}</b></td>" if c.bold else f"<td>{escape(c.text)}</td>"
-            for c in rest
-        )
+        cells = "".join(map(_cell, rest))
         kind = ' class="paper"' if first.paper else ""
         rows.append(f'<tr{kind}><th scope="row">{escape(first.text)}</th>{cells}</tr>')
     body = "\n".join(rows)
     return _scroll(f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>")
 
 
-def _curves(curves: Curves, *, name: str) -> str:
+def _cell(cell: Cell) -> str:
+    text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
+    return f'<td class="long">{text}</td>' if len(cell.text) > LONG else f"<td>{text}</td>"
+
+
+def _pictures(block: Pictures, *, name: str) -> str:
     keys = []
-    for number, upstream in enumerate(curves.upstreams):
+    for upstream, number in block.numbers.items():
         colour, dashes = line_style(number)
         line = f'<path d="M0 5H26" stroke="{colour}" stroke-width="3" stroke-dasharray="{dashes}"/>'
         keys.append(f'<span><svg width="26" height="10">{line}</svg> {escape(upstream)}</span>')
-    panels = (
-        _scroll(draw_panel(panel, curves.upstreams, f"{name}-{number}"))
-        for number, panel in enumerate(curves.panels)
-    )
-    legend = f'<div class="legend">{"".join(keys)}</div>'
-    return f'{legend}<div class="panels">{"".join(panels)}</div>'
+    parts = []
+    for number, picture in enumerate(block.pictures):
+        svg = _scroll(draw(picture, block.numbers, f"{name}-{number}"))
+        parts.append(f"<figure><figcaption>{escape(picture.title)}</figcaption>{svg}</figure>")
+    legend = f'<div class="legend">{"".join(keys)}</div>' if keys else ""
+    return f'{legend}<div class="pictures">{"".join(parts)}</div>'
 
 
 def _scroll(inner: str) -> str:

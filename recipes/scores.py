@@ -3,11 +3,29 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from downstream import load_task, task_names
 from downstream.results import ProbeResult
+from recipes.superb_score import ERRORS, Reference
+
+KINDS = {
+    "official": "SUPERB, official corpora",
+    "mini": "Synthetic mini corpora: not comparable with published scores",
+    "manifest": "Manifest folders: not comparable with published scores",
+}
+Published = dict[str, dict[str, dict[str, float]]]  # task -> figure -> upstream
+PAPER_NAMES = {
+    "fbank": "FBANK",
+    "wav2vec2_base": "wav2vec 2.0 Base",
+    "wav2vec2_large": "wav2vec 2.0 Large",
+    "hubert_base": "HuBERT Base",
+    "hubert_large": "HuBERT Large",
+    "wavlm_base": "WavLM Base",
+    "wavlm_base_plus": "WavLM Base+",
+    "wavlm_large": "WavLM Large",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class Column:
     corpus: str  # the task's official one, as in `paths.<corpus>`
     unit: str
     mode: str  # "min", "max", or "" if it is not known
+    second: bool = False  # beside the headline, and older results may lack it
 
     @property
     def figure(self) -> str:
@@ -96,7 +115,7 @@ class Column:
     @property
     def digits(self) -> int:
         """Decimals of a score that is measured on little."""
-        return {"%": 1, "dB": 2}.get(self.unit, 3)
+        return {"%": 1, "dB": 2}.get(self.unit, 4)
 
 
 def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Column]:
@@ -109,6 +128,18 @@ def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Col
         else:
             one = next(r for r in results if r.task == task)
             found.append(Column(task, one.headline, one.corpus, "", one.mode))
+    return found
+
+
+def with_second_figures(columns: Iterable[Column], reference: Reference) -> list[Column]:
+    """The same, each followed by other figures of its task that superb_s goes by."""
+    found = []
+    for column in columns:
+        found.append(column)
+        for name in reference.get(column.task, {}):
+            if name != column.headline:
+                mode = "min" if name.endswith(ERRORS) else "max"
+                found.append(replace(column, headline=name, mode=mode, second=True))
     return found
 
 
@@ -149,3 +180,19 @@ def upstream_order(name: str) -> tuple[int, str]:
     if name == "fbank":
         return (0, name)
     return (1 if name.startswith("random") else 2, name)
+
+
+def runs_of(results: Sequence[ProbeResult], upstream: str, column: Column) -> list[ProbeResult]:
+    """Those of a column's task on an upstream; of a second figure, those that have it."""
+    runs = [r for r in results if r.upstream == upstream and r.task == column.task]
+    return [r for r in runs if not column.second or column.headline in r.metrics]
+
+
+def results_of(results: Sequence[ProbeResult], upstream: str) -> list[ProbeResult]:
+    """Those on an upstream."""
+    return [r for r in results if r.upstream == upstream]
+
+
+def upstreams_of(results: Sequence[ProbeResult]) -> list[str]:
+    """Their names in the order of tables."""
+    return sorted({r.upstream for r in results}, key=upstream_order)

@@ -35,6 +35,18 @@ def missing(row: Row, reference: Reference) -> list[str]:
     ]
 
 
+def task_scores(row: Row, reference: Reference) -> dict[str, float]:
+    """What goes into the score, of each task whose figures are all there."""
+    lacking = missing(row, reference)
+    return {
+        task: mean(
+            1000 * (row[task][name] - low) / (high - low) for name, (low, high) in figures.items()
+        )
+        for task, figures in reference.items()
+        if task not in lacking
+    }
+
+
 def superb_s(row: Row, reference: Reference) -> float | None:
     """The leaderboard's score, None if a task is missing.
 
@@ -44,10 +56,7 @@ def superb_s(row: Row, reference: Reference) -> float | None:
     """
     if missing(row, reference):
         return None
-    return mean(
-        mean(1000 * (row[task][name] - low) / (high - low) for name, (low, high) in figures.items())
-        for task, figures in reference.items()
-    )
+    return mean(task_scores(row, reference).values())
 
 
 def plain_mean(row: Row, reference: Reference) -> float | None:

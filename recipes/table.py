@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from downstream.results import read_probe_results
-from recipes.blocks import Block, Cell, Curves, Heat, Notes, Section, Table
+from recipes.blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
 from recipes.report import to_html
 from recipes.summary import summarize
 from wavlm_lightning.config import Parser, one_line
@@ -66,7 +66,7 @@ def _block(block: Block) -> str:
             numbers = [[Cell(f"{weight:.3f}") for weight in row] for row in values]
             cells = [[Cell(name), *row] for name, row in zip(rows, numbers, strict=True)]
             return _table(Table([f"{upstream}, layer", *layers], cells))
-        case Curves():
+        case Pictures():
             return "Drawn in report.html."
 
 
