@@ -138,6 +138,7 @@ class ProbeSettings:
     seed: int
     protocol: str
     published: dict[str, float] = field(default_factory=dict)
+    published_lr: dict[str, float] = field(default_factory=dict)
 
     @property
     def corpus(self) -> str:
@@ -177,6 +178,12 @@ def build_parser(task: type[Task[Any]]) -> Parser:
         type=dict[str, dict[str, float]],
         default={},
         help="published scores of other figures, which tables show",
+    )
+    parser.add_argument(
+        "--published_lr",
+        type=dict[str, float],
+        default={},
+        help="learning rates of published scores by upstream, which a run is told of",
     )
     parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
@@ -223,7 +230,7 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    for key in ("config", "mini", "published_also"):
+    for key in ("config", "mini", "published_also", "published_lr"):
         values.pop(key, None)
     values["protocol"] = "published" if where == "official" else "mini"
     if parsed.protocol != "auto":

@@ -150,7 +150,12 @@ def _corpus(task: type[Task[Any]], settings: ProbeSettings, where: Sources) -> s
             f"corpus: the mini {task.corpus}, synthetic, not comparable with published scores; for "
             f"the real one say paths.{task.corpus}=DIR"
         )
-    return f"corpus: {where.manifest or where.folder(task.corpus)}; {settings.protocol} protocol"
+    known = settings.published_lr.get(settings.upstream.name, settings.optim.lr)
+    hint = ""
+    if settings.heads.lr is None and known != settings.optim.lr:
+        hint = f"; published scores of this upstream are known to want LR={known:g}"
+    folder = where.manifest or where.folder(task.corpus)
+    return f"corpus: {folder}; {settings.protocol} protocol{hint}"
 
 
 if __name__ == "__main__":

@@ -290,6 +290,16 @@ def test_digits_are_looked_for_in_strings_of_real_speech(
     assert got["counts"]["dev_queries_in_no_document"] == 0
 
 
+def test_a_rate_that_is_known_is_told_where_another_one_is_used(
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["sid", "fbank", *probe_words, "--upstream.name=hubert_base"]
+    assert superb.main(argv) == 0
+    assert "published scores of this upstream are known to want LR=0.1" in capsys.readouterr().out
+    assert superb.main([*argv, "--optim.lr=0.1"]) == 0
+    assert "known to want" not in capsys.readouterr().out
+
+
 def test_every_layer_is_scored_where_nothing_is_trained(
     probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
