@@ -3,6 +3,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,9 @@ def build_loggers(
     return loggers
 
 
-def finish_loggers(trainer: lightning.Trainer) -> None:
+def finish_loggers(loggers: Sequence[Logger]) -> None:
     """Close the W&B run, so that the next iteration gets one of its own."""
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
         wandb.finish()

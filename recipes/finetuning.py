@@ -114,7 +114,7 @@ def _run(
                 layer_weights=[],
             )
     finally:
-        finish_loggers(trainer)
+        finish_loggers(trainer.loggers)
     return metrics
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from downstream.data import TaskData
@@ -13,7 +14,7 @@ from downstream.features import Features
 from downstream.search import Search
 from downstream.task import Batch
 from downstream.upstream import Frozen
-from recipes.common import accelerator
+from recipes.common import accelerator, build_loggers, finish_loggers
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome
@@ -55,8 +56,10 @@ def score_layers(
     layer, value = best_of(curves[task.monitor], key=lambda pair: pair[1])
     for split in task.splits:
         _write(task, folder, split, predictions[split, layer])
+    metrics = {key: dict(pairs)[layer] for key, pairs in curves.items()} | {"layer": layer}
+    _log(settings, folder, curves, metrics)
     outcome = Outcome(
-        metrics={key: dict(pairs)[layer] for key, pairs in curves.items()} | {"layer": layer},
+        metrics=metrics,
         best={"value": value, "layer": layer},
         layer_weights=[float(i == layer) for i in range(upstream.num_layers)],
         curve=curves,
@@ -74,6 +77,30 @@ def _write(task: Search[Any], folder: Path, split: str, predictions: Mapping[str
     task.write_predictions(place, split, predictions)
     if split == "test":
         write_submission(place, task.submission(predictions))
+
+
+def _log(
+    settings: ProbeSettings, folder: Path, curves: Scores, metrics: Mapping[str, float]
+) -> None:
+    """Figures by layer, in place of the update, and those of the chosen one."""
+    loggers = build_loggers(
+        folder,
+        root=settings.run.dir,
+        wandb=settings.wandb,
+        tensorboard=settings.tensorboard,
+        values=settings.values,
+    )
+    by_layer: dict[int, dict[str, float]] = {}
+    for key, pairs in curves.items():
+        for layer, value in pairs:
+            by_layer.setdefault(layer, {})[key] = value
+    for logger in loggers:
+        for layer, figures in by_layer.items():
+            logger.log_metrics(figures, layer)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(dict(metrics))
+        logger.save()
+    finish_loggers(loggers)
 
 
 def _by_layer(

@@ -137,7 +137,7 @@ def _run(
         if processes.first:
             _show(trainer, probe, data, outcomes)
     finally:
-        finish_loggers(trainer)
+        finish_loggers(trainer.loggers)
         source.close()
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
     return Outcomes(outcomes, diverged, source.about)

@@ -227,7 +227,7 @@ def _fit(
         )
         trainer.validate(module, datamodule=data, verbose=False)
     finally:
-        finish_loggers(trainer)
+        finish_loggers(trainer.loggers)
     figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
     return {
         **figures,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """QUESST 2014: `Audio/*.wav`, `{dev,eval}_queries/*.wav` and `scoring/`, which says who holds what.
 
-Layout: Anguera et al. 2015 (MediaEval). `scoring/language_key_{utterances,dev,eval}.lst` give the
+Layout: Anguera et al. 2014 (MediaEval). `scoring/language_key_{utterances,dev,eval}.lst` give the
 language of each recording, `scoring/groundtruth_quesst14_{dev,eval}/` the pairs of document and
 query (*.rttm) and all documents (*.ecf.xml).
 """

@@ -12,7 +12,6 @@ others. As in the real one most clips last exactly a second, with the word anywh
 are shorter. Each speaker has a channel, a noise and a ratio of speech to noise of its own.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from downstream.corpora.speech_commands import TEST_FOLDER, TRAIN_FOLDER, WORDS, part_of
 from recipes.mini.noise import KINDS
 from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Progress, Speech, Tally, by_voice, speak
 from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored, write_audio
@@ -30,13 +30,11 @@ VERSION = 1  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64
     "0.2.4": "c7292c88bae4ce4854b0f45406f8e9effdd869889109b8ea061b8a34f660bab4",
 }
-WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")  # of the task
 OTHER_WORDS = (
     *("bed", "bird", "cat", "dog", "eight", "five", "four", "happy", "house", "marvin"),
     *("nine", "one", "seven", "sheila", "six", "three", "tree", "two", "wow", "zero"),
 )
-_TRAIN = Path("SpeechCommands", "speech_commands_v0.01")
-_TEST = Path("SpeechCommands", "speech_commands_test_set_v0.01")
+_TRAIN, _TEST = Path("SpeechCommands", TRAIN_FOLDER), Path("SpeechCommands", TEST_FOLDER)
 _SEED = 51  # so that dev has speakers in small sizes too
 _TEST_SEED = 52
 _SILENCE_SEED = 53
@@ -84,7 +82,9 @@ class Clip:
     @property
     def split(self) -> str:
         """train, dev, test, or unused: neither of them."""
-        return _part(self.speaker) if self.speech.path.is_relative_to(_TRAIN) else "test"
+        if not self.speech.path.is_relative_to(_TRAIN):
+            return "test"
+        return part_of(self.speech.path.name) or "unused"
 
 
 def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
@@ -135,16 +135,6 @@ def _fill(
         "speakers": _speakers(clips),
     }
     return facts, digests
-
-
-def _part(speaker: str) -> str:
-    """train, dev or unused, by the hash of Warden 2018, section 5.6.
-
-    A second writing of the parser's (which imports torch): a test compares them.
-    """
-    digest = hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest()
-    percent = int(digest, 16) % 2**27 * 100 / (2**27 - 1)
-    return "dev" if percent < 10 else "unused" if percent < 20 else "train"
 
 
 def _speakers(clips: list[Clip]) -> dict[str, int]:

@@ -370,6 +370,18 @@ def test_wandb_offline_keeps_figures_weights_and_examples(
     assert any(p.suffix == ".png" for p in kept[0].rglob("media/**/*"))
 
 
+def test_wandb_offline_and_csv_keep_figures_by_layer(
+    probe_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["qbe", "random", *probe_words, "--wandb.mode=offline"]
+    assert superb.main(argv) == 0, capsys.readouterr().err
+    assert len(list((tmp_path / "runs").rglob("wandb/offline-run-*"))) == 1
+    (table,) = (tmp_path / "runs").rglob("metrics.csv")
+    header, *lines = table.read_text().splitlines()
+    assert {"dev/mtwv", "test/mtwv", "step"} <= set(header.split(","))
+    assert len(lines) == 5
+
+
 def test_threads_of_heads_are_given_back(probe_words: list[str], tmp_path: Path) -> None:
     before = torch.get_num_threads()
     assert superb.main(["asr", "fbank", *probe_words, *small("asr"), "--run.threads=1"]) == 0
