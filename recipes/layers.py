@@ -39,23 +39,23 @@ def score_layers(
     source = feature_source(settings, upstream.to(device), data)
     print(_about(task, upstream, data, source), flush=True)
     curves: Scores = {}
-    predictions: dict[tuple[str, int], dict[str, Any]] = {}
+    kept: dict[str, dict[str, Any]] = {}  # predictions by split, of the best layer so far
     try:
-        for split in task.splits:
+        for split in task.splits:  # dev before test
             for layer, features in _by_layer(data, split, upstream, source, device):
                 found = task.compare(split, features, device=device)
-                predictions[split, layer] = found
                 scores = task.score(split, found)
                 for key, value in scores.items():
                     curves.setdefault(f"{split}/{key}", []).append((layer, value))
+                if layer == _best(task, curves)[0]:
+                    kept[split] = found
                 shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
                 print(f"{split}, layer {layer}: {shown}", flush=True)
     finally:
         source.close()
-    best_of = max if task.mode == "max" else min
-    layer, value = best_of(curves[task.monitor], key=lambda pair: pair[1])
-    for split in task.splits:
-        _write(task, folder, split, predictions[split, layer])
+    layer, value = _best(task, curves)
+    for split, predictions in kept.items():
+        _write(task, folder, split, predictions)
     metrics = {key: dict(pairs)[layer] for key, pairs in curves.items()} | {"layer": layer}
     _log(settings, folder, curves, metrics)
     outcome = Outcome(
@@ -69,6 +69,12 @@ def score_layers(
     )
     heads = heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed)
     return {head.name: outcome for head in heads}, source.about
+
+
+def _best(task: Search[Any], curves: Scores) -> tuple[int, float]:
+    """Layer and figure on dev, of those that are scored; the first of equals."""
+    best_of = max if task.mode == "max" else min
+    return best_of(curves[task.monitor], key=lambda pair: pair[1])
 
 
 def _write(task: Search[Any], folder: Path, split: str, predictions: Mapping[str, Any]) -> None:
