@@ -42,9 +42,11 @@ OTHER_NOTES = [
     "figure only ranks upstreams on these same corpora.",
 ]
 DRAWN = (
-    "Each task on superb_s's scale: 0 is filter banks, 1000 the best of the SUPERB paper, higher "
-    "is better. Bars are cut off below 0 and above 1500; the numbers are not."
+    "Each task on superb_s's scale{}, higher is better. Bars are cut off below 0 and above 1500; "
+    "the numbers are not."
 )
+OFFICIAL_SCALE = ": 0 is filter banks, 1000 the best of the SUPERB paper"
+OTHER_SCALE = ", whose points of reference are those of the real corpus"
 
 
 def scoreboard(
@@ -76,7 +78,9 @@ def scoreboard(
     notes = OTHER_NOTES if published is None else NOTES + OFFICIAL_NOTES
     blocks: list[Block] = [table, Notes(notes)]
     if any(task_scores(row, reference) for row in ours.values()):
-        blocks += _bars(ours, theirs, reference, numbers=numbers)
+        scale = OTHER_SCALE if published is None else OFFICIAL_SCALE
+        text = DRAWN.format(scale)
+        blocks += _bars(ours, theirs, reference, numbers=numbers, text=text)
     return Section(TITLE, blocks, level=level)
 
 
@@ -116,6 +120,7 @@ def _bars(
     reference: Reference,
     *,
     numbers: Mapping[str, int],
+    text: str,
 ) -> list[Block]:
     def by_task(rows: Mapping[str, Row]) -> dict[str, dict[str, float]]:
         scores = {name: task_scores(row, reference) for name, row in rows.items()}
@@ -126,7 +131,7 @@ def _bars(
         return {task: values for task, values in found.items() if values}
 
     both = {name: row for name, row in theirs.items() if name in ours}
-    text = DRAWN + (" ◇: published for the same upstream." if both else "")
+    text += " ◇: published for the same upstream." if both else ""
     scores = by_task(ours)
     shown = {name for values in scores.values() for name in values}
     bars = Bars("superb_s by task", scores, by_task(both))
