@@ -19,7 +19,7 @@ from downstream.corpora import librilight, librispeech, manifest
 from downstream.decoding import LanguageModelConfig
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
-from downstream.sequences import ctc_loss
+from downstream.symbols import ctc_loss
 from downstream.task import Batch, Example, TaskConfig
 from downstream.transcription import Transcription, spoken
 

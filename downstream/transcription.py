@@ -9,7 +9,7 @@ from torch import Tensor
 
 from downstream.decoding import LanguageModelConfig, LexiconDecoder
 from downstream.metrics.text import character_error_rate, word_error_rate
-from downstream.sequences import Sequences
+from downstream.symbols import SymbolTask
 from downstream.task import Example, TaskConfig
 from downstream.text import Characters
 
@@ -22,7 +22,7 @@ def spoken(utterance: Any) -> Example:
     return Example(utterance.id, str(utterance.path), 0, utterance.num_samples, text)
 
 
-class Transcription(Sequences[C]):
+class Transcription(SymbolTask[C]):
     """Predictions, scores and files of transcripts; subclasses read a corpus and train a head.
 
     Targets are transcripts in upper case, words parted by one space.

@@ -57,7 +57,7 @@ def transcripts(root: Path, split: str, *, key: str = "librispeech") -> dict[Pat
 
     Raises:
         FileNotFoundError: if the split is missing.
-        ValueError: for a transcript without words.
+        ValueError: for a transcript without words, or a second one of a recording.
     """
     folder = root / split
     tables = sorted(folder.glob("*/*/[!.]*.trans.txt"))
@@ -74,5 +74,8 @@ def transcripts(root: Path, split: str, *, key: str = "librispeech") -> dict[Pat
             name, _, text = line.strip().partition(" ")
             if not text:
                 raise ValueError(f"{table}: no words for {name or 'an empty line'}")
-            found[table.parent / f"{name}.flac"] = text
+            path = table.parent / f"{name}.flac"
+            if path in found:
+                raise ValueError(f"{table}: {name} is there twice")
+            found[path] = text
     return dict(sorted(found.items(), key=lambda item: item[0].name))

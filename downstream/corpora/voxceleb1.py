@@ -4,6 +4,7 @@
 Layout: Nagrani, Chung, Zisserman 2017; both archives may also be unpacked into one `wav` folder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -67,17 +68,12 @@ def trials(root: Path) -> list[Trial]:
         FileNotFoundError: if their list is missing.
         ValueError: for a line of another form.
     """
-    lists = [root / name for name in TRIALS if (root / name).is_file()]
-    if not lists:
-        raise FileNotFoundError(
-            f"paths.voxceleb1={root}: no list of trials, {' or '.join(TRIALS)}; it holds "
-            f"{_inside(root)}"
-        )
+    table = _first(root, TRIALS, "trials")
     found = []
-    for number, line in enumerate(lists[0].read_text().splitlines(), 1):
+    for number, line in enumerate(table.read_text().splitlines(), 1):
         words = line.split()
         if len(words) != 3 or words[0] not in ("0", "1"):
-            raise ValueError(f"{lists[0]}, line {number}: wants `0|1 path path`, got {line!r}")
+            raise ValueError(f"{table}, line {number}: wants `0|1 path path`, got {line!r}")
         found.append(Trial(words[0] == "1", words[1], words[2]))
     return found
 
@@ -89,29 +85,34 @@ def identification(root: Path) -> dict[str, list[Segment]]:
         FileNotFoundError: if the list or recordings that it names are missing.
         ValueError: for a line of another form.
     """
-    lists = [root / name for name in SPLITS if (root / name).is_file()]
-    if not lists:
-        raise FileNotFoundError(
-            f"paths.voxceleb1={root}: no list of the identification split, {' or '.join(SPLITS)}; "
-            f"it holds {_inside(root)}"
-        )
+    table = _first(root, SPLITS, "the identification split")
     known = segments(root)
     found: dict[str, list[Segment]] = {"train": [], "dev": [], "test": []}
     gone = []
-    for number, line in enumerate(lists[0].read_text().splitlines(), 1):
+    for number, line in enumerate(table.read_text().splitlines(), 1):
         code, _, name = line.strip().partition(" ")
         if code not in CODES or not name:
-            raise ValueError(f"{lists[0]}, line {number}: wants `1|2|3 path`, got {line!r}")
+            raise ValueError(f"{table}, line {number}: wants `1|2|3 path`, got {line!r}")
         if name not in known:
             gone.append(name)
         else:
             found[CODES[code]].append(known[name])
     if gone:
         raise FileNotFoundError(
-            f"paths.voxceleb1={root}: {len(gone)} recordings of {lists[0].name} are missing, such "
+            f"paths.voxceleb1={root}: {len(gone)} recordings of {table.name} are missing, such "
             f"as {gone[0]}"
         )
     return found
+
+
+def _first(root: Path, names: Sequence[str], what: str) -> Path:
+    """The first of some lists that is there."""
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise FileNotFoundError(
+        f"paths.voxceleb1={root}: no list of {what}, {' or '.join(names)}; it holds {_inside(root)}"
+    )
 
 
 def joined(name: str) -> str:

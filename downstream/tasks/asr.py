@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from downstream.corpora import librispeech, manifest
 from downstream.decoding import LanguageModelConfig
 from downstream.features import Frames
-from downstream.heads.recurrent import ProjectedBlstm
-from downstream.specaug import SpecAugmentConfig
-from downstream.task import Batch, Example, TaskConfig
+from downstream.symbols import BlstmConfig, blstm_head
+from downstream.task import Batch, Example
 from downstream.transcription import Transcription, spoken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TaskConfig):
+class Config(BlstmConfig):
     """Section `task`.
 
     Args:
@@ -36,11 +35,6 @@ class Config(TaskConfig):
         lm: decoding of the test set with a language model.
     """
 
-    projection: int
-    hidden: int
-    num_layers: int
-    dropout: float
-    specaug: SpecAugmentConfig
     lm: LanguageModelConfig
 
 
@@ -72,14 +66,7 @@ class ASR(Transcription[Config]):
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a character and frame."""
         self.stride = stride
-        return ProjectedBlstm(
-            dim,
-            projection=self.config.projection,
-            hidden=self.config.hidden,
-            num_layers=self.config.num_layers,
-            dropout=self.config.dropout,
-            num_symbols=len(self.characters),
-        )
+        return blstm_head(self.config, dim, num_symbols=len(self.characters))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
         """CTC on features with SpecAugment."""

@@ -18,7 +18,7 @@ from torch import nn
 from downstream.corpora import lexicon, librispeech, manifest
 from downstream.heads.linear import ProjectedLinear
 from downstream.metrics.text import word_error_rate
-from downstream.sequences import Sequences
+from downstream.symbols import SymbolTask
 from downstream.task import Example, TaskConfig
 from downstream.text import Tokens
 
@@ -40,7 +40,7 @@ class Config(TaskConfig):
     lexicons: list[str]
 
 
-class PR(Sequences[Config]):
+class PR(SymbolTask[Config]):
     """Targets are phones parted by blanks."""
 
     name, corpus, Config = "pr", "librispeech", Config

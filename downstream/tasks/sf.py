@@ -20,12 +20,10 @@ from torch import Tensor, nn
 
 from downstream.corpora import audio_snips, manifest
 from downstream.features import Frames
-from downstream.heads.recurrent import ProjectedBlstm
 from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
 from downstream.metrics.text import word_error_rate
-from downstream.sequences import Sequences
-from downstream.specaug import SpecAugmentConfig
-from downstream.task import Batch, Example, TaskConfig
+from downstream.symbols import BlstmConfig, SymbolTask, blstm_head
+from downstream.task import Batch, Example
 from downstream.text import Tokens
 
 # s3prl ec8064b5, downstream/ctc/vocab/character.txt
@@ -34,7 +32,7 @@ OPEN, CLOSE = "B-", "E-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TaskConfig):
+class Config(BlstmConfig):
     """Section `task`.
 
     Args:
@@ -46,15 +44,10 @@ class Config(TaskConfig):
         voices: of each split, of Audio SNIPS.
     """
 
-    projection: int
-    hidden: int
-    num_layers: int
-    dropout: float
-    specaug: SpecAugmentConfig
     voices: dict[str, list[str]]
 
 
-class SF(Sequences[Config]):
+class SF(SymbolTask[Config]):
     """Characters and marks of slots by CTC."""
 
     name, corpus, Config = "sf", "audio_snips", Config
@@ -106,14 +99,7 @@ class SF(Sequences[Config]):
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a symbol and frame."""
         self.stride = stride
-        return ProjectedBlstm(
-            dim,
-            projection=self.config.projection,
-            hidden=self.config.hidden,
-            num_layers=self.config.num_layers,
-            dropout=self.config.dropout,
-            num_symbols=len(self.tokens),
-        )
+        return blstm_head(self.config, dim, num_symbols=len(self.tokens))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
         """CTC on features with SpecAugment."""

@@ -87,7 +87,7 @@ class SID(Classification[Config]):
             return splits
         splits = {split: [] for split in manifest.SPLITS}
         for speaker, own in sorted(by_speaker.items()):
-            for split, examples in _split(own, generator(0, "identification", *_bytes(speaker))):
+            for split, examples in _split(own, generator(0, "identification", *speaker.encode())):
                 splits[split] += examples
         return splits
 
@@ -133,8 +133,3 @@ def _split(examples: list[Example], rng: np.random.Generator) -> list[tuple[str,
         for (split, own), start, stop in zip(parts.items(), edges, edges[1:], strict=False):
             own.append(Example(f"{whole.id}-{split}", whole.path, start, stop, whole.target))
     return list(parts.items())
-
-
-def _bytes(name: str) -> list[int]:
-    """What seeds a draw for one speaker, whoever else there is."""
-    return list(name.encode())

@@ -12,7 +12,7 @@ real speech.
 from pathlib import Path
 
 from recipes.mini.build import MiniCorpus, Sizes, cached
-from recipes.mini.speech import Progress
+from recipes.mini.store import Progress
 from recipes.mini.superb import NAMES, superb_corpus
 
 __all__ = ["NAMES", "MiniCorpus", "mini_corpus", "superb_corpus"]

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import words
-from recipes.mini.speech import COLOUR_HZ, Progress, Speech, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -147,22 +147,6 @@ class Clip:
         return f"{self.speech.path.stem} BOS {said} EOS\tO {tags} {self.order.intent}"
 
 
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    recipe = Recipe(
-        title="mini Audio SNIPS",
-        folder=folder_name(f"audio-snips-v{VERSION}", sizes, Sizes()),
-        num_bytes=len(plan(sizes)) * _BYTES_PER_UTTERANCE,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / _ROOT
-
-
 def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
@@ -267,3 +251,15 @@ def _clips(own: str, name: str, orders: dict[str, list[Order]]) -> Iterator[Clip
                 colour_db=colour,
             )
             yield Clip(split, split == own, order, speech)
+
+
+CORPUS = Corpus(
+    title="mini Audio SNIPS",
+    folder=f"audio-snips-v{VERSION}",
+    root=_ROOT,
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=lambda sizes: len(plan(sizes)) * _BYTES_PER_UTTERANCE,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.mini import librispeech, noise
-from recipes.mini.speech import Progress, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.speech import Tally, by_voice, speak
+from recipes.mini.store import Digests, Facts, Progress, Recipe, folder_name, stored
 
 VERSION = 2  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

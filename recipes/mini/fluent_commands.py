@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.mini.speech import COLOUR_HZ, Progress, Speech, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -143,22 +143,6 @@ class Command:
     speech: Speech
 
 
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    recipe = Recipe(
-        title="mini Fluent Speech Commands",
-        folder=folder_name(f"fluent-commands-v{VERSION}", sizes, Sizes()),
-        num_bytes=sizes.num_utterances * _BYTES_PER_UTTERANCE,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / _ROOT
-
-
 def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
@@ -257,3 +241,15 @@ def _write_tables(folder: Path, commands: list[Command]) -> None:
 def _write(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+CORPUS = Corpus(
+    title="mini Fluent Speech Commands",
+    folder=f"fluent-commands-v{VERSION}",
+    root=_ROOT,
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=lambda sizes: sizes.num_utterances * _BYTES_PER_UTTERANCE,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import sentence_of
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Progress, Speech, Tally, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -100,22 +100,6 @@ class Turn:
     name: str  # Ses01F_impro01_F000
     emotion: str
     speech: Speech
-
-
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    recipe = Recipe(
-        title="mini IEMOCAP",
-        folder=folder_name(f"iemocap-v{VERSION}", sizes, Sizes()),
-        num_bytes=sizes.num_utterances * _BYTES_PER_UTTERANCE,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / "IEMOCAP"
 
 
 def _fill(
@@ -270,3 +254,15 @@ def _block(rng: np.random.Generator, turn: Turn, *, start: float, end: float) ->
         values = f"val {valence:.0f}; act {activation:.0f}; dom  {dominance:.0f};"
         lines.append(f"A-{rater}:\t{values}\t()")
     return "\n".join(lines) + "\n"
+
+
+CORPUS = Corpus(
+    title="mini IEMOCAP",
+    folder=f"iemocap-v{VERSION}",
+    root=Path("IEMOCAP"),
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=lambda sizes: sizes.num_utterances * _BYTES_PER_UTTERANCE,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

@@ -24,8 +24,17 @@ import soundfile
 
 from recipes.mini import build
 from recipes.mini.build import MiniCorpus
-from recipes.mini.speech import SAMPLE_RATE, Progress, Tally
-from recipes.mini.store import FACTS, Digests, Facts, Recipe, folder_name, stored, write_audio
+from recipes.mini.speech import SAMPLE_RATE, Tally
+from recipes.mini.store import (
+    FACTS,
+    Digests,
+    Facts,
+    Progress,
+    Recipe,
+    folder_name,
+    stored,
+    write_audio,
+)
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

@@ -22,8 +22,8 @@ import soundfile
 
 from recipes.mini.quesst14_scoring import Document, Occurrence, write_key, write_truth
 from recipes.mini.quesst14_texts import ENGLISH, MADE_UP, Item, items
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Progress, Speech, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored, write_audio
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, by_voice, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
 from recipes.mini.voices import speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -77,22 +77,6 @@ class Hit:
     document: Clip
     query: Clip
     words: range  # which ones of the document
-
-
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    recipe = Recipe(
-        title="mini QUESST 2014",
-        folder=folder_name(f"quesst14-v{VERSION}", sizes, Sizes()),
-        num_bytes=sizes.num_files * _BYTES_PER_FILE,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / _ROOT
 
 
 def _fill(
@@ -225,3 +209,15 @@ def _span(phones: list[tuple[str, int, int, int]], wanted: range) -> tuple[float
     """Start and end in seconds of some words."""
     own = [(start, end) for _, start, end, word in phones if word in wanted]
     return own[0][0] / SAMPLE_RATE, own[-1][1] / SAMPLE_RATE
+
+
+CORPUS = Corpus(
+    title="mini QUESST 2014",
+    folder=f"quesst14-v{VERSION}",
+    root=_ROOT,
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=lambda sizes: sizes.num_files * _BYTES_PER_FILE,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

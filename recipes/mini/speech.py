@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from recipes.mini.sentences import words
+from recipes.mini.store import Progress
 from recipes.mini.voices import spoken
 
 SAMPLE_RATE = 16000
 COLOUR_HZ = (120, 350, 700, 1200, 2000, 3200, 5000, 7500)
 WORKER = Path(__file__).with_name("worker.py")
-
-Progress = Callable[[int, int], None]  # utterances done, all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ import soundfile
 
 from downstream.corpora.speech_commands import TEST_FOLDER, TRAIN_FOLDER, WORDS, part_of
 from recipes.mini.noise import KINDS
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Progress, Speech, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored, write_audio
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, by_voice, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
 from recipes.mini.voices import speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -85,24 +85,6 @@ class Clip:
         if not self.speech.path.is_relative_to(_TRAIN):
             return "test"
         return part_of(self.speech.path.name) or "unused"
-
-
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    num_words = len(WORDS) + len(OTHER_WORDS)
-    most = 2 * num_words * sizes.speakers + 13 * sizes.test_speakers
-    recipe = Recipe(
-        title="mini Speech Commands",
-        folder=folder_name(f"speech-commands-v{VERSION}", sizes, Sizes()),
-        num_bytes=most * _BYTES_PER_UTTERANCE + _BACKGROUND_BYTES,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / _TRAIN.parent
 
 
 def _fill(
@@ -251,3 +233,22 @@ def _silence(count: int) -> Iterator[tuple[Path, np.ndarray]]:
 def _rounded(waveform: np.ndarray) -> np.ndarray:
     out: np.ndarray = np.round(32767 * np.clip(waveform, -1, 1)).astype(np.int16)
     return out
+
+
+def _num_bytes(sizes: Sizes) -> int:
+    """At most, with every word said twice."""
+    num_words = len(WORDS) + len(OTHER_WORDS)
+    most = 2 * num_words * sizes.speakers + 13 * sizes.test_speakers
+    return most * _BYTES_PER_UTTERANCE + _BACKGROUND_BYTES
+
+
+CORPUS = Corpus(
+    title="mini Speech Commands",
+    folder=f"speech-commands-v{VERSION}",
+    root=_TRAIN.parent,
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=_num_bytes,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import soundfile
+
+Progress = Callable[[int, int], None]  # utterances done, all
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,60 @@ class Recipe:
     num_bytes: int  # room asked for before starting
     fill: Callable[[Path], tuple[Facts, Digests]]  # writes everything but corpus.json
     expected_sha256: Mapping[str, str]  # by version of espeakng-loader, on Linux x86_64
+
+
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class Fill(Protocol[S_contra]):
+    """Writes everything of a corpus but corpus.json into a folder."""
+
+    def __call__(
+        self, folder: Path, sizes: S_contra, *, num_workers: int, progress: Progress | None
+    ) -> tuple[Facts, Digests]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus(Generic[S]):
+    """A mini corpus in the layout of a real one, in any sizes.
+
+    Args:
+        title: in messages: "mini VoxCeleb1".
+        folder: its name in the cache, with its version.
+        root: below that; what a person's folder of the real one would be.
+        standard: sizes; `expected_sha256` is of these.
+        tiny: sizes for tests.
+        num_bytes: room to ask for before starting, by sizes.
+        fill: speaks it.
+        expected_sha256: by version of espeakng-loader, on Linux x86_64.
+    """
+
+    title: str
+    folder: str
+    root: Path
+    standard: S
+    tiny: S
+    num_bytes: Callable[[S], int]
+    fill: Fill[S]
+    expected_sha256: Mapping[str, str]
+
+    def cached(
+        self, cache: Path, sizes: S, *, num_workers: int, progress: Progress | None = None
+    ) -> Path:
+        """Root of the corpus of these sizes in `cache`, made if it is not there."""
+
+        def fill(folder: Path) -> tuple[Facts, Digests]:
+            return self.fill(folder, sizes, num_workers=num_workers, progress=progress)
+
+        recipe = Recipe(
+            title=self.title,
+            folder=folder_name(self.folder, sizes, self.standard),
+            num_bytes=self.num_bytes(sizes),
+            fill=fill,
+            expected_sha256=self.expected_sha256 if sizes == self.standard else {},
+        )
+        return stored(cache, recipe)[0] / self.root
 
 
 def folder_name(prefix: str, sizes: object, standard: object) -> str:

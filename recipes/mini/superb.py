@@ -15,27 +15,26 @@ from recipes.mini import (
     speech_commands,
     voxceleb1,
 )
-from recipes.mini.speech import Progress
+from recipes.mini.store import Corpus, Progress
 
 
 def _librispeech(cache: Path, sizes: build.Sizes, **keywords: Any) -> Path:
     return build.cached(cache, sizes, **keywords).librispeech
 
 
-_CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {  # by what, standard and tiny sizes
+_STORED: dict[str, Corpus[Any]] = {
+    "voxceleb1": voxceleb1.CORPUS,
+    "iemocap": iemocap.CORPUS,
+    "speech_commands": speech_commands.CORPUS,
+    "fluent_commands": fluent_commands.CORPUS,
+    "audio_snips": audio_snips.CORPUS,
+    "quesst14": quesst14.CORPUS,
+}
+# How to make each, its standard sizes and tiny ones.
+_CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {
     "librispeech": (_librispeech, build.Sizes(), build.TINY),
-    **{
-        module.__name__.rpartition(".")[2]: (module.cached, module.Sizes(), module.TINY)
-        for module in (
-            voxceleb1,
-            iemocap,
-            librimix,
-            speech_commands,
-            fluent_commands,
-            audio_snips,
-            quesst14,
-        )
-    },
+    "librimix": (librimix.cached, librimix.Sizes(), librimix.TINY),
+    **{name: (c.cached, c.standard, c.tiny) for name, c in _STORED.items()},
 }
 NAMES = tuple(_CORPORA)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import sentence_of
-from recipes.mini.speech import COLOUR_HZ, Progress, Speech, Tally, by_voice, speak
-from recipes.mini.store import Digests, Facts, Recipe, folder_name, stored
+from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
@@ -75,22 +75,6 @@ class Clip:
     video: int  # counts from 0 for each speaker
     name: str  # id10001/<video>/00001.wav
     speech: Speech
-
-
-def cached(cache: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None) -> Path:
-    """Root of the corpus of these sizes in `cache`, made if it is not there."""
-
-    def fill(folder: Path) -> tuple[Facts, Digests]:
-        return _fill(folder, sizes, num_workers=num_workers, progress=progress)
-
-    recipe = Recipe(
-        title="mini VoxCeleb1",
-        folder=folder_name(f"voxceleb1-v{VERSION}", sizes, Sizes()),
-        num_bytes=sizes.num_utterances * _BYTES_PER_UTTERANCE,
-        fill=fill,
-        expected_sha256=EXPECTED_SHA256 if sizes == Sizes() else {},
-    )
-    return stored(cache, recipe)[0] / "VoxCeleb1"
 
 
 def _fill(
@@ -227,3 +211,15 @@ def _shuffled(rng: np.random.Generator, pairs: list[tuple[Clip, Clip]]) -> list[
         for pair, turn in zip(pairs, rng.random(len(pairs)) < 0.5, strict=True)
     ]
     return [turned[place] for place in rng.permutation(len(turned))]
+
+
+CORPUS = Corpus(
+    title="mini VoxCeleb1",
+    folder=f"voxceleb1-v{VERSION}",
+    root=Path("VoxCeleb1"),
+    standard=Sizes(),
+    tiny=TINY,
+    num_bytes=lambda sizes: sizes.num_utterances * _BYTES_PER_UTTERANCE,
+    fill=_fill,
+    expected_sha256=EXPECTED_SHA256,
+)

@@ -3,6 +3,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstream.features import Frames
+from downstream.heads.recurrent import ProjectedBlstm
 from downstream.metrics.text import word_errors
 from downstream.specaug import SpecAugmentConfig, spec_augment
 from downstream.task import Batch, Example, Task, TaskConfig
@@ -19,6 +21,37 @@ from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
 
 C = TypeVar("C", bound=TaskConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlstmConfig(TaskConfig):
+    """What tasks with SUPERB's recurrent head have in section `task`.
+
+    Args:
+        projection: width of the first linear layer.
+        hidden: of each BLSTM, a direction.
+        num_layers: BLSTMs.
+        dropout: after each BLSTM.
+        specaug: masks on features in training.
+    """
+
+    projection: int
+    hidden: int
+    num_layers: int
+    dropout: float
+    specaug: SpecAugmentConfig
+
+
+def blstm_head(config: BlstmConfig, dim: int, *, num_symbols: int) -> ProjectedBlstm:
+    """The head of that section over frames of width `dim`."""
+    return ProjectedBlstm(
+        dim,
+        projection=config.projection,
+        hidden=config.hidden,
+        num_layers=config.num_layers,
+        dropout=config.dropout,
+        num_symbols=num_symbols,
+    )
 
 
 def ctc_loss(
@@ -43,7 +76,7 @@ def ctc_loss(
     )
 
 
-class Sequences(Task[C]):
+class SymbolTask(Task[C]):
     """Greedy hypotheses and their files; subclasses read a corpus, spell, and score.
 
     Targets are texts that `encode` turns into symbols.
@@ -53,7 +86,7 @@ class Sequences(Task[C]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._splits = {split: self.read(split) for split in ("train", "dev", "test")}
+        self._splits = {split: self.read(split) for split in self.splits}
         self.stride = 0  # samples a frame, known with the head
 
     @abstractmethod
