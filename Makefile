@@ -73,26 +73,17 @@ setup-dev: .venv/.dev ## the same with test tools
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
 	@python -m recipes.pretrain --config=$(CONFIG) $(words)
 
-# The default upstream is what `make pretrain` leaves: without it, that comes first.
-define need_mini
-if [ $(call quoted,$(UPSTREAM)) = wavlm_mini ] && [ ! -e runs/pretrain/mini/latest/result.json ]; then \
-  echo "there is no wavlm_mini yet: training it first, as make pretrain does"; \
-  python -m recipes.pretrain --config=configs/pretrain/mini.yaml; fi
-endef
-
 # One value is configuration; several, or sweep, are heads that train side by side.
 comma := ,
 heads = $(if $(2),$(call quoted,$(if $(findstring $(comma),$(2)),--heads.$(1)=[$(2)],$(if $(filter sweep,$(2)),--heads.$(1)=sweep,--$(3)=$(2)))))
 
 superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asv|...|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
-	@$(need_mini)
 	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
 
 tasks: .venv/.run ## the tasks of make superb
 	@python -m recipes.tasks
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
-	@$(if $(filter pretrain,$(TASK)),:,$(need_mini))
 	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
@@ -103,7 +94,6 @@ export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=tran
 
 tuned = $(if $(call said,TASK),$(TASK),ctc)
 finetune: .venv/.run ## train encoder and head:  make finetune TASK=ctc [CONFIG=configs/finetune/ctc_100h.yaml] [init=CKPT] [key=value ...]
-	@$(if $(filter command%,$(origin CONFIG) $(origin init)),:,$(need_mini))
 	@python -m recipes.finetune $(call quoted,$(tuned)) $(call quoted,--config=$(if $(call said,CONFIG),$(CONFIG),configs/finetune/$(tuned)_mini.yaml)) $(words)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]

@@ -6,9 +6,9 @@ leaves no half of one; mapped into memory when it is read. Values are rounded to
 they are first computed too: a run that computes and one that reads see the same.
 """
 
-import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,10 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from downstream.features import Features
+from wavlm_lightning.files import remove_parts, replacing, write_text
+from wavlm_lightning.hashing import content_sha256
+from wavlm_lightning.locks import take
 
 Compute = Callable[[Tensor, Tensor], Features]  # waveforms (B, T), lengths (B,)
+Load = Callable[[str], Tensor]  # key -> samples (T,)
 BYTES = {torch.float16: 2, torch.float32: 4}  # of a value
 LOCK = ".lock"
+MARKER = ".wavlm_features"  # in folders that were made here, and may be removed here
 ROOM = 1.05  # of what is wanted: frames at the edges, headers
 
 
@@ -55,30 +60,37 @@ class KeptFiles:
         return self.folder / name[:2] / f"{name[2:32]}.safetensors"
 
     def num_samples(self, key: str) -> int | None:
-        """Samples that the features were computed from; None if they are not kept."""
-        path = self.path(key)
-        if not path.is_file():
+        """Samples that the features were computed from; None if they are not kept, or damaged."""
+        try:
+            with safe_open(self.path(key), "pt") as file:
+                return int(file.metadata()["samples"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
-        with safe_open(path, "pt") as file:
-            return int(file.metadata()["samples"])
 
 
 class FeatureCache:
     """Features by utterance, of one upstream.
 
+    A file that cannot be read, or does not have its hash, is computed again and counted.
+
     Args:
-        folder: of this upstream alone.
-        dtype: of the values; those of an utterance with any too large for float16 are float32.
+        folder: Of this upstream alone.
+        dtype: Of the values; those of an utterance with any too large for float16 are float32.
+        load: Gives the samples (T,) of a key whose features turn out to be damaged.
     """
 
-    def __init__(self, folder: Path, *, dtype: torch.dtype = torch.float16):
-        self.files, self.dtype = KeptFiles(folder), dtype
-        self._lock = (folder / LOCK).open("wb")  # held while features are in use
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+    def __init__(
+        self, folder: Path, *, dtype: torch.dtype = torch.float16, load: Load | None = None
+    ):
+        self.files, self.dtype, self.load = KeptFiles(folder), dtype, load
+        self.damaged = 0  # files that were computed again
+        self._checked: set[Path] = set()  # files whose hash was right
+        self._lock = take(folder / LOCK, shared=True, wait=True)  # held while features are in use
 
     def close(self) -> None:
         """Let others make room of it."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __call__(
         self,
@@ -97,37 +109,75 @@ class FeatureCache:
             lengths: (B,) samples.
             compute: the upstream.
         """
-        paths = [self.files.path(key) for key in keys]
-        for row, path in enumerate(paths):
-            if not path.is_file():
-                own = lengths[row : row + 1]
-                features = compute(waveforms[row : row + 1, : int(own)], own)
-                self._write(path, torch.cat(features.layers), int(own))
-        rows = [_read(path) for path in paths]
+        rows = []
+        for row, key in enumerate(keys):
+            layers = self._kept(self.files.path(key))
+            if layers is None:
+                own = waveforms[row, : int(lengths[row])]
+                if len(own) == 0:  # it was there when the batch was made
+                    own = self._loaded(key).to(waveforms.device)
+                layers = self._compute(key, own, compute)
+            rows.append(layers)
         counts = torch.tensor([row.shape[1] for row in rows], device=lengths.device)
         padded = _padded(rows, waveforms.device)
         together = padded if padded.dtype == torch.float32 else None
         return Features(padded.unbind(0), counts, together)
 
-    def _write(self, path: Path, layers: Tensor, num_samples: int) -> None:
-        """Layers (L, F, D), all of the file or nothing."""
-        path.parent.mkdir(exist_ok=True)
-        layers = layers.float().cpu()
+    def _kept(self, path: Path) -> Tensor | None:
+        """Layers (L, F, D) of a file; None if there is none, or none that can be used."""
+        try:
+            with safe_open(path, "pt") as file:
+                layers: Tensor = file.get_tensor("layers")
+                wanted = file.metadata()["sha256"]
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, TypeError):
+            self.damaged += 1
+            return None
+        if path not in self._checked:
+            if content_sha256(layers) != wanted:
+                self.damaged += 1
+                return None
+            self._checked.add(path)
+        return layers
+
+    def _loaded(self, key: str) -> Tensor:
+        if self.load is None:
+            raise OSError(f"{self.files.path(key)} is damaged: remove it, and it is made again")
+        return self.load(key)
+
+    def _compute(self, key: str, waveform: Tensor, compute: Compute) -> Tensor:
+        """Layers (L, F, D) of samples (T,), as they are kept from now on.
+
+        Raises:
+            ValueError: for features that are not finite, which are not kept.
+        """
+        length = torch.tensor([len(waveform)], device=waveform.device)
+        layers = torch.cat(compute(waveform[None], length).layers).float().cpu()
+        if not bool(torch.isfinite(layers).all()):
+            raise ValueError(
+                f"the upstream gives NaN or infinite features for {_recording(key)}: look at the "
+                "recording and the upstream's weights, or say upstream.precision=float32"
+            )
         rounded = layers.to(self.dtype)
         kept = rounded if bool(torch.isfinite(rounded).all()) else layers
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        path = self.files.path(key)
+        path.parent.mkdir(exist_ok=True)
+        about = {"samples": str(len(waveform)), "sha256": content_sha256(kept)}
         try:
-            save_file({"layers": kept.contiguous()}, temporary, {"samples": str(num_samples)})
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
-            temporary.unlink(missing_ok=True)
+            # Not waited for: what a power cut leaves is found by its hash.
+            with replacing(path, sync=False) as temporary:
+                save_file({"layers": kept.contiguous()}, temporary, about)
+        except SafetensorError as error:
             raise OSError(f"{path}: cannot keep features: {error}") from error
+        self._checked.add(path)
+        return kept
 
 
-def _read(path: Path) -> Tensor:
-    with safe_open(path, "pt") as file:
-        layers: Tensor = file.get_tensor("layers")
-    return layers
+def _recording(key: str) -> str:
+    """The path that a key begins with, before sizes and times."""
+    match = re.match(r"(.*?) \d+ \d+ \d+ \d+", key)
+    return match[1] if match else key
 
 
 def _padded(rows: list[Tensor], device: torch.device) -> Tensor:
@@ -152,16 +202,21 @@ def open_cache(
     *,
     num_values: float,
     dtype: torch.dtype = torch.float16,
+    load: Load | None = None,
+    tell: Callable[[str], None] = print,
 ) -> FeatureCache | None:
     """The cache of an upstream; None if a task's features do not fit the budget.
 
-    Upstreams that were used longest ago make room, unless another process uses them.
+    Upstreams that were used longest ago make room, unless another process uses them. Only folders
+    that were made here are looked at: `cache.dir` may hold anything else.
 
     Args:
         config: the budget.
         fingerprint: of the upstream: weights, settings, precision.
         num_values: of all utterances that are to be kept: frames x layers x width.
         dtype: of a value.
+        load: gives the samples (T,) of a key whose features turn out to be damaged.
+        tell: is told what is removed.
     """
     wanted = num_values * BYTES[dtype] * ROOM
     if wanted > config.gb * 1e9:
@@ -169,18 +224,30 @@ def open_cache(
     root = Path(config.dir)
     folder = root / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    if (lock := take(folder / LOCK)) is not None:  # nobody is writing here
+        remove_parts(folder)
+        lock.close()
+    cache = FeatureCache(folder, dtype=dtype, load=load)
+    write_text(folder / MARKER, fingerprint + "\n", sync=False)
     os.utime(folder)
-    cache = FeatureCache(folder, dtype=dtype)
-    others = sorted((f for f in root.iterdir() if f.is_dir() and f != folder), key=_age)
-    sizes = {f: _size(f) for f in others}
-    room = config.gb * 1e9 - max(wanted, _size(folder))
-    for other in others:
-        if sum(sizes.values()) > room and _unused(other):
-            shutil.rmtree(other, ignore_errors=True)
-            sizes.pop(other)
+    _make_room(root, folder, room=config.gb * 1e9 - max(wanted, _size(folder)), tell=tell)
     if shutil.disk_usage(folder).free < wanted:
         return None
     return cache
+
+
+def _make_room(root: Path, folder: Path, *, room: float, tell: Callable[[str], None]) -> None:
+    """Remove what other upstreams have here, the oldest first, until it fits the room."""
+    others = sorted((p.parent for p in root.glob(f"*/{MARKER}") if p.parent != folder), key=_age)
+    sizes = {other: _size(other) for other in others}
+    for other in others:
+        if sum(sizes.values()) <= room:
+            return
+        if (lock := take(other / LOCK)) is not None:
+            shutil.rmtree(other, ignore_errors=True)
+            lock.close()
+            size = sizes.pop(other) / 1e9
+            tell(f"cache.gb: removed {other}, {size:.2f} GB of features of another upstream")
 
 
 def _size(folder: Path) -> int:
@@ -191,15 +258,6 @@ def _size(folder: Path) -> int:
             with suppress(FileNotFoundError):
                 total += os.stat(Path(where, name)).st_size
     return total
-
-
-def _unused(folder: Path) -> bool:
-    with (folder / LOCK).open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def _age(folder: Path) -> float:

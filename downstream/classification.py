@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from downstream.features import Frames
 from downstream.heads.pooling import MeanPoolLinear
 from downstream.task import Batch, Task, TaskConfig
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Classification(Task[C]):
             f"{name}\t{self.named(target)}\t{self.named(predicted)}\n"
             for name, (target, predicted) in predictions.items()
         ]
-        write_atomically(path, "id\treference\thypothesis\n" + "".join(lines))
+        write_text(path, "id\treference\thypothesis\n" + "".join(lines))
         return [path]
 
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -239,6 +239,7 @@ class TaskData(lightning.LightningDataModule):
         self.seed = seed if config.seed is None else config.seed
         self.kept: KeptFiles | None = None  # features whose recordings need not be read
         self.pooled = False
+        self._by_key: dict[str, Example] = {}
         self.total_updates, self.rank, self.world = total_updates, rank, world
         self.splits = {split: list(task.examples(split)) for split in task.splits}
         for split, examples in self.splits.items():
@@ -318,6 +319,20 @@ class TaskData(lightning.LightningDataModule):
             size = self.config.batch_size * self.config.batches_per_update
             config = replace(self.config, batch_size=size, batches_per_update=1)
             self.plan = self._plan(config)
+
+    def waveform(self, key: str) -> Tensor:
+        """Samples (T,) of the utterance with a key, read anew.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        if not self._by_key:
+            for split, examples in self.splits.items():
+                for example in examples:
+                    name = self.task.key(example, training=split == "train")
+                    if name is not None:
+                        self._by_key[name] = example
+        return self.task.load(self._by_key[key], None).waveform
 
     def to_keep(self) -> list[Example]:
         """Utterances whose features can be kept."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from downstream.text import SPECIAL, WORD_END, Characters
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class LexiconDecoder:
         self.cache.mkdir(parents=True, exist_ok=True)
         text = "".join(spelled)
         path = self.cache / f"lexicon-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
-        write_atomically(path, text)
+        write_text(path, text)
         return path
 
     def __call__(self, emissions: NDArray[np.float16]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavlm_lightning.result import check_finite, commit, versions, write_atomically
+from wavlm_lightning.files import write_text
+from wavlm_lightning.result import check_finite, commit, versions
 
 Curve = Mapping[str, list[tuple[int, float]]]  # figure -> (update, value)
 
@@ -100,7 +101,7 @@ def write_probe_result(
         versions=versions(),
         **rest,
     )
-    write_atomically(path, json.dumps(asdict(result), indent=2) + "\n")
+    write_text(path, json.dumps(asdict(result), indent=2) + "\n")
     return result
 
 

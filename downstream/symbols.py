@@ -17,7 +17,7 @@ from downstream.metrics.text import word_errors
 from downstream.specaug import SpecAugmentConfig, spec_augment
 from downstream.task import Batch, Example, Task, TaskConfig
 from downstream.text import BLANK, collapse
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 from wavlm_lightning.seeding import generator
 
 C = TypeVar("C", bound=TaskConfig)
@@ -149,7 +149,7 @@ class SymbolTask(Task[C]):
             lines = [f"{p[kind]} ({name})\n" for name, p in predictions.items() if kind in p]
             if lines:
                 paths.append(folder / f"{split}.{kind}.trn")
-                write_atomically(paths[-1], "".join(lines))
+                write_text(paths[-1], "".join(lines))
         return paths
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ LARGE = 2**14  # weights of a layer that is worth rounding before it is used
 FBANK_STRIDE = 160  # samples, 10 ms
 CONFIG = "config.json"
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from types import FrameType
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from downstream.learner import Learner
+from recipes.runs import point_to
+from wavlm_lightning.checkpoint_file import write_checkpoint
 
 
 class StopSignal(Exception):
@@ -175,11 +176,9 @@ class KeepBestHead(KeepBest):
         """By the first process, all of it or nothing."""
         if trainer.is_global_zero:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.checkpoint.with_suffix(".part")
             task, head = self.learner.task, self.learner.head
             about = {"task": task.name, "head": type(head).__name__, "classes": list(task.classes)}
-            torch.save({"state_dict": self.learner.state_dict(), **about}, temporary)
-            temporary.replace(self.checkpoint)
+            write_checkpoint(self.checkpoint, {"state_dict": self.learner.state_dict(), **about})
 
 
 class KeepEvenly(Callback):
@@ -201,23 +200,24 @@ class KeepEvenly(Callback):
 class SaveAndStop(Callback):
     """Writes `last.ckpt`: every so many updates, and when the run is told to stop.
 
-    On SIGTERM or Ctrl-C the update is finished, saved, and training ends; a second one kills.
-    Nothing is saved between the batches of one update, whose gradients a checkpoint does not hold,
-    nor between an update and its validation, which a resume would leave out: so a run that goes on
-    from here equals one that never stopped. Stands after callbacks that act on a validation.
+    On SIGTERM, SIGHUP or Ctrl-C the update is finished, saved, and training ends; a second one
+    kills. Saved is at the start of the batch after: by then the loggers have the update's row and
+    that of its validation, and both are on the disk before the checkpoint is. Nothing is saved
+    between the batches of one update, whose gradients a checkpoint does not hold. So a run that
+    goes on from here has the weights, the figures and the rows of one that never stopped.
     """
 
-    def __init__(self, checkpoint: Path, *, every_updates: int, validate_updates: int):
-        self.checkpoint, self.every, self.validate = checkpoint, every_updates, validate_updates
+    def __init__(self, checkpoint: Path, *, every_updates: int):
+        self.checkpoint, self.every = checkpoint, every_updates
         self.received = 0
         self._updates = 0
-        self._stopping = False
+        self._due = self._stopping = self._validated = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Take the signals, after Lightning has taken them."""
         self._updates = trainer.global_step
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             self._handlers[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
@@ -229,33 +229,68 @@ class SaveAndStop(Callback):
         return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Save once an update is complete, if it is time or the run must stop."""
+        """Once an update is complete, see whether it is time or the run must stop."""
         if trainer.global_step == self._updates:
             return
         self._updates = trainer.global_step
         self._stopping = self._told(trainer)
-        wanted = self._stopping or self._updates % self.every == 0
-        if wanted and self._updates % self.validate:
-            trainer.save_checkpoint(self.checkpoint)
+        self._due = self._due or self._stopping or self._updates % self.every == 0
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Save with what the validation found."""
+        """What the validation found is worth keeping."""
         if trainer.state.fn == "fit":
-            trainer.save_checkpoint(self.checkpoint)
+            self._due = self._validated = True
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        """End here, not in the hook above: by now the loggers have the update's figures."""
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save what is complete before the next batch begins."""
+        if self._due:
+            self._save(trainer)
+        self._validated = False
         if self._stopping:
             raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
 
     def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """A signal during the last update or a validation stops the run too."""
-        trainer.save_checkpoint(self.checkpoint)
+        self._validated = False  # a resume has nothing left to train, and passes no batch
+        self._save(trainer)
         if self._told(trainer):
             raise StopSignal(f"stopped after update {self._updates}, saved in {self.checkpoint}")
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        self._due = False
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.checkpoint)
+        if trainer.is_global_zero:
+            point_to(self.checkpoint)
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Let Lightning 2.6 count as if it had never stopped.
+
+        It counts a batch as ready when it announces it, and announces it again after a resume. And
+        where the update before was validated, it passes once without a batch, to skip that
+        validation, and counts this as a step of the loggers.
+        """
+        loop = checkpoint["loops"]["fit_loop"]
+        for counts in loop["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts["ready"] = counts["completed"]
+        if self._validated:
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Give the signals back."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Signals that end a run once it has saved; SIGHUP unless nohup has it ignored."""
+    wanted = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    return [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]

@@ -3,7 +3,6 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
+from recipes.checkpoints import WholeCheckpoints
 from recipes.processes import Processes
-from recipes.sections import WandbSection
-from wavlm_lightning.config import flat
 from wavlm_lightning.precision import computes_bfloat16
 
-CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 LOG_EVERY_UPDATES = 10
 
 
@@ -97,6 +94,7 @@ def build_trainer(
         enable_progress_bar=False,  # ours counts updates: see callbacks.py
         enable_checkpointing=False,  # ours know what an update is: see callbacks.py
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
     )
 
 
@@ -122,47 +120,3 @@ def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
     flags["devices"] = processes.local
     flags["num_nodes"] = processes.world // processes.local
     return flags
-
-
-def build_loggers(
-    folder: Path, *, root: str, wandb: WandbSection, tensorboard: bool, values: dict[str, Any]
-) -> list[Logger]:
-    """CSV always; W&B and TensorBoard when asked for.
-
-    Args:
-        folder: of the run.
-        root: folder of all runs; what follows it names the run.
-        wandb: mode and project.
-        tensorboard: log there too.
-        values: the resolved configuration.
-    """
-    name = folder.relative_to(root).as_posix()  # mini/<time>, mini/<time>/iteration1
-    loggers: list[Logger] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=10)]
-    if wandb.mode != "disabled":
-        loggers.append(
-            WandbLogger(
-                project=wandb.project,
-                name=name,
-                id=name.replace("/", "-"),  # the same after a resume
-                resume="allow",
-                save_dir=folder,
-                offline=wandb.mode == "offline",
-                config=flat(values),
-            )
-        )
-    if tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(folder, name="tensorboard"))
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "tensorboard=true needs TensorBoard: make setup EXTRAS=tensorboard"
-            ) from error
-    return loggers
-
-
-def finish_loggers(loggers: Sequence[Logger]) -> None:
-    """Close the W&B run, so that the next iteration gets one of its own."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        import wandb
-
-        wandb.finish()

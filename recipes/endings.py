@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
-from recipes.callbacks import StopSignal
-from recipes.processes import STOPPED
+from recipes.callbacks import StopSignal, stop_signals
+from recipes.processes import STARTED_BY, STOPPED, end_with_starter
 from wavlm_lightning.config import one_line
 from wavlm_lightning.errors import NonFiniteLossError
 
@@ -30,6 +31,7 @@ FOR_PEOPLE = (
 
 def exit_status(work: Callable[[], int]) -> int:
     """What `work` returns; 1 after an error that the last line explains, 143 if it was stopped."""
+    end_with_starter()
     try:
         return work()
     except (StopSignal, KeyboardInterrupt) as stop:
@@ -40,19 +42,35 @@ def exit_status(work: Callable[[], int]) -> int:
     except FOR_PEOPLE as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if not _lost_contact(error):
+            raise
+        rank = os.environ["RANK"]
+        print(f"process {rank} lost contact with the others, and ends", file=sys.stderr)
+        return 1
+
+
+def _lost_contact(error: RuntimeError) -> bool:
+    """Whether it is what torch.distributed says when another process is gone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    known = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+    return isinstance(error, torch.distributed.DistError) or any(k in str(error) for k in known)
 
 
 def run_child(command: list[str]) -> int:
     """Run a command to its end and return its exit status.
 
-    Told to stop, wait until the child has saved: SIGTERM is passed on, Ctrl-C reaches it by itself.
+    Told to stop, wait until the child has saved: SIGTERM is passed on; Ctrl-C and the end of a
+    terminal reach it by themselves. If this process is killed, the child saves and ends too.
     """
-    process = subprocess.Popen(command)
-    handlers = {
-        signal.SIGTERM: lambda *_: process.terminate(),
-        signal.SIGINT: lambda *_: None,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    process = subprocess.Popen(command, env=os.environ | {STARTED_BY: str(os.getpid())})
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         return process.wait()
     finally:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
-from lightning.pytorch.loggers import WandbLogger
 
 from downstream.task import Example, Task
+from recipes.loggers import with_wandb, working_wandb
 from recipes.plots import draw_layer_weights
 from wavlm_lightning.lengths import SAMPLE_RATE
 
@@ -25,23 +25,26 @@ def log_examples(
     layer_weights: Sequence[float],
 ) -> None:
     """Figures, picture and table; nothing where W&B is not asked for."""
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-    if not loggers:
+    if working_wandb(trainer.loggers) is None:
         return
-    import wandb
-
-    run = loggers[0].experiment
-    run.summary.update(dict(metrics))
-    if layer_weights:
-        run.log({"layer_weights": wandb.Image(draw_layer_weights({"": layer_weights}))})
     by_id = {example.id: example for example in examples}
-    table = wandb.Table(columns=["id", "audio", "reference", "hypothesis", "error"])
-    heard: list[wandb.Audio] = []
-    for row in task.worst("test", predictions)[:EXAMPLES]:
-        waveform = task.load(by_id[row["id"]], None).waveform.numpy()
-        audio = wandb.Audio(waveform, sample_rate=SAMPLE_RATE)
-        table.add_data(row["id"], audio, row["reference"], row["hypothesis"], row["error"])
-        if len(heard) < HEARD:
-            caption = f"{row['reference']} | {row['hypothesis']}"
-            heard.append(wandb.Audio(waveform, sample_rate=SAMPLE_RATE, caption=caption))
-    run.log({"examples": table, "worst": heard})
+    worst = task.worst("test", predictions)[:EXAMPLES]
+    waveforms = [task.load(by_id[row["id"]], None).waveform.numpy() for row in worst]
+
+    def log(run: Any) -> None:
+        import wandb
+
+        run.summary.update(dict(metrics))
+        if layer_weights:
+            run.log({"layer_weights": wandb.Image(draw_layer_weights({"": layer_weights}))})
+        table = wandb.Table(columns=["id", "audio", "reference", "hypothesis", "error"])
+        heard: list[wandb.Audio] = []
+        for row, waveform in zip(worst, waveforms, strict=True):
+            audio = wandb.Audio(waveform, sample_rate=SAMPLE_RATE)
+            table.add_data(row["id"], audio, row["reference"], row["hypothesis"], row["error"])
+            if len(heard) < HEARD:
+                caption = f"{row['reference']} | {row['hypothesis']}"
+                heard.append(wandb.Audio(waveform, sample_rate=SAMPLE_RATE, caption=caption))
+        run.log({"examples": table, "worst": heard})
+
+    with_wandb(trainer.loggers, log)

@@ -13,6 +13,7 @@ from recipes.endings import exit_status
 from recipes.fitted import Fitted, read_fitted, write_tokenizer
 from recipes.model_card import model_card
 from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.files import write_text
 from wavlm_lightning.model.checkpoint import (
     load_wavlm,
     save_released,
@@ -20,7 +21,6 @@ from wavlm_lightning.model.checkpoint import (
     save_transformers,
 )
 from wavlm_lightning.model.portable import save_exported
-from wavlm_lightning.result import write_atomically
 
 RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
 
@@ -61,7 +61,7 @@ def _main(argv: list[str]) -> int:
         alone = fitted.head is None or args.to != "transformers"
         print(f"{fitted.note}{': the encoder alone is written' if alone else ''}")
     print(_write(fitted, args.to, out))
-    write_atomically(out / "README.md", card)
+    write_text(out / "README.md", card)
     print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     if args.push_to_hub:
         print(f"pushed: {_push(out, args.push_to_hub)}")

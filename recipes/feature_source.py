@@ -28,6 +28,13 @@ class FeatureSource(NamedTuple):
         """Let others make room of what is kept."""
         if self.cache is not None:
             self.cache.close()
+            if self.cache.damaged:
+                print(f"features of {self.cache.damaged} damaged files were computed again")
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """For the result."""
+        return {"damaged_features": 0 if self.cache is None else self.cache.damaged}
 
 
 def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) -> FeatureSource:
@@ -45,6 +52,7 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
         accelerator(settings.trainer["accelerator"]),
     )
     source = FeatureSource(COMPUTED, settings.featurizer)
+    tell = print if data.rank == 0 else _silent
     exact = settings.featurizer.lengths == "exact"  # the other count depends on the batch
     if keeps and everything and exact and data.task.pools and settings.cache.pooled:
         means = MeansOverTime(upstream, settings.featurizer)
@@ -53,14 +61,22 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
             f"{about} mean, normalised {settings.featurizer.normalize}",
             num_values=len(examples) * width,
             dtype=torch.float32,
+            load=data.waveform,
+            tell=tell,
         )
         if cache is not None:
             source = FeatureSource(POOLED, means.left_to_do, cache, means)
             data.pool()
     if keeps and examples and source.cache is None:
         frames = sum(example.num_samples for example in examples) / upstream.stride
-        cache = open_cache(settings.cache, about, num_values=frames * width)
+        cache = open_cache(
+            settings.cache, about, num_values=frames * width, load=data.waveform, tell=tell
+        )
         if cache is not None:
             source = FeatureSource(KEPT, settings.featurizer, cache)
     data.kept = None if source.cache is None else source.cache.files
     return source
+
+
+def _silent(_: str) -> None:
+    """The first process tells it."""

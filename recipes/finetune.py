@@ -12,14 +12,22 @@ from typing import Any
 from downstream.data import DataConfig, TaskData
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status
-from recipes.finetune_settings import TASKS, FinetuneSettings, read_finetune_settings
+from recipes.finetune_settings import (
+    TASKS,
+    FinetuneSettings,
+    init_of,
+    read_finetune_settings,
+)
 from recipes.finetuning import Tuned, finetune
+from recipes.loggers import check_loggers
+from recipes.mini_model import is_missing, train_mini
 from recipes.processes import Processes, join, start_all, wanted_devices
-from recipes.runs import RESULT, open_together
+from recipes.runs import RESULT, point_to, running
 from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError, flat
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.checkpoint import source_sha256
+from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.result import write_result
 
 
@@ -33,17 +41,30 @@ def _main(argv: list[str]) -> int:
         raise ConfigError(f"a task is wanted: {', '.join(TASKS)}")
     started, name = time.perf_counter(), argv[0]
     quiet_libraries()
+    if is_missing(init_of(name, argv[1:])):
+        # Keys, files and folders are checked with the shape that the model will have.
+        _check(read_finetune_settings(name, argv[1:], start=WavLMConfig.mini()))
+        train_mini()
     settings = read_finetune_settings(name, argv[1:])
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     flags = settings.trainer
     count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
     status = start_all("recipes.finetune", argv, count=count)
     if status is not None:
         return status
     processes = join()
-    parent = Path(settings.run.dir) / settings.run.name
-    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
-    folder = opened.path
-    kind = TASKS[name]
+    task = _task(settings, processes)
+    data = build_data(settings, task, processes)
+    parent, resume = Path(settings.run.dir) / settings.run.name, settings.run.resume
+    with running(parent, settings.values, resume=resume, processes=processes) as folder:
+        tuned = finetune(settings, task, data, folder, processes)
+        if processes.first:
+            _finish(settings, tuned, folder, seconds=time.perf_counter() - started)
+    return 0
+
+
+def _task(settings: FinetuneSettings, processes: Processes) -> Any:
+    kind = TASKS[settings.name]
     where = sources_of(
         settings.kind,
         settings.paths,
@@ -51,12 +72,13 @@ def _main(argv: list[str]) -> int:
         corpus=kind.corpus,
         processes=processes,
     )
-    task = kind(settings.task, where, seed=settings.seed)
-    data = build_data(settings, task, processes)
-    tuned = finetune(settings, task, data, folder, processes)
-    if processes.first:
-        _finish(settings, tuned, folder, seconds=time.perf_counter() - started)
-    return 0
+    return kind(settings.task, where, seed=settings.seed)
+
+
+def _check(settings: FinetuneSettings) -> None:
+    """Find what is wrong with the recordings before the model is trained that this starts from."""
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
+    _task(settings, Processes(0, 1, 1))
 
 
 def build_data(settings: FinetuneSettings, task: Any, processes: Processes) -> TaskData:
@@ -92,6 +114,7 @@ def _finish(settings: FinetuneSettings, tuned: Tuned, folder: Path, *, seconds: 
         counts=tuned.counts,
         seconds=seconds,
     )
+    point_to(folder)
     figures = [f"{key:<28} {value:.3f}" for key, value in tuned.metrics.items()]
     comparable = (
         []

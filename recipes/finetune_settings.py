@@ -18,7 +18,7 @@ from downstream.finetuner import FinetuneOptim, HiddenSpans
 from recipes.probe_settings import CONFIGS, MINI, PathsSection
 from recipes.sections import OWNED_FLAGS, WandbSection
 from recipes.settings import RunSection as PretrainRunSection
-from recipes.starting import as_it_was_trained, config_of_init, init_path
+from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
 from wavlm_lightning.model.config import WavLMConfig
 
@@ -103,21 +103,40 @@ def build_parser(task: str, model: WavLMConfig) -> Parser:
     return parser
 
 
-def read_finetune_settings(task: str, words: list[str]) -> FinetuneSettings:
+def init_of(task: str, words: list[str]) -> str | None:
+    """What a fine-tuning starts from, before anything else is read.
+
+    Raises:
+        ConfigError: for a task that there is not.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"no task {task} to fine-tune for; there is {', '.join(TASKS)}")
+    found = find_word(words, "init")
+    return str(found) if found else None
+
+
+def read_finetune_settings(
+    task: str, words: list[str], *, start: WavLMConfig | None = None
+) -> FinetuneSettings:
     """Settings of a task from words such as `--config=FILE` and `--init=CHECKPOINT`.
+
+    Args:
+        task: A name in `TASKS`.
+        words: Of the command line.
+        start: Of the model at `init`, if that is not there yet.
 
     Raises:
         ConfigError: naming the key, what it wants and what it got.
         FileNotFoundError: if there is nothing at `init`.
         ValueError: if what is there cannot be read.
     """
-    if task not in TASKS:
-        raise ConfigError(f"no task {task} to fine-tune for; there is {', '.join(TASKS)}")
+    init_of(task, words)
+    known = start is not None
     common = [CONFIGS / "finetune" / f"{task}.yaml", CONFIGS / "paths.yaml"]
     first = [f"--config={file}" for file in common if file.is_file()]
     files = [word for word in words if word.startswith("--config=")]
     rest = [word for word in words if not word.startswith("--config=")]
-    start = config_of_init([*files, *rest])
+    start = start or config_of_init([*files, *rest])
     if start is None:
         raise ConfigError("init is not set: init=CHECKPOINT says which encoder to fine-tune")
     large = [word for file in files for word in _large(file)] if start.norm_first else []
@@ -141,7 +160,7 @@ def read_finetune_settings(task: str, words: list[str]) -> FinetuneSettings:
     about = {
         "name": task,
         "kind": _kind_of_recordings(task, parsed),
-        "source": init_path(parsed.init, download=parsed.download),
+        "source": Path(parsed.init) if known else init_path(parsed.init, download=parsed.download),
         "model": WavLMConfig(**values["model"]),
         "run": RunSection(**values["run"]),
         "trainer": values["trainer"],

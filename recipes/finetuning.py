@@ -13,25 +13,18 @@ from downstream.data import TaskData
 from downstream.finetuner import Finetuner
 from downstream.transcription import Transcription
 from recipes.callbacks import KeepBest, SaveAndStop, progress
-from recipes.common import (
-    BEST,
-    CHECKPOINTS,
-    LAST,
-    Pace,
-    build_evaluator,
-    build_loggers,
-    build_trainer,
-    finish_loggers,
-    with_precision,
-)
+from recipes.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
+from recipes.common import Pace, build_evaluator, build_trainer, with_precision
 from recipes.examples import log_examples
 from recipes.finetune_settings import FinetuneSettings
+from recipes.loggers import build_loggers, finishing
 from recipes.plots import plot_probe_curves, read_curves
 from recipes.processes import Processes
 from recipes.throughput import HOURS, SHARE, Throughput
-from wavlm_lightning.model.checkpoint import load_wavlm, read_checkpoint
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.files import write_text
+from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
-from wavlm_lightning.result import write_atomically
 
 DONE = "metrics.json"
 
@@ -62,7 +55,7 @@ def finetune(
         metrics = _run(settings, task, data, folder, processes)
         if processes.first:
             about = {"metrics": metrics, "counts": data.counts() | task.left_out()}
-            write_atomically(done, json.dumps(about, indent=2) + "\n")
+            write_text(done, json.dumps(about, indent=2) + "\n")
         processes.barrier()
     return Tuned(**json.loads(done.read_text()), checkpoint=best)
 
@@ -82,8 +75,8 @@ def _run(
         seed=settings.seed,
         symbols=task.characters.symbols,
     )
-    last, best = folder / CHECKPOINTS / LAST, folder / CHECKPOINTS / BEST
-    if not last.exists():
+    resume, best = to_resume(folder, processes), folder / CHECKPOINTS / BEST
+    if resume is None:
         module.model.load_state_dict(load_wavlm(settings.source).state_dict())
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
@@ -91,12 +84,12 @@ def _run(
     keep = KeepBest(best, monitor=task.monitor, mode=task.mode)
     trainer = _trainer(settings, data, folder, processes, keep)
     if processes.first:
-        print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
-    try:
+        print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
+    with finishing(trainer.loggers):
         trainer.fit(
             module,
             datamodule=data,
-            ckpt_path=str(last) if last.exists() else None,
+            ckpt_path=None if resume is None else str(resume),
             weights_only=True,
         )
         for logger in trainer.loggers:
@@ -113,8 +106,6 @@ def _run(
                 metrics=metrics,
                 layer_weights=[],
             )
-    finally:
-        finish_loggers(trainer.loggers)
     return metrics
 
 
@@ -173,7 +164,6 @@ def _trainer(
             SaveAndStop(
                 folder / CHECKPOINTS / LAST,
                 every_updates=settings.run.checkpoint_updates,
-                validate_updates=validate,
             ),
         ],
     )

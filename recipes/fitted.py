@@ -17,10 +17,11 @@ from downstream.heads.xvector import CONTEXT
 from downstream.text import SPECIAL, WORD_END
 from downstream.upstream import UpstreamConfig, WavLMUpstream, load_upstream
 from recipes.runs import CONFIG
+from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError, read_yaml
-from wavlm_lightning.model.checkpoint import TransformersHead, load_wavlm, read_checkpoint
+from wavlm_lightning.files import write_text
+from wavlm_lightning.model.checkpoint import TransformersHead, load_wavlm
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.result import write_atomically
 
 State = dict[str, Tensor]
 ONE_LAYER = -1e4  # next to 0, nothing is left of it after a softmax in float32
@@ -188,4 +189,4 @@ def write_tokenizer(folder: Path, symbols: list[str]) -> None:
     }
     for name, content in files.items():
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        write_atomically(folder / name, text + "\n")
+        write_text(folder / name, text + "\n")

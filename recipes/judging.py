@@ -13,13 +13,15 @@ from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Task
-from recipes.common import BEST, CHECKPOINTS, build_evaluator
+from recipes.checkpoints import BEST, CHECKPOINTS
+from recipes.common import build_evaluator
+from recipes.feature_source import FeatureSource
 from recipes.packing import write_submission
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
-from wavlm_lightning.model.checkpoint import read_checkpoint
-from wavlm_lightning.result import file_sha256
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.hashing import file_sha256
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def judge(
     processes: Processes,
     *,
     best: Mapping[str, Mapping[str, float]],
+    source: FeatureSource,
 ) -> dict[str, Outcome]:
     """The best checkpoint of each head on dev and test, and what comes with it."""
     evaluator = build_evaluator(settings.trainer, processes)
@@ -80,7 +83,7 @@ def judge(
         on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
     tested = _test(evaluator, probe, data)
     curves = _curves_by_head(probe, read_curves(folder))
-    counts = data.counts()
+    counts = data.counts() | source.counts
     if processes.first:
         _draw_and_write(probe, folder, curves)
     return {

@@ -20,11 +20,11 @@ from recipes.settings import LabelSection
 from recipes.stages import make_labels
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, Parser, one_line
+from wavlm_lightning.files import write_text
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.label_report import report_labels
 from wavlm_lightning.pretrain.labels import QUANTIZER, open_labels
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
-from wavlm_lightning.result import write_atomically
 
 
 def build_parser() -> Parser:
@@ -100,7 +100,7 @@ def _report(out: Path, manifests: dict[str, Manifest], processes: Processes) -> 
         report = report_labels(labels, manifest)
         reports[split] = report.to_dict()
         print(f"{split}: {report.line()}")
-    write_atomically(out / "report.json", json.dumps(reports, indent=2) + "\n")
+    write_text(out / "report.json", json.dumps(reports, indent=2) + "\n")
     print(
         f"codebook {labels.quantizer_sha256[:12]}; next: make pretrain labels.folders=[{out}] ..."
     )

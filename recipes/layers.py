@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from downstream.data import TaskData
@@ -14,10 +13,11 @@ from downstream.features import Features
 from downstream.search import Search
 from downstream.task import Batch
 from downstream.upstream import Frozen
-from recipes.common import accelerator, build_loggers, finish_loggers
+from recipes.common import accelerator
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome
+from recipes.loggers import build_loggers, finishing, with_wandb
 from recipes.packing import write_submission
 from recipes.probe_settings import ProbeSettings
 
@@ -63,7 +63,7 @@ def score_layers(
         best={"value": value, "layer": layer},
         layer_weights=[float(i == layer) for i in range(upstream.num_layers)],
         curve=curves,
-        counts=data.counts() | task.left_out(),
+        counts=data.counts() | source.counts | task.left_out(),
         checkpoint="",
         checkpoint_sha256="",
     )
@@ -100,13 +100,12 @@ def _log(
     for key, pairs in curves.items():
         for layer, value in pairs:
             by_layer.setdefault(layer, {})[key] = value
-    for logger in loggers:
-        for layer, figures in by_layer.items():
-            logger.log_metrics(figures, layer)
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(dict(metrics))
-        logger.save()
-    finish_loggers(loggers)
+    with finishing(loggers):
+        for logger in loggers:
+            for layer, figures in by_layer.items():
+                logger.log_metrics(figures, layer)
+            logger.save()
+        with_wandb(loggers, lambda run: run.summary.update(dict(metrics)))
 
 
 def _by_layer(

@@ -15,7 +15,7 @@ from downstream.corpora import lexicon, librispeech
 from recipes.mini.pronounce import lexicon_text, pronounced
 from recipes.probe_settings import CONFIGS
 from wavlm_lightning.config import Parser, one_line, read_yaml
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 SHOWN = 5  # words in messages
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         words = {word for split in librispeech.SPLITS.values() for word in _words(root, split)}
         missing = lexicon.without(words, lexicon.read(others))
         found, failed = pronounced(missing, num_workers=options.num_workers)
-        write_atomically(out, lexicon_text(found))
+        write_text(out, lexicon_text(found))
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from recipes.callbacks import stop_signals
 from recipes.processes import STOPPED
-from recipes.runs import RESULT, open_run
+from recipes.runs import RESULT, open_run, point_to
 from recipes.trials import (
     FAILED,
     FINISHED,
@@ -42,7 +43,7 @@ from recipes.trials import (
     wait_until_free,
 )
 from wavlm_lightning.config import ConfigError
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pydantic's, about a spelling within sweeps
@@ -100,25 +101,18 @@ def search_here(
     search = Search(SweepConfig(config), opened.path, seed, poll_seconds)
     go_on = f"continuing {opened.path} (a new search instead: run.resume=false)"
     print(go_on if search.trials else f"new search {opened.path}", flush=True)
-    before = {number: signal.signal(number, _interrupt) for number in _signals()}
+    before = {number: signal.signal(number, _interrupt) for number in stop_signals()}
     try:
         search.run(count)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from there", file=sys.stderr)
         return STOPPED
     finally:
-        assert opened.lock is not None  # open_run's always has one
         opened.lock.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     print(search.table(), flush=True)
     return 0 if search.best() else 1
-
-
-def _signals() -> list[signal.Signals]:
-    """Signals that end a search as Ctrl-C does; SIGHUP unless nohup has it ignored."""
-    wanted = [signal.SIGTERM, signal.SIGHUP]
-    return [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _interrupt(*_: Any) -> None:
@@ -276,7 +270,8 @@ class Search:
 
     def _save(self) -> None:
         content = {"metric": self.metric, "trials": [asdict(trial) for trial in self.trials]}
-        write_atomically(self.folder / STATE, json.dumps(content, indent=2) + "\n")
+        write_text(self.folder / STATE, json.dumps(content, indent=2) + "\n")
+        point_to(self.folder)
 
     def best(self) -> Trial | None:
         """The best of the finished trials, the earlier of two that are equal."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from downstream.results import ProbeResult, read_probe_results
 from recipes.runs import RESULT
-from wavlm_lightning.model.checkpoint import read_checkpoint
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.result import file_sha256
 
 LIBRARIES = ("transformers", "torchaudio")  # layouts that a library of that name reads
 UNKNOWN = "not known: no run lies beside the checkpoint"

@@ -14,7 +14,7 @@ from recipes.heads import Head, best_rate
 from recipes.judging import Outcome
 from recipes.probe_settings import ProbeSettings
 from recipes.probes import Outcomes
-from recipes.runs import RESULT
+from recipes.runs import RESULT, point_to
 from wavlm_lightning.config import flat
 
 Variants = Mapping[str, Outcomes]
@@ -102,6 +102,7 @@ def finish(done: Finished) -> None:
         metrics, path = _metrics(done, head), _result_path(done, head.seed)
         for place in (done.folder / RESULT, path) if number == 0 else (path,):
             _write(done, head, metrics, place)
+        point_to(done.folder)
         print(_summary(done, head, metrics, path), flush=True)
     if len(done.heads) > 1:
         print(_table(done, rate), flush=True)

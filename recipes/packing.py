@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downstream.results import ProbeResult
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 FOLDER = "predict"  # beside other predictions, and in the archive
 HDF5, KEPT = ".h5", ".npy"  # what the leaderboard wants, and what a run keeps of it
@@ -24,7 +24,7 @@ def write_submission(predictions: Path, files: Mapping[str, str | NDArray[np.flo
         path = predictions / FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str):
-            write_atomically(path, content)
+            write_text(path, content)
         else:
             np.save(path.with_suffix(KEPT), content, allow_pickle=False)
 

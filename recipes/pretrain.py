@@ -10,10 +10,11 @@ from pathlib import Path
 
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status
+from recipes.loggers import check_loggers
 from recipes.processes import Processes, join, start_all, wanted_devices
-from recipes.recordings import Recordings, prepare_recordings
-from recipes.runs import RESULT, open_together
-from recipes.settings import Settings, check_chain, read_settings, teacher_settings
+from recipes.recordings import Recordings, check_roots, prepare_recordings
+from recipes.runs import RESULT, point_to, running
+from recipes.settings import MINI, Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import Iteration, make_labels, train_iteration
 from wavlm_lightning.config import flat
 from wavlm_lightning.model.checkpoint import source_sha256
@@ -34,6 +35,8 @@ def _main(argv: list[str]) -> int:
         chain = []  # what they would have made is there
     chain.append(settings)
     check_chain(chain)
+    check_roots(settings)
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     flags = settings.trainer
     count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
     status = start_all("recipes.pretrain", argv, count=count)
@@ -41,9 +44,9 @@ def _main(argv: list[str]) -> int:
         return status
     processes = join()
     parent = Path(settings.run.dir) / settings.run.name
-    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
-    folder = opened.path
-    run(chain, folder, processes=processes, started=started)
+    resume = settings.run.resume
+    with running(parent, settings.values, resume=resume, processes=processes) as folder:
+        run(chain, folder, processes=processes, started=started)
     return 0
 
 
@@ -118,14 +121,15 @@ def _finish(
         counts=recordings.counts,
         seconds=seconds,
     )
-    print(_table(folder, done, seconds), flush=True)
+    point_to(folder)
+    print(_table(settings, folder, done, seconds), flush=True)
 
 
 def _hash_of_init(settings: Settings) -> dict[str, str]:
     return {"init.sha256": source_sha256(settings.source)} if settings.source else {}
 
 
-def _table(folder: Path, done: list[Iteration], seconds: float) -> str:
+def _table(settings: Settings, folder: Path, done: list[Iteration], seconds: float) -> str:
     """The summary that a run ends with."""
     last = done[-1].metrics
     majority = last["dev/majority"]
@@ -149,9 +153,16 @@ def _table(folder: Path, done: list[Iteration], seconds: float) -> str:
             f"seconds   {seconds:.0f}, this start",
             f"checkpoint   {done[-1].checkpoint}",
             f"curves       {folder / 'curves.png'}",
-            "next: your own recordings:  make pretrain data.root=DIR data.noise=DIR",
+            _next(settings, done[-1].checkpoint),
         ]
     )
+
+
+def _next(settings: Settings, checkpoint: Path) -> str:
+    """What to do with the model."""
+    if settings.data.root == MINI:
+        return "next: your own recordings:  make pretrain data.root=DIR data.noise=DIR"
+    return f"next: evaluate it:  make superb TASK=asv UPSTREAM={checkpoint}"
 
 
 if __name__ == "__main__":

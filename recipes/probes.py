@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,25 +19,19 @@ from downstream.search import Search
 from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
-from recipes.common import (
-    CHECKPOINTS,
-    LAST,
-    Pace,
-    accelerator,
-    build_loggers,
-    build_trainer,
-    finish_loggers,
-)
+from recipes.checkpoints import CHECKPOINTS, LAST, to_resume
+from recipes.common import Pace, accelerator, build_trainer
 from recipes.examples import log_examples
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome, best_checkpoint, give_up, judge
 from recipes.layers import score_layers
+from recipes.loggers import build_loggers, finishing
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
+from wavlm_lightning.files import write_text
 from wavlm_lightning.model.operations import forward_operations
-from wavlm_lightning.result import write_atomically
 
 DONE = "metrics.json"
 
@@ -67,7 +62,7 @@ def run_variant(
         run = _run if task.trainable else _search
         outcomes = run(settings, upstream, task, folder, processes)
         if processes.first:
-            write_atomically(done, json.dumps(asdict(outcomes), indent=2) + "\n")
+            write_text(done, json.dumps(asdict(outcomes), indent=2) + "\n")
         processes.barrier()
     content = json.loads(done.read_text())
     content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
@@ -107,10 +102,10 @@ def _run(
     )
     source = feature_source(settings, upstream, data)
     probe = _probe(settings, upstream, task, source)
-    last = folder / CHECKPOINTS / LAST
+    resume = to_resume(folder, processes)
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
-        print(_about(settings, probe, data, source, resumed=last.exists()), flush=True)
+        print(_about(settings, probe, data, source, resumed=resume is not None), flush=True)
     keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
     trainer = _trainer(
         settings,
@@ -120,11 +115,11 @@ def _run(
         processes,
         watching=[_throughput(settings, upstream, source), *keep.values()],
     )
-    try:
+    with closing(source), finishing(trainer.loggers):
         trainer.fit(
             probe,
             datamodule=data,
-            ckpt_path=str(last) if last.exists() else None,
+            ckpt_path=None if resume is None else str(resume),
             weights_only=True,
         )
         for logger in trainer.loggers:
@@ -133,12 +128,9 @@ def _run(
         for learner in probe.at_work():
             if not best[learner.name]:
                 give_up(probe, learner, f"{task.monitor} was never finite")
-        outcomes = judge(settings, probe, data, folder, processes, best=best)
+        outcomes = judge(settings, probe, data, folder, processes, best=best, source=source)
         if processes.first:
             _show(trainer, probe, data, outcomes)
-    finally:
-        finish_loggers(trainer.loggers)
-        source.close()
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
     return Outcomes(outcomes, diverged, source.about)
 
@@ -180,7 +172,7 @@ def _trainer(
     *,
     watching: list[Callback],
 ) -> lightning.Trainer:
-    total, checkpoints = settings.optim.total_updates, folder / "checkpoints"
+    total, checkpoints = settings.optim.total_updates, folder / CHECKPOINTS
     validate = min(settings.run.validate_updates, total)
     flags = dict(settings.trainer)
     if flags.get("precision") is None:
@@ -193,7 +185,6 @@ def _trainer(
         SaveAndStop(
             checkpoints / LAST,
             every_updates=settings.run.checkpoint_updates,
-            validate_updates=validate,
         )
     )
     return build_trainer(

@@ -7,11 +7,14 @@ call, a cluster's, or our start of torchrun's launcher when `trainer.devices` sa
 
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +25,9 @@ T = TypeVar("T")
 # The first process alone reads recordings and fits the codebook while the others wait.
 PATIENCE = timedelta(days=7)
 STOPPED = 143  # exit status after a signal, as shells have it
+STARTED_BY = "WAVLM_STARTED_BY"  # environment: the process of ours that a process belongs to
+LOOK_SECONDS = 0.5  # from one look at that process to the next
+GRACE_SECONDS = 300.0  # for saving, once it is gone
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def start_all(module: str, argv: list[str], *, count: int) -> int | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    _silence("torch.distributed.elastic")
+    os.environ[STARTED_BY] = str(os.getpid())
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -104,7 +111,52 @@ def start_all(module: str, argv: list[str], *, count: int) -> int | None:
     try:
         elastic_launch(config, sys.executable)("-m", module, *argv)
     except ChildFailedError as failed:
-        return int(failed.get_first_failure()[1].exitcode)
+        return _told_failure(failed.failures)
     except SignalException:
         return STOPPED
+    finally:
+        del os.environ[STARTED_BY]
     return 0
+
+
+def _silence(name: str) -> None:
+    """Loggers of this name and below: each of torch's has a level of its own."""
+    for own in (name, *logging.root.manager.loggerDict):
+        if own.startswith(name):
+            logging.getLogger(own).setLevel(logging.CRITICAL)
+
+
+def _told_failure(failures: dict[int, Any]) -> int:
+    """Exit status of a launch that failed; a process that was killed has said nothing itself."""
+    codes = {rank: int(failure.exitcode) for rank, failure in failures.items()}
+    killed = {rank: code for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}
+    for rank, code in killed.items():
+        name = signal.Signals(-code).name
+        why = ", as systems do when memory is short" if code == -signal.SIGKILL else ""
+        print(
+            f"error: process {rank} was killed ({name}{why}); the same command goes on from the "
+            "last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+    return 1 if killed else next(iter(codes.values()))
+
+
+def end_with_starter() -> None:
+    """End with the process of ours that started this one, if one did: nobody else would know of it.
+
+    It gets SIGTERM, upon which a training saves; if that cannot be (it may wait for another process
+    that is gone too), it is killed after some minutes.
+    """
+    starter = os.environ.pop(STARTED_BY, None)
+    if starter is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(starter):
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -8,9 +8,9 @@ from pathlib import Path
 from recipes.callbacks import counter
 from recipes.processes import Processes
 from recipes.settings import MINI, Settings
+from wavlm_lightning.files import write_text
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
-from wavlm_lightning.result import write_atomically
 
 MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
 
@@ -23,12 +23,31 @@ class Recordings:
     counts: dict[str, float]
 
 
+def check_roots(settings: Settings) -> None:
+    """Find what is wrong with the folders before anything is written.
+
+    Raises:
+        FileNotFoundError: naming the key and the folder that is not there.
+        ValueError: if noise is needed and not given.
+    """
+    wants_noise = settings.mixing.prob > 0 and settings.mixing.noise_prob > 0
+    if wants_noise and settings.data.noise is None:
+        raise ValueError(
+            f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
+            "mixing.noise_prob=0 to mix speech with speech alone"
+        )
+    roots = {"root": settings.data.root, "noise": settings.data.noise if wants_noise else None}
+    for key, root in roots.items():
+        if root is not None and root != MINI and not Path(root).is_dir():
+            raise FileNotFoundError(f"data.{key}={root} is not a folder: say data.{key}=DIR")
+
+
 def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:
     """Manifests of speech and noise; made once a run, by the first process."""
     about = folder / "recordings.json"
     if processes.first and not about.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(about, json.dumps(_make_manifests(settings, folder), indent=2) + "\n")
+        write_text(about, json.dumps(_make_manifests(settings, folder), indent=2) + "\n")
     processes.barrier()
     paths = {name: folder / f"{name}.tsv" for name in MANIFESTS}
     manifests = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
@@ -53,7 +72,7 @@ def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
     counts: dict[str, float] = {"unusable_files": len(corpus.bad)}
     if corpus.bad:
         lines = [f"{path}\t{reason}" for path, reason in sorted(corpus.bad.items())]
-        write_atomically(folder / "unusable.tsv", "\n".join(lines) + "\n")
+        write_text(folder / "unusable.tsv", "\n".join(lines) + "\n")
     for split, manifest in (("train", corpus.train), ("dev", corpus.dev)):
         filtered = drop_short(manifest, settings.data.min_samples)
         print(filtered.report(split), flush=True)
@@ -80,9 +99,4 @@ def _roots(settings: Settings) -> tuple[Path, Path | None]:
         speech = str(mini.librispeech) if speech == MINI else speech
         noise = str(mini.noise) if noise == MINI else noise
     wants_noise = settings.mixing.noise_prob > 0
-    if wants_noise and settings.mixing.prob > 0 and noise is None:
-        raise ValueError(
-            f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
-            "mixing.noise_prob=0 to mix speech with speech alone"
-        )
     return Path(speech), Path(noise) if wants_noise and noise else None

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: a new one, or the unfinished one that has the same configuration."""
+"""The folder of a run: a new one, or the unfinished one that has the same configuration.
 
-import fcntl
+`latest` beside the runs points to the newest one that is finished, and before there is one to the
+newest that has something to resume. A run that fails before it has anything leaves no folder.
+"""
+
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from recipes.processes import Processes
-from wavlm_lightning.config import read_yaml
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.config import ConfigError, read_yaml
+from wavlm_lightning.files import remove_parts, write_text
+from wavlm_lightning.locks import Lock, holder, take
 
-RESULT, CONFIG, LATEST = "result.json", "config.yaml", "latest"
+RESULT, CONFIG, LATEST, LOCK = "result.json", "config.yaml", "latest", ".lock"
 # Settings that may change without making it another run.
 FREE = {"run", "wandb", "tensorboard"}
 
@@ -25,7 +32,7 @@ class RunFolder:
 
     path: Path
     message: str
-    lock: IO[bytes] | None  # of the first process, held while it is referred to
+    lock: Lock
 
 
 def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder:
@@ -35,26 +42,27 @@ def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder
         BlockingIOError: if another process is at work in that folder.
     """
     note = ""
-    for path in sorted((p.parent for p in parent.glob(f"*/{CONFIG}")), reverse=True):
-        if path.is_symlink() or (path / RESULT).is_file():
+    for path in newest_first(parent):
+        if (path / RESULT).is_file():
             continue
-        old = read_yaml(path / CONFIG)
-        if resume and _compared(old) == _compared(values):
-            _point_to(path)
+        if resume and _compared(_config_of(path)) == _compared(values):
+            lock = _lock(path)
+            remove_parts(path)
             message = f"continuing {path} (a new run instead: run.resume=false)"
-            return RunFolder(path, message, _lock(path))
+            return RunFolder(path, message, lock)
         why = "its settings differ" if resume else "run.resume=false"
         note = note or f"; the unfinished {path} stays as it is, {why}"
     path = _new_folder(parent)
+    lock = _lock(path)
     save_config(path, values)
-    _point_to(path)
-    return RunFolder(path, f"new run {path}{note}", _lock(path))
+    return RunFolder(path, f"new run {path}{note}", lock)
 
 
-def open_together(
+@contextmanager
+def running(
     parent: Path, values: dict[str, Any], *, resume: bool, processes: Processes
-) -> RunFolder:
-    """The same folder for all processes, which the first one opens and tells about.
+) -> Iterator[Path]:
+    """The same folder for all processes, which the first one opens, tells about and locks.
 
     Raises:
         BlockingIOError: if another run is at work in that folder.
@@ -63,30 +71,59 @@ def open_together(
     if opened is not None:
         print(opened.message, flush=True)
     path = processes.from_first(opened.path if opened else Path())
-    return opened or RunFolder(path, "", None)
-
-
-def _point_to(path: Path) -> None:
-    link = path.parent / f".{LATEST}.{os.getpid()}"
-    link.symlink_to(path.name)
-    os.replace(link, path.parent / LATEST)
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """A lock that ends with this process, however that ends."""
-    file = (path / ".lock").open("wb")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(
-            f"another process is training in {path}; for a second run say run.resume=false"
-        ) from error
-    return file
+        yield path
+    finally:
+        if opened is not None:
+            opened.lock.close()
+            _remove_if_empty(path)
+
+
+def point_to(path: Path) -> None:
+    """Let `latest` point to the run that holds a path; a finished one does not yield to another.
+
+    To be called when the run is finished or has something that it can be resumed from.
+    """
+    run = next((p for p in (path, *path.parents) if (p / CONFIG).is_file()), None)
+    if run is None:
+        return
+    latest = run.parent / LATEST
+    if (latest / RESULT).is_file() and not (run / RESULT).is_file():
+        return
+    if latest.is_symlink() and os.readlink(latest) == run.name:
+        return
+    link = run.parent / f".{LATEST}.{os.getpid()}"
+    link.symlink_to(run.name)
+    os.replace(link, latest)
+
+
+def newest_first(parent: Path) -> list[Path]:
+    """Folders of runs in `parent`, by the time in their names."""
+    found = [p.parent for p in parent.glob(f"*/{CONFIG}") if not p.parent.is_symlink()]
+    return sorted(found, reverse=True)
 
 
 def save_config(folder: Path, values: dict[str, Any]) -> None:
     """Write the resolved configuration beside the results."""
-    write_atomically(folder / CONFIG, yaml.safe_dump(values, sort_keys=False))
+    write_text(folder / CONFIG, yaml.safe_dump(values, sort_keys=False))
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    """Of a run; {} if it cannot be read: such a run is not gone on with."""
+    try:
+        return read_yaml(path / CONFIG)
+    except ConfigError:
+        return {}
+
+
+def _lock(path: Path) -> Lock:
+    lock = take(path / LOCK)
+    if lock is None:
+        raise BlockingIOError(
+            f"{path} is in use by {holder(path / LOCK)}: wait for it or stop it, and the same "
+            "command goes on from its last checkpoint (a second run beside it: run.resume=false)"
+        )
+    return lock
 
 
 def _compared(values: dict[str, Any]) -> dict[str, Any]:
@@ -103,3 +140,9 @@ def _new_folder(parent: Path) -> Path:
             continue
         return path
     raise FileExistsError(f"{parent}: a hundred runs in one second")
+
+
+def _remove_if_empty(path: Path) -> None:
+    """A folder with nothing but its configuration says nothing that the next start does not."""
+    if {p.name for p in path.iterdir()} <= {CONFIG, LOCK}:
+        shutil.rmtree(path, ignore_errors=True)

@@ -15,6 +15,7 @@ from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import SIZES, WavLMConfig
+from wavlm_lightning.names import safe_name
 from wavlm_lightning.pretrain.data import DataConfig
 from wavlm_lightning.pretrain.mixing import MixingConfig
 from wavlm_lightning.pretrain.objective import ObjectiveConfig
@@ -73,7 +74,8 @@ class RunSection:
 
     Args:
         dir: folder of all runs.
-        name: of this configuration; the name of its file if not said.
+        name: of this configuration; the name of its file if not said, for recordings in place of
+            the mini corpus with the name of their folder.
         resume: go on with the latest run if it is unfinished and has the same configuration.
         validate_updates: updates from one validation to the next.
         checkpoint_updates: updates from one checkpoint to the next.
@@ -179,8 +181,7 @@ def read_settings(argv: list[str]) -> Settings:
     if start is not None:
         values["model"] = as_it_was_trained(values["model"], start)
     if not values["run"]["name"]:
-        files = [w.partition("=")[2] for w in argv if w.startswith("--config=")]
-        values["run"]["name"] = Path(files[0]).stem if files else "unnamed"
+        values["run"]["name"] = _name(argv, root=values["data"]["root"])
     sections = {
         name: getattr(objects, name) for name in Settings.__annotations__ if name != "values"
     }
@@ -236,6 +237,21 @@ def check_chain(chain: list[Settings]) -> None:
                 f"labels.layer={labels.layer}: the teacher has layers 1 to "
                 f"{teacher.model.num_layers}"
             )
+
+
+def _name(argv: list[str], *, root: str) -> str:
+    """The name of the first file; of the mini one with other recordings, theirs is added.
+
+    Else a model of those would become the upstream that stands for the mini corpus.
+    """
+    files = [w for w in argv if w.startswith("--config=")]
+    if not files:
+        return "unnamed"
+    name = Path(files[0].partition("=")[2]).stem
+    of_files = find_word(files, "data", "root")
+    if of_files == MINI != root:
+        name += f"-{safe_name(Path(root).resolve().name)}"
+    return name
 
 
 def _size(argv: list[str]) -> str:

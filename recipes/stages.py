@@ -13,23 +13,17 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from recipes.callbacks import KeepBest, SaveAndStop, counter, progress
-from recipes.common import (
-    BEST,
-    CHECKPOINTS,
-    LAST,
-    Pace,
-    build_loggers,
-    build_trainer,
-    finish_loggers,
-    with_precision,
-)
+from recipes.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
+from recipes.common import Pace, build_trainer, with_precision
+from recipes.loggers import build_loggers, finishing
 from recipes.plots import plot_curves
 from recipes.processes import Processes
 from recipes.recordings import Recordings
 from recipes.settings import LabelSection, Settings
 from recipes.starting import start_from
 from recipes.throughput import HOURS, SHARE, Throughput
-from wavlm_lightning.model.checkpoint import load_wavlm, source_sha256
+from wavlm_lightning.files import write_text
+from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -50,7 +44,6 @@ from wavlm_lightning.pretrain.manifest import (
 )
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
-from wavlm_lightning.result import write_atomically
 
 FIGURES = {
     "train/loss": ("loss", "{:.3f}"),
@@ -85,8 +78,8 @@ def make_labels(
     folder.mkdir(parents=True, exist_ok=True)
     features = _features(section, teacher)
     about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
-    if section.features == "hidden" and teacher is not None:
-        about |= {"layer": section.layer, "teacher_sha256": source_sha256(teacher)}
+    if isinstance(features, Hidden):
+        about |= {"layer": section.layer, "teacher_sha256": features.sha256}
     if processes.first and not (folder / QUANTIZER).exists():
         frames = sample_frames(
             manifests["train"],
@@ -178,7 +171,7 @@ def train_iteration(
             if processes.first:
                 plot_curves(folder)
         if processes.first:
-            write_atomically(done, json.dumps(metrics, indent=2) + "\n")
+            write_text(done, json.dumps(metrics, indent=2) + "\n")
         processes.barrier()
     kind = label_folders[0].name if settings.labels.folders else settings.labels.features
     return Iteration(checkpoint, json.loads(done.read_text()), kind, report)
@@ -211,23 +204,21 @@ def _fit(
     if settings.compile:
         module.model.encoder.compile_blocks()
     trainer = _trainer(settings, folder, processes)
-    last = folder / CHECKPOINTS / LAST
-    if settings.source is not None and not last.exists():
+    resume = to_resume(folder, processes)
+    if settings.source is not None and resume is None:
         note = start_from(module, settings.source)
         if processes.first:
             print(note, flush=True)
     if processes.first:
-        print(_about(settings, module, data, trainer, resumed=last.exists()), flush=True)
-    try:
+        print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
+    with finishing(trainer.loggers):
         trainer.fit(
             module,
             datamodule=data,
-            ckpt_path=str(last) if last.exists() else None,
+            ckpt_path=None if resume is None else str(resume),
             weights_only=True,
         )
         trainer.validate(module, datamodule=data, verbose=False)
-    finally:
-        finish_loggers(trainer.loggers)
     figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
     return {
         **figures,
@@ -294,7 +285,6 @@ def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
         SaveAndStop(
             checkpoints / LAST,
             every_updates=run.checkpoint_updates,
-            validate_updates=run.validate_updates,
         ),
     ]
 

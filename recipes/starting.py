@@ -4,13 +4,9 @@
 from pathlib import Path
 from typing import Any
 
+from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError, read_yaml
-from wavlm_lightning.model.checkpoint import (
-    load_wavlm,
-    local_path,
-    read_checkpoint,
-    read_config,
-)
+from wavlm_lightning.model.checkpoint import load_wavlm, local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
 

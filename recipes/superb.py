@@ -19,11 +19,13 @@ from recipes.callbacks import StopSignal
 from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status, run_child
 from recipes.heads import Head, between, heads_of
+from recipes.loggers import check_loggers
+from recipes.mini_model import is_missing, train_mini
 from recipes.outcomes import Finished, chosen_rate, finish, stem, together
 from recipes.probe_settings import ProbeSettings, read_probe_settings
 from recipes.probes import Outcomes, run_variant
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
-from recipes.runs import open_together
+from recipes.runs import running
 from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.threads import threads
@@ -36,9 +38,15 @@ def main(argv: list[str]) -> int:
 
 def _main(argv: list[str]) -> int:
     task, upstream, words = _read(argv)
+    names = task_names() if task == "all" else [task]
+    settings = {name: read_probe_settings(name, upstream, words) for name in names}
+    if is_missing(settings[names[0]].upstream.source):
+        for name in names:
+            _check(name, settings[name])
+        train_mini()
     if task == "all":
         return run_all(upstream, words)
-    return run_one(task, upstream, words)
+    return run_one(settings[task], [task, upstream, *words])
 
 
 def _read(argv: list[str]) -> tuple[str, str, list[str]]:
@@ -69,15 +77,35 @@ def run_all(upstream: str, words: list[str]) -> int:
     return 1 if failed else 0
 
 
-def run_one(name: str, upstream: str, words: list[str]) -> int:
-    """One task, all its variants, and its result."""
-    started = time.perf_counter()
+def _check(name: str, settings: ProbeSettings) -> None:
+    """Find what is wrong with the task's recordings before hours are spent on its upstream."""
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
+    task, alone = load_task(name), Processes(0, 1, 1)
+    where = sources_of(
+        settings.kind,
+        settings.paths,
+        settings.data.manifest,
+        corpus=task.corpus,
+        processes=alone,
+    )
+    for variant in task.variants(where) or [""]:
+        task(settings.task, where, seed=settings.seed, variant=variant or None)
+
+
+def run_one(settings: ProbeSettings, argv: list[str]) -> int:
+    """One task, all its variants, and its result.
+
+    Args:
+        settings: of the task.
+        argv: the command line that they were read from, for further processes.
+    """
+    started, name = time.perf_counter(), argv[0]
     quiet_libraries()
-    settings = read_probe_settings(name, upstream, words)
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     count = wanted_devices(
         settings.trainer["devices"], accelerator=accelerator(settings.trainer["accelerator"])
     )
-    status = start_all("recipes.superb", [name, upstream, *words], count=count)
+    status = start_all("recipes.superb", argv, count=count)
     if status is not None:
         return status
     processes = join()
@@ -92,17 +120,16 @@ def run_one(name: str, upstream: str, words: list[str]) -> int:
         processes=processes,
     )
     parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
-    about = _corpus(task, settings, where)
-    opened = open_together(parent, settings.values, resume=settings.run.resume, processes=processes)
-    folder = opened.path
-    if processes.first:
-        print(about, flush=True)
-    frozen.threads = torch.get_num_threads()  # run.threads is for heads
-    with threads(settings.run.threads or 0):
-        heads, outcomes = _train(settings, frozen, task, where, folder, processes)
-    if processes.first:
-        seconds = time.perf_counter() - started
-        finish(Finished(settings, task, heads, outcomes, folder, seconds))
+    about, resume = _corpus(task, settings, where), settings.run.resume
+    with running(parent, settings.values, resume=resume, processes=processes) as folder:
+        if processes.first:
+            print(about, flush=True)
+        frozen.threads = torch.get_num_threads()  # run.threads is for heads
+        with threads(settings.run.threads or 0):
+            heads, outcomes = _train(settings, frozen, task, where, folder, processes)
+        if processes.first:
+            seconds = time.perf_counter() - started
+            finish(Finished(settings, task, heads, outcomes, folder, seconds))
     return 0
 
 

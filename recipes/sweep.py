@@ -16,12 +16,17 @@ from typing import Any
 import yaml
 
 from recipes.local_sweep import DEFAULT_COUNT, check_config, search_here
+from recipes.loggers import has_wandb_account
+from recipes.mini_model import is_missing, train_mini
+from recipes.probe_settings import read_probe_settings
+from recipes.settings import read_settings
 from recipes.trials import OWN_FOLDERS
 from wavlm_lightning.config import ConfigError, Parser, one_line, read_yaml
 
 CONFIGS = Path("configs") / "sweeps"
 RUNS = Path("runs") / "sweeps"
 PROGRAM = "recipes.superb"  # in a command, a task and an upstream follow it
+PRETRAINING = "recipes.pretrain"
 
 
 def main(argv: list[str]) -> int:
@@ -33,10 +38,15 @@ def main(argv: list[str]) -> int:
         resume = not any(_is_new(word) for word in words)
         words = [word for word in words if not _is_new(word)]
         config = read_sweep(file, options.upstream, words, local=options.local)
+        source = check_trial(config, file)
+        if not options.local:
+            check_account(options.sweep)
+        if is_missing(source):
+            train_mini()
         if options.local:
             parent, count = RUNS / file.stem, options.count
             return search_here(config, parent, count=count, seed=options.seed, resume=resume)
-        return search_on_wandb(config, count=options.count, name=options.sweep)
+        return search_on_wandb(config, count=options.count)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
@@ -110,20 +120,56 @@ def read_sweep(file: Path, upstream: str, words: list[str], *, local: bool) -> d
     return {**config, "command": command + words}
 
 
-def search_on_wandb(config: dict[str, Any], *, count: int | None, name: str) -> int:
-    """Register the sweep with W&B and work on it here; others may join with `wandb agent`.
+def check_trial(config: dict[str, Any], file: Path) -> str | None:
+    """Read the configuration that a trial would have, as the trial will; its upstream's source.
+
+    Raises:
+        ConfigError: naming the sweep file and what is wrong.
+    """
+    command = [str(item) for item in config["command"]]
+    values = {k: _some_value(v) for k, v in config["parameters"].items()}
+    words = [item for item in command if item.startswith("--")]
+    words += [f"--{key}={value}" for key, value in values.items() if value is not None]
+    try:
+        if PROGRAM in command:
+            task, upstream = command[command.index(PROGRAM) + 1 :][:2]
+            return read_probe_settings(task, upstream, words).upstream.source
+        if PRETRAINING in command:
+            read_settings(words)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return None
+
+
+def _some_value(parameter: dict[str, Any]) -> Any:
+    """One that a search may draw; None where the file says it in another way."""
+    if parameter.get("values"):
+        return parameter["values"][0]
+    return parameter.get("value", parameter.get("min"))
+
+
+def check_account(name: str) -> None:
+    """Find out before anything is trained.
 
     Raises:
         ConfigError: without an account.
     """
+    if not has_wandb_account():
+        raise ConfigError(
+            "no W&B account on this machine: wandb login, or make sweep "
+            f"TASK={name} LOCAL=1 searches here without one"
+        )
+
+
+def search_on_wandb(config: dict[str, Any], *, count: int | None) -> int:
+    """Register the sweep with W&B and work on it here; others may join with `wandb agent`.
+
+    Raises:
+        ConfigError: if W&B refuses.
+    """
     import wandb
 
     try:
-        if not _has_account():
-            raise ConfigError(
-                "no W&B account on this machine: wandb login, or make sweep "
-                f"TASK={name} LOCAL=1 searches here without one"
-            )
         # The agent starts the word python: this one is to come first.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         if count is None and config["method"] != "grid":
@@ -133,13 +179,6 @@ def search_on_wandb(config: dict[str, Any], *, count: int | None, name: str) -> 
     except wandb.Error as error:
         raise ConfigError(f"W&B: {error}") from error
     return 0
-
-
-def _has_account() -> bool:
-    """True if W&B's library finds a key in the environment, its settings or the netrc file."""
-    import wandb
-
-    return wandb.login(prompt=False)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from recipes.blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
 from recipes.report import to_html
 from recipes.summary import summarize
 from wavlm_lightning.config import Parser, one_line
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 
 def build_parser() -> Parser:
@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"no results in {folder}: make superb TASK=asv makes one")
         sections = summarize(results)
         text = to_markdown(sections)
-        write_atomically(folder / "table.md", text)
-        write_atomically(folder / "report.html", to_html(sections))
+        write_text(folder / "table.md", text)
+        write_text(folder / "report.html", to_html(sections))
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

@@ -5,7 +5,6 @@ A trial is a run of recipes.superb or recipes.pretrain in a folder of its own. I
 from the run's result.json, how that developed from logs/version_*/metrics.csv.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.plots import read_curves
-from recipes.runs import LATEST, RESULT
+from recipes.processes import STARTED_BY
+from recipes.runs import CONFIG, LOCK, RESULT
+from wavlm_lightning.locks import is_locked
 
 OUTPUT = "output.log"
 UNFINISHED, FINISHED, STOPPED_EARLY, FAILED = "unfinished", "finished", "stopped early", "failed"
@@ -115,7 +116,12 @@ def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     """The trial's process, out of Ctrl-C's reach: the search stops it, and lets it save."""
     with (folder / OUTPUT).open("ab") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            env=os.environ | {STARTED_BY: str(os.getpid())},
         )
 
 
@@ -133,30 +139,22 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_folder(folder: Path) -> Path | None:
-    """The run in a trial's folder: what its `latest` points to; None before there is one."""
-    links = sorted(folder.rglob(LATEST), key=lambda path: len(path.parts))
-    return links[0] if links else None
+    """The newest run in a trial's folder; None before there is one."""
+    found = sorted(
+        (path.parent for path in folder.rglob(CONFIG) if not path.parent.is_symlink()),
+        key=lambda path: (-len(path.parts), path.name),
+    )
+    return found[-1] if found else None
 
 
 def wait_until_free(folder: Path, poll_seconds: float) -> None:
     """Wait for a run that outlived a killed search: it holds the lock of its folder."""
     run, told = run_folder(folder), False
-    while run is not None and _locked(run / ".lock"):
+    while run is not None and is_locked(run / LOCK):
         if not told:
             print(f"{folder} is still at work from before: waiting for it", flush=True)
             told = True
         time.sleep(poll_seconds)
-
-
-def _locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def read_history(folder: Path, metric: str) -> list[float]:

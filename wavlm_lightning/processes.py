@@ -5,6 +5,6 @@ import signal
 
 
 def leave_signals(_: int) -> None:
-    """Ctrl-C reaches loading processes too: the training process decides, they go with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C and the end of a terminal reach loading processes too; the training one decides."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One JSON file a run: its figures, and what is needed to doubt them."""
 
-import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -14,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from wavlm_lightning.files import write_text
+from wavlm_lightning.hashing import file_sha256
 
 PACKAGES = (
     "torch",
@@ -90,7 +91,7 @@ def write_result(
         commit=commit(),
         versions=versions(),
     )
-    write_atomically(path, json.dumps(asdict(result), indent=2) + "\n")
+    write_text(path, json.dumps(asdict(result), indent=2) + "\n")
     return result
 
 
@@ -102,23 +103,6 @@ def check_finite(path: Path, metrics: Mapping[str, float]) -> None:
     """
     if wrong := [k for k, v in metrics.items() if not math.isfinite(v)]:
         raise ValueError(f"{path}: not finite: {', '.join(wrong)}")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that no reader ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def commit() -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wavlm_lightning.audio import AudioError, audio_length
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 THREADS = 8
 
@@ -30,7 +30,7 @@ def cached_lengths(paths: Sequence[Path], measure: Callable[[Path], int], cache:
         found = dict(zip(missing, _measure(missing, measure), strict=True))
         known |= {k: found[p] for p, k in zip(paths, keys, strict=True) if p in found}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache, json.dumps(known))
+        write_text(cache, json.dumps(known))
     return [known[key] for key in keys]
 
 

@@ -33,8 +33,8 @@ from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
 from downstream.silence import remove_silence
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
 
 DET_POINTS = 200  # of a curve in a report
@@ -306,7 +306,7 @@ class ASV(Task[Config]):
         path = folder / f"{split}.scores.txt"
         rows = zip(self._trials[split], self.scores(split, predictions), strict=True)
         lines = [f"{int(t.same)} {t.enrol} {t.test} {score:.6f}\n" for t, score in rows]
-        write_atomically(path, "".join(lines))
+        write_text(path, "".join(lines))
         return [path]
 
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:

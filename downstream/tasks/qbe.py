@@ -24,7 +24,7 @@ from downstream.metrics.dtw import detect
 from downstream.metrics.mtwv import mtwv
 from downstream.search import Search
 from downstream.task import Example, TaskConfig
-from wavlm_lightning.result import write_atomically
+from wavlm_lightning.files import write_text
 
 DECIMALS = 4  # of scores, as the original scorer reads them
 QUERY, DOCUMENT = "query", "document"
@@ -133,7 +133,7 @@ class QbE(Search[Config]):
         """The list of detections that NIST's scorer reads."""
         path = folder / split / "benchmark.stdlist.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, stdlist(predictions, threshold=self.config.threshold))
+        write_text(path, stdlist(predictions, threshold=self.config.threshold))
         return [path]
 
 

@@ -34,8 +34,8 @@ from downstream.metrics.der import (
 )
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
 
 SPEAKERS = 2
@@ -208,7 +208,7 @@ class SD(Task[Config]):
                 for name, p in predictions.items()
             ]
             paths.append(folder / f"{split}.{kind}.rttm")
-            write_atomically(paths[-1], "".join(lines))
+            write_text(paths[-1], "".join(lines))
         return paths
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from downstream.losses import permutation_mse
 from downstream.metrics.separation import best_order, si_sdr_improvement
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.result import write_atomically
 from wavlm_lightning.seeding import generator
 
 SOURCES = 2
@@ -211,7 +211,7 @@ class SS(Task[Config]):
         """A table of improvements, and a few mixtures with their estimates as audio."""
         paths = [folder / f"{split}.tsv"]
         lines = [f"{name}\t{p['si_sdri']:.4f}\n" for name, p in predictions.items()]
-        write_atomically(paths[0], "id\tsi_sdri\n" + "".join(lines))
+        write_text(paths[0], "id\tsi_sdri\n" + "".join(lines))
         for name, p in predictions.items():
             if "estimates" in p:
                 named = [("mixture", p["mixture"])]

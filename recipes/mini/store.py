@@ -5,7 +5,6 @@ A corpus appears under its name in one `os.replace`, so what lies there is whole
 at a time (a file lock, which ends with its holder); another that asks meanwhile waits and finds it.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,9 +21,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import soundfile
 
+from wavlm_lightning.locks import take
+
 Progress = Callable[[int, int], None]  # utterances done, all
 
 log = logging.getLogger(__name__)
+BUILDING = "building-"  # a folder that becomes a corpus
+MARKER = ".wavlm_mini"  # in such a folder that was made here, and may be removed here
 
 Facts = dict[str, Any]
 Digests = dict[str, str]  # SHA-256 of a file's int16 samples by its path within the corpus
@@ -107,7 +110,7 @@ def stored(cache: Path, recipe: Recipe) -> tuple[Path, Facts]:
     root = Path(cache).absolute() / recipe.folder
     if not (root / FACTS).is_file():
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(root.parent):
+        with _alone(root.parent):
             if not (root / FACTS).is_file():
                 _make(root, recipe)
     facts: Facts = json.loads((root / FACTS).read_text(encoding="utf-8"))
@@ -115,13 +118,17 @@ def stored(cache: Path, recipe: Recipe) -> tuple[Path, Facts]:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; whoever holds it may remove what dead builds left."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for path in folder.glob("building-*"):
-            shutil.rmtree(path, ignore_errors=True)
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; whoever holds it may remove what dead builds of ours left."""
+    lock = take(folder / ".lock", wait=True)
+    assert lock is not None  # it was waited for
+    try:
+        for marker in folder.glob(f"{BUILDING}*/{MARKER}"):
+            shutil.rmtree(marker.parent, ignore_errors=True)
+            log.info("removed %s, a build that did not end", marker.parent)
         yield
+    finally:
+        lock.close()
 
 
 def _make(root: Path, recipe: Recipe) -> None:
@@ -132,12 +139,14 @@ def _make(root: Path, recipe: Recipe) -> None:
             f"the {recipe.title} needs {recipe.num_bytes // 10**6} MB in {root.parent}, "
             f"{free // 10**6} MB are free: make room or choose another cache folder"
         )
-    folder = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
+    folder = Path(tempfile.mkdtemp(prefix=BUILDING, dir=root.parent))
     folder.chmod(0o755)
+    (folder / MARKER).touch()
     try:
         facts, digests = recipe.fill(folder)
         facts |= _hashes(folder, digests, recipe)
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / MARKER).unlink()
         os.replace(folder, root)
     except OSError as error:
         raise OSError(
@@ -169,7 +178,7 @@ def _hash(folder: Path, digests: Digests) -> str:
     whole = dict(digests)
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in whole:
+        if path.is_file() and name not in (*whole, MARKER):
             whole[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = "".join(f"{name} {whole[name]}\n" for name in sorted(whole))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from downstream.cache import CacheConfig, FeatureCache, open_cache
+from downstream.cache import MARKER, CacheConfig, FeatureCache, KeptFiles, open_cache
+from downstream.features import Features
 from downstream.upstream import Frozen
 
 from .test_tasks import MakeTask
@@ -104,7 +105,6 @@ def test_an_upstream_that_nobody_uses_makes_room(
 
 
 def test_values_too_large_for_16_bit_are_kept_as_they_are(tmp_path: Path) -> None:
-    from downstream.features import Features
 
     large = Features((torch.full((2, 49, 4), 1e6),), torch.tensor([49, 27]))
     kept = FeatureCache(tmp_path)(KEYS, torch.zeros(2, 16_000), LENGTHS, lambda *_: large)
@@ -149,3 +149,88 @@ def test_size_is_known_while_another_process_moves_files(
 
     monkeypatch.setattr(cache.os, "stat", moved)
     assert cache._size(tmp_path) == 5
+
+
+def test_folders_that_were_not_made_here_are_never_removed(tmp_path: Path) -> None:
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter1.tex").write_bytes(b"x" * 100_000)
+    (tmp_path / "0123456789abcdef").mkdir()  # as our folders are called, and not ours
+    (tmp_path / "0123456789abcdef" / "a.bin").write_bytes(b"x" * 100_000)
+    budget = 25_000 / 320 * 96 * 2 * 1.06 / 1e9
+    for name in ("one", "two", "three"):
+        made = opened(tmp_path, name=name, gb=budget)
+        assert isinstance(made, FeatureCache)
+        (made.files.folder / "kept").write_bytes(b"x" * 20_000)
+        made.close()
+    assert (foreign / "chapter1.tex").stat().st_size == 100_000
+    assert (tmp_path / "0123456789abcdef" / "a.bin").is_file()
+    assert len(list(tmp_path.glob(f"*/{MARKER}"))) == 1  # of ours, the newest alone
+
+
+def test_what_is_removed_is_told(tmp_path: Path) -> None:
+    budget, told = 25_000 / 320 * 96 * 2 * 1.06 / 1e9, list[str]()
+    for name in ("one", "two"):
+        made = open_cache(
+            CacheConfig(gb=budget, dir=str(tmp_path)),
+            name,
+            num_values=25_000 / 320 * 96,
+            tell=told.append,
+        )
+        assert made is not None
+        (made.files.folder / "kept").write_bytes(b"x" * 20_000_000)
+        made.close()
+    (line,) = told
+    assert line.startswith("cache.gb: removed ")
+    assert line.endswith(", 0.02 GB of features of another upstream")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "another form"])
+def test_a_damaged_file_is_computed_again_and_counted(
+    damage: str, frozen: Frozen, batch: torch.Tensor, tmp_path: Path
+) -> None:
+    whole = FeatureCache(tmp_path)(KEYS, batch, LENGTHS, frozen)
+    path = KeptFiles(tmp_path).path("a")
+    content = path.read_bytes()
+    damaged = {
+        "cut": content[:-100],
+        "empty": b"",
+        "one bit": content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        "another form": b"RIFF" + content,
+    }[damage]
+    path.write_bytes(damaged)
+    loaded = []
+
+    def load(key: str) -> torch.Tensor:
+        loaded.append(key)
+        return batch[0]
+
+    cache = FeatureCache(tmp_path, load=load)
+    # As a loader has it that found the file before it was damaged: without samples.
+    again = cache(KEYS, torch.empty(2, 0), LENGTHS, frozen)
+    assert (loaded, cache.damaged) == (["a"], 1)
+    torch.testing.assert_close(again.layers, whole.layers, rtol=0, atol=0)
+    FeatureCache(tmp_path)(KEYS, batch, LENGTHS, lambda *_: pytest.fail("computed again"))
+    if damage != "one bit":  # of the others, a loader sees that they cannot be used
+        path.write_bytes(damaged)
+        assert cache.files.num_samples("a") is None
+
+
+def test_features_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    broken = Features((torch.full((1, 49, 4), torch.nan),), torch.tensor([49]))
+    key = f"{tmp_path}/my call 3.wav 100 200 0 16000"
+    with pytest.raises(ValueError, match=r"features for .*/my call 3\.wav: look at the recording"):
+        FeatureCache(tmp_path)([key], torch.zeros(1, 16_000), LENGTHS[:1], lambda *_: broken)
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_parts_of_a_killed_run_are_removed_unless_the_cache_is_in_use(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    assert isinstance(cache, FeatureCache)
+    part = cache.files.folder / ".a.safetensors.1.part"
+    part.touch()
+    opened(tmp_path).close()  # type: ignore[attr-defined]
+    assert part.exists()
+    cache.close()
+    opened(tmp_path)
+    assert not part.exists()

@@ -167,7 +167,7 @@ def test_two_commands_do_not_write_into_one_run(
     settings = read_settings(words)
     first = open_run(Path(settings.run.dir) / settings.run.name, settings.values, resume=True)
     assert main(words) == 1
-    assert f"another process is training in {first.path}" in capsys.readouterr().err
+    assert f"{first.path} is in use by process {os.getpid()} on " in capsys.readouterr().err
 
 
 def test_training_without_mixing_still_validates_on_mixed_speech(

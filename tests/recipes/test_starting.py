@@ -133,4 +133,4 @@ def test_what_does_not_fit_is_said_before_anything_is_read(
     assert not (tmp_path / "runs").exists()
     (tmp_path / "junk.pt").write_bytes(b"no checkpoint")
     assert main([*plain, f"--init={tmp_path / 'junk.pt'}"]) == 1
-    assert "is not a checkpoint that is safe to read" in capsys.readouterr().err
+    assert "junk.pt cannot be read: it is no file of torch" in capsys.readouterr().err

@@ -22,8 +22,8 @@ from recipes.sweep import main, read_sweep
 from recipes.trials import trial_command
 from wavlm_lightning.config import ConfigError
 
-# Leaves what a run leaves: a locked folder, `latest`, metrics.csv, result.json. The loss falls to
-# (x - 0.3)^2. x=8 fails; x=9 waits for the file `go`; from x=1 on it takes its time.
+# Leaves what a run leaves: a locked folder, config.yaml, metrics.csv, result.json. The loss falls
+# to (x - 0.3)^2. x=8 fails; x=9 waits for the file `go`; from x=1 on it takes its time.
 TOY = """
 import fcntl, json, os, signal, sys, time
 from pathlib import Path
@@ -33,8 +33,7 @@ logs = run / "logs" / "version_0"
 logs.mkdir(parents=True, exist_ok=True)
 lock = (run / ".lock").open("wb")
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-if not (run.parent / "latest").is_symlink():
-    (run.parent / "latest").symlink_to("run")
+(run / "config.yaml").touch()
 def stop(*_):
     (run / "saved").touch()
     sys.exit(143)
@@ -337,7 +336,7 @@ def test_with_an_account_wandb_gets_the_file_and_the_words(monkeypatch) -> None:
     import wandb
 
     calls: list[Any] = []
-    monkeypatch.setattr("recipes.sweep._has_account", lambda: True)
+    monkeypatch.setattr("recipes.sweep.has_wandb_account", lambda: True)
     monkeypatch.setattr(wandb, "sweep", lambda config, project: calls.append(config) or "id7")
     monkeypatch.setattr(
         wandb, "agent", lambda sweep, project, count: calls.append((sweep, project, count))

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from wavlm_lightning import result as result_module
-from wavlm_lightning.result import commit, file_sha256, versions, write_atomically, write_result
+from wavlm_lightning.files import write_text
+from wavlm_lightning.hashing import file_sha256
+from wavlm_lightning.result import commit, versions, write_result
 
 # What other programs rely on; a pre-training has a stage where a task has a task.
 FIELDS = "stage metrics selected_on config commit checkpoint_sha256 counts seconds versions".split()
@@ -58,8 +60,8 @@ def test_metric_that_is_not_finite_is_refused(
 
 
 def test_writing_leaves_no_other_file(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a.txt", "first")
-    write_atomically(tmp_path / "a.txt", "ünï")
+    write_text(tmp_path / "a.txt", "first")
+    write_text(tmp_path / "a.txt", "ünï")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "ünï"
 

@@ -6,7 +6,6 @@ Nothing in a file is run: safetensors, or torch files that hold tensors and plai
 
 import hashlib
 import json
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from typing import Any
 
 import torch
 
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.files import write_text
+from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.layout_configs import (
     config_from_released,
@@ -36,7 +38,6 @@ from wavlm_lightning.model.layouts import (
     to_transformers,
 )
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.result import file_sha256, write_atomically
 from wavlm_lightning.seeding import torch_generator
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
@@ -90,23 +91,7 @@ def save_torchaudio(model: WavLM, folder: Path) -> None:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(values, indent=2) + "\n")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a torch file, without running code from it.
-
-    Raises:
-        ValueError: if the file cannot be read, or holds more than tensors and plain values.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = (str(error).splitlines() or ["the file is empty"])[0]
-        raise ValueError(f"{path} is not a checkpoint that is safe to read: {reason}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
-    return content
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from wavlm_lightning.hashing import content_sha256
 from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE
 from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 
@@ -58,6 +59,11 @@ class Hidden:
             )
         self.model, self.layer, self.dim = model.eval(), layer, model.config.dim
         self.chunk_frames = chunk_frames
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the teacher's weights, in whatever file they lie."""
+        return content_sha256(dict(self.model.state_dict()))
 
     @torch.inference_mode()
     def __call__(self, waveform: Tensor) -> Tensor:

@@ -197,14 +197,14 @@ class Payload:
 @pytest.mark.parametrize("name", ["a.pt", "a.ckpt"])
 def test_a_file_that_holds_code_is_refused(tmp_path: Path, name: str) -> None:
     torch.save({"cfg": Payload(), "model": {}}, tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name} is not a checkpoint that is safe to read"):
+    with pytest.raises(ValueError, match=rf"{name} cannot be read: .* code in a file is never run"):
         load_wavlm(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"], ids=["no_bytes", "text"])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.pt is not a checkpoint"):
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read: it is (empty|no file of torch)"):
         load_wavlm(tmp_path / "a.pt")
 
 

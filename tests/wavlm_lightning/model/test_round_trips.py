@@ -12,12 +12,8 @@ import transformers
 from torch import Tensor
 
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
-from wavlm_lightning.model.checkpoint import (
-    read_checkpoint,
-    save_released,
-    save_torchaudio,
-    save_transformers,
-)
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
 from wavlm_lightning.model.layout_configs import torchaudio_arguments
 
 NOISE = {"base": 0.02, "large": 0.005}  # at full width; more would make attention a maximum

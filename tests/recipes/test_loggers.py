@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""W&B and TensorBoard may fail; a run and its CSV files may not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes.callbacks import StopSignal
+from recipes.loggers import build_loggers, check_loggers, finishing
+from recipes.plots import read_curves
+from recipes.sections import WandbSection
+from wavlm_lightning.config import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+OFFLINE = WandbSection(mode="offline")
+
+
+def helpers() -> set[int]:
+    """Processes of W&B's service on this machine."""
+    found = subprocess.run(["pgrep", "-f", "wandb-core"], capture_output=True, text=True)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+@pytest.mark.skipif(not Path("/usr/bin/pgrep").exists(), reason="needs pgrep (procps)")
+def test_training_goes_on_when_the_service_of_wandb_is_killed(
+    words: list[str], mfcc_labels: Path, tmp_path: Path
+) -> None:
+    before = helpers()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "recipes.pretrain",
+            *words,
+            "--wandb.mode=offline",
+            f"--labels.folders=[{mfcc_labels}]",
+            "--optim.total_updates=40",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    logs = tmp_path / "runs" / "tiny"
+    deadline = time.monotonic() + 120
+    while not list(logs.glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for helper in helpers() - before:
+        os.kill(helper, signal.SIGKILL)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error[-2000:]
+    assert error.count("warning: W&B failed") == 1
+    assert "Traceback" not in error
+    assert sorted(read_curves(logs / "latest")["train/loss"]) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, 0), (StopSignal("stopped"), 143), (ValueError("no"), 1)]
+)
+def test_wandb_is_told_how_a_run_ended(
+    error: Exception | None, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    told, finish = [], wandb.finish
+
+    def remember(exit_code: int | None = None, **rest: Any) -> None:
+        told.append(exit_code)
+        finish(exit_code=exit_code, **rest)
+
+    monkeypatch.setattr(wandb, "finish", remember)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    loggers = build_loggers(
+        folder, root=str(tmp_path), wandb=OFFLINE, tensorboard=False, values={"a": 1}
+    )
+
+    def work() -> None:
+        with finishing(loggers):
+            for logger in loggers:
+                logger.log_metrics({"train/loss": 1.0}, 0)
+            if error is not None:
+                raise error
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(type(error)):
+            work()
+    assert told == [status]
+
+
+def test_a_logger_that_fails_is_dropped_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    csv, wandb = build_loggers(
+        folder, root=str(tmp_path), wandb=OFFLINE, tensorboard=False, values={}
+    )
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("wandb.init", fail)
+    for step in range(3):
+        for logger in (csv, wandb):
+            logger.log_metrics({"train/loss": float(step)}, step)
+    csv.save()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("warning: W&B failed (No space left on device)")
+    assert read_curves(folder)["train/loss"] == {0: 0.0, 1: 1.0, 2: 2.0}
+
+
+def test_what_loggers_lack_is_said_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recipes.loggers.has_wandb_account", lambda: False)
+    with pytest.raises(ConfigError, match=r"wandb\.mode=online needs an account"):
+        check_loggers(WandbSection(mode="online"), tensorboard=False)
+    check_loggers(OFFLINE, tensorboard=False)

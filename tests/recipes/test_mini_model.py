@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever is mistyped is told before the mini model is trained for it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import recipes.finetune
+import recipes.mini_model
+import recipes.superb
+import recipes.sweep
+from recipes.finetune import main as finetune
+from recipes.mini_model import MINI_CONFIG, MINI_RUN
+from recipes.superb import main as superb
+from recipes.sweep import main as sweep
+
+ROOT = Path(__file__).parent.parent.parent
+CTC = "--config=configs/finetune/ctc_mini.yaml"
+
+
+class TrainedError(Exception):
+    """Training was begun."""
+
+
+@pytest.fixture(autouse=True)
+def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh clone, in which a training of the mini model is noticed and not done."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+
+    def trained() -> None:
+        raise TrainedError
+
+    for program in (recipes.superb, recipes.finetune, recipes.sweep):
+        monkeypatch.setattr(program, "train_mini", trained)
+    monkeypatch.setattr(recipes.sweep, "check_account", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "wanted"),
+    [
+        (superb, ["avs", "wavlm_mini"], "no task avs; there are"),
+        (superb, ["asv", "wavlm_mini", "--optim.lrr=1"], "optim.lrr is not a configuration key"),
+        (superb, ["all", "wavlm_mini", "--optim.lr=fast"], "optim.lr wants float, got fast"),
+        (superb, ["asv", "wavlm_mini", "--paths.voxceleb1=/no"], "paths.voxceleb1=/no: no such"),
+        (superb, ["er", "wavlm_mini", "--data.manifest=/no"], "data.manifest=/no"),
+        (superb, ["asv", "wavlm_min"], "no upstream wavlm_min"),
+        (superb, ["asv", "wavlm_mini", "--tensorboard=true"], "tensorboard=true needs"),
+        (finetune, ["ctv", CTC], "no task ctv to fine-tune for"),
+        (finetune, ["ctc", CTC, "--optim.lrr=1"], "optim.lrr is not a configuration key"),
+        (finetune, ["ctc", CTC, "--paths.librispeech=/no"], "paths.librispeech=/no: no such"),
+        (finetune, ["ctc", "--config=configs/finetune/nothing.yaml"], "no configuration file"),
+        (sweep, ["avs"], "no sweep avs"),
+        (sweep, ["asv", "--upstream=wavlm_min"], "no upstream wavlm_min"),
+        (sweep, ["asv", "--", "--optim.total=5"], "optim.total is not a configuration key"),
+        (sweep, ["asv", "--local", "--", "--task.margin=x"], "task.margin wants float"),
+        (sweep, ["pretrain", "--", "--data.batch=5"], "data.batch is not a configuration key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistyped_word_costs_no_training(
+    program: object, words: list[str], wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program(words) == 1  # type: ignore[operator]
+    said = capsys.readouterr().err
+    assert wanted in said
+    assert said.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [(finetune, ["ctc", CTC]), (sweep, ["asv"]), (sweep, ["asv", "--local"])],
+)
+def test_the_mini_model_is_trained_where_it_is_missing(
+    program: object, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes.finetune, "_check", lambda _: None)  # it makes the mini corpus
+    with pytest.raises(TrainedError):
+        program(words)  # type: ignore[operator]
+
+
+def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from recipes.callbacks import StopSignal
+    from recipes.mini_model import is_missing, train_mini
+    from wavlm_lightning.config import ConfigError
+
+    ran, statuses = [], [1, 143]
+
+    def child(command: list[str]) -> int:
+        ran.append(command)
+        return statuses.pop(0)
+
+    monkeypatch.setattr(recipes.mini_model, "run_child", child)
+    for error in (ConfigError, StopSignal):
+        with pytest.raises(error):
+            train_mini()
+    assert ran[0][-2:] == ["recipes.pretrain", f"--config={MINI_CONFIG}"]
+    assert is_missing(str(MINI_RUN / "checkpoints" / "last.ckpt"))
+    MINI_RUN.mkdir(parents=True)
+    assert is_missing(str(MINI_RUN / "checkpoints" / "last.ckpt"))  # under way
+    (MINI_RUN / "result.json").touch()
+    assert not is_missing(str(MINI_RUN / "checkpoints" / "last.ckpt"))
+    assert not is_missing("other.ckpt")
+    assert not is_missing(None)
