@@ -35,6 +35,18 @@ is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$
 said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
+# make takes any word of the form NAME=value and says nothing about a name that it has no use for.
+KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL UV SHELL
+typed := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $(v))),$(v)))
+unknown := $(firstword $(foreach v,$(filter-out $(KNOWN),$(typed)),$(if $(call is_config,$(v)),,$(v))))
+nearest = import difflib, sys; name, *known = sys.argv[1:]; found = difflib.get_close_matches(name.upper(), known, 1, 0.4); \
+  print("configuration is in lower case, say " + name.lower() if "." in name else "the nearest one is " + found[0] if found else "there are " + ", ".join(known))
+ifneq ($(unknown),)
+$(error $(unknown) is not a word of this Makefile: $(shell $(PYTHON) -c $(call quoted,$(nearest)) $(call quoted,$(unknown)) $(KNOWN)))
+endif
+# What a shell's profile sets works as if it were typed, so it is said.
+$(foreach v,$(filter-out SHELL,$(KNOWN)),$(if $(filter environment%,$(origin $(v))),$(shell echo note: $(v)=$(call quoted,$(value $(v))) is taken from the environment >&2)))
+
 .PHONY: help setup setup-dev pretrain superb tasks sweep table submission lexicon export finetune labels manifest config bench test check format lock clean
 
 help: ## this list
@@ -66,12 +78,12 @@ endef
 	@touch $@
 
 setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs; EXTRAS=tensorboard)
-	@$(if $(EXTRAS),VIRTUAL_ENV=.venv $(UV) pip install -q -r pyproject.toml $(foreach e,$(EXTRAS),--extra $(e)),:)
+	@$(if $(EXTRAS),VIRTUAL_ENV=.venv $(UV) pip install -q -r pyproject.toml $(foreach e,$(EXTRAS),--extra $(call quoted,$(e))),:)
 
 setup-dev: .venv/.dev ## the same with test tools
 
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
-	@python -m recipes.pretrain --config=$(CONFIG) $(words)
+	@python -m recipes.pretrain $(call quoted,--config=$(CONFIG)) $(words)
 
 # One value is configuration; several, or sweep, are heads that train side by side.
 comma := ,
@@ -84,7 +96,7 @@ tasks: .venv/.run ## the tasks of make superb
 	@python -m recipes.tasks
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
-	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),--count=$(COUNT)) $(if $(LOCAL),--local) -- $(words)
+	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),$(call quoted,--count=$(COUNT))) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
 	@python -m recipes.table $(words)
@@ -109,7 +121,7 @@ manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DI
 	@python -m recipes.manifest $(words)
 
 config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
-	@python -m recipes.config --config=$(CONFIG) $(words)
+	@python -m recipes.config $(call quoted,--config=$(CONFIG)) $(words)
 
 bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)

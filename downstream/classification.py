@@ -14,6 +14,7 @@ from downstream.features import Frames
 from downstream.heads.pooling import MeanPoolLinear
 from downstream.task import Batch, Task, TaskConfig
 from wavlm_lightning.files import write_text
+from wavlm_lightning.names import safe_field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Classification(Task[C]):
 
     def line(self, name: str, predicted: Any) -> str:
         """Of the leaderboard's file: how it calls an utterance, and the predicted class."""
-        return f"{name} {self.named(predicted)}"
+        return f"{safe_field(name)} {self.named(predicted)}"
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """An utterance and its class a line."""

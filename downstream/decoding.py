@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from downstream.text import SPECIAL, WORD_END, Characters
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,4 +96,4 @@ class LexiconDecoder:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in read_text(path).splitlines() if line.strip()]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.result import check_finite, commit, versions
 
 Curve = Mapping[str, list[tuple[int, float]]]  # figure -> (update, value)
@@ -114,7 +114,7 @@ def read_probe_results(folder: Path) -> list[ProbeResult]:
     found = []
     for path in sorted(folder.glob("*/*.json")):
         try:
-            found.append(ProbeResult(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(ProbeResult(**read_json(path)))
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no result of a task: {error}") from error
     return sorted(found, key=lambda r: (r.upstream, r.task, r.corpus, r.seed))

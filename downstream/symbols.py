@@ -18,6 +18,7 @@ from downstream.specaug import SpecAugmentConfig, spec_augment
 from downstream.task import Batch, Example, Task, TaskConfig
 from downstream.text import BLANK, collapse
 from wavlm_lightning.files import write_text
+from wavlm_lightning.names import safe_field
 from wavlm_lightning.seeding import generator
 
 C = TypeVar("C", bound=TaskConfig)
@@ -146,7 +147,9 @@ class SymbolTask(Task[C]):
         """References and hypotheses, one utterance a line, as sclite's trn has it."""
         paths = []
         for kind in ("reference", "hypothesis", "with_lm"):
-            lines = [f"{p[kind]} ({name})\n" for name, p in predictions.items() if kind in p]
+            lines = [
+                f"{p[kind]} ({safe_field(name)})\n" for name, p in predictions.items() if kind in p
+            ]
             if lines:
                 paths.append(folder / f"{split}.{kind}.trn")
                 write_text(paths[-1], "".join(lines))
@@ -157,7 +160,9 @@ class SymbolTask(Task[C]):
         files = {"hypothesis": f"{self.name}_public", "with_lm": f"{self.name}_lm_public"}
         found = {}
         for kind, folder in files.items():
-            lines = [f"{name} {p[kind]}\n" for name, p in predictions.items() if kind in p]
+            lines = [
+                f"{safe_field(name)} {p[kind]}\n" for name, p in predictions.items() if kind in p
+            ]
             if lines:
                 found[f"{folder}/predict.ark"] = "".join(lines)
         return found

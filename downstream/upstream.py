@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,8 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from downstream.features import Features, Upstream
+from wavlm_lightning.files import read_json
 from wavlm_lightning.lengths import HOP, SAMPLE_RATE, conv_lengths
-from wavlm_lightning.model.checkpoint import load_wavlm, local_path, source_sha256
+from wavlm_lightning.model.checkpoint import (
+    check_finite_weights,
+    load_wavlm,
+    local_path,
+    source_sha256,
+)
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
 from wavlm_lightning.precision import computes_bfloat16
@@ -30,6 +35,7 @@ GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
 LARGE = 2**14  # weights of a layer that is worth rounding before it is used
 FBANK_STRIDE = 160  # samples, 10 ms
 CONFIG = "config.json"
+TRANSFORMERS_TYPES = ("hubert", "wav2vec2")  # of models that transformers runs
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
 FEATURES_VERSION = 4
 
@@ -286,32 +292,37 @@ def _frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
 def kind_of(path: Path) -> str:
     """`wavlm` or `transformers`: by the model type of a folder's config.json; files are WavLM."""
     if path.is_dir() and (path / CONFIG).is_file():
-        about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        if about.get("model_type") in ("hubert", "wav2vec2"):
+        about = read_json(path / CONFIG)
+        if about.get("model_type") in TRANSFORMERS_TYPES:
             return "transformers"
     return "wavlm"
 
 
 def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
     try:
-        from transformers import AutoModel
+        from transformers import HubertModel, PretrainedConfig, Wav2Vec2Model
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
         ) from error
-    source = str(config.source)
+    source, here = str(config.source), not config.download
     try:
-        model = AutoModel.from_pretrained(
-            source, local_files_only=not config.download, use_safetensors=True
+        # The file alone, before anything else: what it says of code to run is not looked at.
+        about, _ = PretrainedConfig.get_config_dict(source, local_files_only=here)
+        kind = about.get("model_type")
+        if kind not in TRANSFORMERS_TYPES:
+            raise ValueError(
+                f"{source} is a {kind}: HuBERT and wav2vec 2.0 are read this way, a WavLM with "
+                "upstream.kind=wavlm"
+            )
+        cls = HubertModel if kind == "hubert" else Wav2Vec2Model
+        model: Any = cls.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, local_files_only=here
         )
     except OSError as error:
         hint = "" if config.download else "; upstream.download=true fetches a hub id"
         raise FileNotFoundError(f"no transformers model at {source}{hint}") from error
-    if model.config.model_type not in ("hubert", "wav2vec2"):
-        raise ValueError(
-            f"{source} is a {model.config.model_type}: HuBERT and wav2vec 2.0 are read this way, "
-            "a WavLM with upstream.kind=wavlm"
-        )
+    check_finite_weights(model.state_dict(), source)
     path = Path(source)
     return model, source_sha256(path) if path.exists() else _digest_of_tensors(model)
 

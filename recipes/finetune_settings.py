@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning import Trainer
 
 from downstream.ctc import CTC
 from downstream.finetuner import FinetuneOptim, HiddenSpans
 from recipes.probe_settings import CONFIGS, MINI, PathsSection
-from recipes.sections import OWNED_FLAGS, WandbSection
+from recipes.sections import TrainerSection, WandbSection, plain_name
 from recipes.settings import RunSection as PretrainRunSection
 from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
@@ -92,7 +91,7 @@ def build_parser(task: str, model: WavLMConfig) -> Parser:
     parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
     parser.add_class_arguments(RunSection, "run")
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
-    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
     parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
     parser.add_argument(
@@ -157,6 +156,7 @@ def read_finetune_settings(
         )
     if not values["run"]["name"]:
         values["run"]["name"] = Path(files[-1].partition("=")[2]).stem if files else task
+    plain_name("run.name", values["run"]["name"])
     about = {
         "name": task,
         "kind": _kind_of_recordings(task, parsed),

@@ -22,7 +22,7 @@ from recipes.plots import plot_probe_curves, read_curves
 from recipes.processes import Processes
 from recipes.throughput import HOURS, SHARE, Throughput
 from wavlm_lightning.checkpoint_file import read_checkpoint
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 
@@ -57,7 +57,7 @@ def finetune(
             about = {"metrics": metrics, "counts": data.counts() | task.left_out()}
             write_text(done, json.dumps(about, indent=2) + "\n")
         processes.barrier()
-    return Tuned(**json.loads(done.read_text()), checkpoint=best)
+    return Tuned(**read_json(done), checkpoint=best)
 
 
 def _run(

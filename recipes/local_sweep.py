@@ -43,7 +43,7 @@ from recipes.trials import (
     wait_until_free,
 )
 from wavlm_lightning.config import ConfigError
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pydantic's, about a spelling within sweeps
@@ -150,7 +150,7 @@ class Search:
     def __post_init__(self) -> None:
         path, self.trials = self.folder / STATE, list[Trial]()
         if path.is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             self.trials = [Trial(**values) for values in content["trials"]]
         self.metric: str = self.config["metric"]["name"]
         self.maximize = self.config["metric"]["goal"] == "maximize"

@@ -4,6 +4,7 @@
 import functools
 import importlib.util
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -125,7 +126,7 @@ def build_loggers(
             SteadyWandbLogger(
                 project=wandb.project,
                 name=name,
-                id=name.replace("/", "-"),  # the same after a resume
+                id=re.sub(r"[^\w.-]", "-", name),  # the same after a resume
                 resume="allow",
                 save_dir=folder,
                 offline=wandb.mode == "offline",

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model card of an exported model: what its run and its results say, and nothing else."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from downstream.results import ProbeResult, read_probe_results
 from recipes.runs import RESULT
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.files import read_json
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.model.wavlm import WavLM
 
@@ -61,7 +61,7 @@ def _run_of(source: Path) -> dict[str, Any]:
         return {}
     for folder in list(source.resolve().parents)[1 : RUN_ABOVE + 1]:
         if (folder / RESULT).is_file():
-            content: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(folder / RESULT)
             return content
     return {}
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a task's heads left to its results: which head counts, one file a seed, the summary."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from recipes.probe_settings import ProbeSettings
 from recipes.probes import Outcomes
 from recipes.runs import RESULT, point_to
 from wavlm_lightning.config import flat
+from wavlm_lightning.files import read_json
+from wavlm_lightning.names import safe_name
 
 Variants = Mapping[str, Outcomes]
 
@@ -87,7 +88,7 @@ def together(first: Variants, second: Variants) -> dict[str, Outcomes]:
 
 def stem(task: str, settings: ProbeSettings, seed: int) -> str:
     """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
-    name = task if settings.kind != "manifest" else f"{task}.{settings.corpus}"
+    name = task if settings.kind != "manifest" else f"{task}.{safe_name(settings.corpus)}"
     return name if seed == 0 else f"{name}.seed{seed}"
 
 
@@ -190,7 +191,7 @@ def _result_path(done: Finished, seed: int) -> Path:
     name = stem(done.task.name, settings, seed)
     path = folder / f"{name}.json"
     if settings.kind == "mini" and path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")).get("kind") == "official":
+        if read_json(path).get("kind") == "official":
             return folder / f"{name}.mini.json"
     return path
 

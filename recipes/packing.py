@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downstream.results import ProbeResult
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import replacing, write_text
 
 FOLDER = "predict"  # beside other predictions, and in the archive
 HDF5, KEPT = ".h5", ".npy"  # what the leaderboard wants, and what a run keeps of it
@@ -36,8 +36,10 @@ def pack(results: list[ProbeResult], out: Path) -> dict[str, int]:
         FileNotFoundError: naming a run whose predictions are gone.
     """
     counts: dict[str, int] = {}
-    temporary = out.with_name(f".{out.name}")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        replacing(out) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for result in results:
             counts[result.task] = 0
             for predictions in _folders(result):
@@ -49,7 +51,6 @@ def pack(results: list[ProbeResult], out: Path) -> dict[str, int]:
                 for name, content in _files(predictions / FOLDER):
                     archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", STAMP), content)
                     counts[result.task] += 1
-    temporary.replace(out)
     return counts
 
 

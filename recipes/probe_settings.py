@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from lightning import Trainer
 
 from downstream import load_task, task_names
 from downstream.cache import CacheConfig
@@ -23,7 +22,7 @@ from downstream.probe import OptimConfig
 from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.heads import HeadsSection
-from recipes.sections import OWNED_FLAGS, WandbSection
+from recipes.sections import TrainerSection, WandbSection, plain_name
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
 
 CONFIGS = Path("configs")
@@ -163,7 +162,7 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_class_arguments(paths, "paths", default=paths())
     parser.add_class_arguments(RunSection, "run", **_untrained(task, "run"))
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
-    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument(
@@ -237,6 +236,7 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
         values["protocol"] = parsed.protocol
     names = [f.name for f in dataclasses.fields(ProbeSettings) if f.name not in ("values", "kind")]
     sections = {name: getattr(objects, name) for name in names}
+    plain_name("upstream.name", values["upstream"]["name"])
     sections |= {"trainer": values["trainer"], "protocol": values["protocol"]}
     return ProbeSettings(values=values, kind=where, **sections)
 

@@ -30,7 +30,7 @@ from recipes.loggers import build_loggers, finishing
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.model.operations import forward_operations
 
 DONE = "metrics.json"
@@ -64,7 +64,7 @@ def run_variant(
         if processes.first:
             write_text(done, json.dumps(asdict(outcomes), indent=2) + "\n")
         processes.barrier()
-    content = json.loads(done.read_text())
+    content = read_json(done)
     content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
     return Outcomes(**content)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from recipes.callbacks import counter
 from recipes.processes import Processes
 from recipes.settings import MINI, Settings
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
 
@@ -51,7 +51,7 @@ def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -
     processes.barrier()
     paths = {name: folder / f"{name}.tsv" for name in MANIFESTS}
     manifests = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
-    return Recordings(manifests, json.loads(about.read_text()))
+    return Recordings(manifests, read_json(about))
 
 
 def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:

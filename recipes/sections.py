@@ -4,32 +4,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# Flags of Lightning's Trainer that follow from other settings here.
-OWNED_FLAGS = {
-    "accumulate_grad_batches",
-    "callbacks",
-    "check_val_every_n_epoch",
-    "default_root_dir",
-    "enable_checkpointing",
-    "enable_model_summary",
-    "enable_progress_bar",
-    "fast_dev_run",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "limit_train_batches",
-    "logger",
-    "max_epochs",
-    "max_time",
-    "max_steps",
-    "min_epochs",
-    "min_steps",
-    "num_nodes",
-    "num_sanity_val_steps",
-    "overfit_batches",
-    "reload_dataloaders_every_n_epochs",
-    "use_distributed_sampler",
-    "val_check_interval",
-}
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.names import safe_name
+from wavlm_lightning.ranges import Checked, number
+
+
+def plain_name(key: str, name: str) -> None:
+    """Refuse a name that is not that of one folder.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if safe_name(name) != name:
+        raise ConfigError(
+            f"{key} must be a plain name, of letters, digits and any of _ . + - (got {name!r})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +32,36 @@ class WandbSection:
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: str = "wavlm_lightning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSection(Checked):
+    """Flags of Lightning's Trainer, by name and number alone: configuration loads no classes.
+
+    Args:
+        accelerator: cpu, gpu, or auto for a GPU where there is one.
+        devices: Processes on this machine; auto for all GPUs.
+        strategy: How several processes share the work; auto is ddp.
+        precision: bf16-mixed, 32-true, ...; None for bf16 where the device computes in it.
+        deterministic: Use deterministic algorithms alone, or warn where there is none.
+        benchmark: Let cuDNN try its algorithms first.
+        detect_anomaly: Find the operation whose gradient is not finite; slow.
+        profiler: Write how long each step of a run takes.
+        sync_batchnorm: Share the statistics of batch norms between processes.
+        log_every_n_steps: Updates between rows of the logs.
+        limit_val_batches: Batches, or share of them, of a validation.
+        limit_test_batches: The same of a test.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    precision: str | int | None = None
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    sync_batchnorm: bool = False
+    log_every_n_steps: int | None = number(1, 10**9, default=None)
+    limit_val_batches: int | float | None = number(0, 10**9, default=None)
+    limit_test_batches: int | float | None = number(0, 10**9, default=None)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from lightning import Trainer
 
-from recipes.sections import OWNED_FLAGS, WandbSection
+from recipes.sections import TrainerSection, WandbSection, plain_name
 from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
 from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.lengths import conv_lengths
@@ -99,7 +98,7 @@ def build_parser(model: WavLMConfig) -> Parser:
     parser.add_class_arguments(LabelSection, "labels")
     parser.add_class_arguments(ObjectiveConfig, "objective")
     parser.add_class_arguments(OptimConfig, "optim")
-    parser.add_class_arguments(Trainer, "trainer", skip=OWNED_FLAGS, instantiate=False)
+    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
     parser.add_class_arguments(RunSection, "run")
     parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
@@ -188,6 +187,7 @@ def read_settings(argv: list[str]) -> Settings:
     sections["trainer"] = values["trainer"]
     sections["model"] = WavLMConfig(**values["model"])
     sections["run"] = RunSection(**values["run"])
+    plain_name("run.name", values["run"]["name"])
     return Settings(values=values, **sections)
 
 

@@ -22,7 +22,7 @@ from recipes.recordings import Recordings
 from recipes.settings import LabelSection, Settings
 from recipes.starting import start_from
 from recipes.throughput import HOURS, SHARE, Throughput
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
@@ -174,7 +174,7 @@ def train_iteration(
             write_text(done, json.dumps(metrics, indent=2) + "\n")
         processes.barrier()
     kind = label_folders[0].name if settings.labels.folders else settings.labels.features
-    return Iteration(checkpoint, json.loads(done.read_text()), kind, report)
+    return Iteration(checkpoint, read_json(done), kind, report)
 
 
 def _split(manifest: Manifest, name: str, folders: list[Path]) -> Split:

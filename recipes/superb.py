@@ -28,6 +28,7 @@ from recipes.processes import STOPPED, Processes, join, start_all, wanted_device
 from recipes.runs import running
 from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.names import safe_name
 from wavlm_lightning.threads import threads
 
 
@@ -166,7 +167,7 @@ def _variants(
     outcomes = {}
     for variant in task.variants(where) or [""]:
         instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
-        place = folder / variant
+        place = folder / safe_name(variant) if variant else folder
         outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes
 

@@ -2,10 +2,11 @@
 """One trial of a search on this machine: its command, its process, and what it leaves.
 
 A trial is a run of recipes.superb or recipes.pretrain in a folder of its own. Its figure is read
+from wavlm_lightning.files import read_text
+from wavlm_lightning.files import read_json
 from the run's result.json, how that developed from logs/version_*/metrics.csv.
 """
 
-import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from typing import Any
 from recipes.plots import read_curves
 from recipes.processes import STARTED_BY
 from recipes.runs import CONFIG, LOCK, RESULT
+from wavlm_lightning.files import read_json
 from wavlm_lightning.locks import is_locked
 
 OUTPUT = "output.log"
@@ -181,7 +183,7 @@ def read_metric(folder: Path, metric: str) -> float | None:
     run = run_folder(folder)
     if run is None or not (run / RESULT).is_file():
         return None
-    metrics = json.loads((run / RESULT).read_text(encoding="utf-8"))["metrics"]
+    metrics = read_json(run / RESULT)["metrics"]
     if metric not in metrics:
         raise ValueError(f"no {metric} in {run / RESULT}; there are {', '.join(metrics)}")
     return float(metrics[metric])

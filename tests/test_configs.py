@@ -46,7 +46,8 @@ def test_unknown_key_in_a_teacher_names_the_teacher(tmp_path: Path) -> None:
 
 
 def test_wrong_type_names_key_wanted_and_got() -> None:
-    with pytest.raises(ConfigError, match=r"optim\.total_updates wants int, got many"):
+    wanted = r"optim\.total_updates must be a whole number \(got many\)"
+    with pytest.raises(ConfigError, match=wanted):
         read_settings([f"--config={FILES[0]}", "--optim.total_updates=many"])
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """make passes configuration on as a person wrote it."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +28,7 @@ def command(*words: str) -> str:
 def test_lower_case_words_become_configuration() -> None:
     got = command("pretrain", "optim.lr=1e-3", "data.root=my data")
     wanted = (
-        "python -m recipes.pretrain --config=configs/pretrain/mini.yaml "
+        "python -m recipes.pretrain '--config=configs/pretrain/mini.yaml' "
         "'--data.root=my data' '--optim.lr=1e-3'"
     )
     assert got == wanted
@@ -35,7 +36,7 @@ def test_lower_case_words_become_configuration() -> None:
 
 def test_upper_case_words_belong_to_make() -> None:
     got = command("pretrain", "CONFIG=configs/pretrain/base.yaml", "PYTHON=python3.12")
-    assert got == "python -m recipes.pretrain --config=configs/pretrain/base.yaml"
+    assert got == "python -m recipes.pretrain '--config=configs/pretrain/base.yaml'"
 
 
 def test_superb_takes_task_upstream_rate_and_words() -> None:
@@ -58,14 +59,15 @@ def test_finetune_starts_from_the_mini_model_unless_told_otherwise() -> None:
 def test_sweep_passes_an_upstream_only_if_one_is_named() -> None:
     got = command("sweep", "TASK=asv", "LOCAL=1", "COUNT=3", "optim.total_updates=5")
     assert " ".join(got.splitlines()[-1].split()) == (
-        "python -m recipes.sweep 'asv' --count=3 --local -- '--optim.total_updates=5'"
+        "python -m recipes.sweep 'asv' '--count=3' --local -- '--optim.total_updates=5'"
     )
     assert "'--upstream=fbank'" in command("sweep", "TASK=asv", "UPSTREAM=fbank")
 
 
 def test_quotes_in_a_value_do_not_reach_the_shell() -> None:
     assert command("pretrain", "data.root=it's; ls") == (
-        "python -m recipes.pretrain --config=configs/pretrain/mini.yaml '--data.root=it'\\''s; ls'"
+        "python -m recipes.pretrain '--config=configs/pretrain/mini.yaml' "
+        "'--data.root=it'\\''s; ls'"
     )
 
 
@@ -78,3 +80,41 @@ def test_every_target_for_people_is_explained_by_help() -> None:
 def test_bench_passes_its_words_on() -> None:
     got = command("bench", "runs=2", "parts=time,memory")
     assert got == "python -m benchmarks.bench '--parts=time,memory' '--runs=2'"
+
+
+@pytest.mark.parametrize("word", ["CONFIG=x; touch y", "COUNT=1; touch y", "TASK=$(touch y)"])
+def test_values_of_upper_case_words_do_not_reach_the_shell(word: str) -> None:
+    for target in ("pretrain", "config", "sweep", "superb"):
+        for line in command(target, word).splitlines():
+            outside = "".join(line.split("'")[::2])  # what stands between quotes is left out
+            assert "touch" not in outside
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("UPSTREM=fbank", "UPSTREM is not a word of this Makefile: the nearest one is UPSTREAM"),
+        ("TASKS=asv", "the nearest one is TASK"),
+        ("Optim.lr=3", "configuration is in lower case, say optim.lr"),
+        ("QQQQQQ=1", "QQQQQQ is not a word of this Makefile: there are PYTHON, EXTRAS"),
+    ],
+)
+def test_a_misspelt_word_of_make_is_an_error(word: str, wanted: str) -> None:
+    done = subprocess.run(
+        ["make", "-n", "superb", "TASK=asv", word], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert wanted in done.stderr
+
+
+def test_what_comes_from_the_environment_is_said() -> None:
+    done = subprocess.run(
+        ["make", "-n", "-o", ".venv/.run", "superb"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"UPSTREAM": "fbank"},
+    )
+    assert "note: UPSTREAM=fbank is taken from the environment" in done.stderr
+    assert "'fbank'" in done.stdout

@@ -9,10 +9,13 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import jsonargparse
 import yaml
+
+from wavlm_lightning.files import read_text
 
 NOT_KEYS = ("help", "config", "print_config", "print_shtab")  # words of the parser's own
 
@@ -36,7 +39,9 @@ class Parser(jsonargparse.ArgumentParser):
         """As jsonargparse's, after a look at the files, so that a broken one is named."""
         for word in args or ():
             if word.startswith("--config="):
-                read_yaml(Path(word.partition("=")[2]))
+                file = Path(word.partition("=")[2])
+                _refuse_classes(read_yaml(file), where=f"{file}: ")
+            _refuse_classes_in_word(word)
         return super().parse_args(args, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -51,19 +56,89 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.match(r"Option '([\w.]+)' is not accepted", message):
             return self._unknown(match[1])
         if match := re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
-            wanted = re.sub(r"<class '(\w+)'>", r"\1", match[2]).replace("typing.", "")
-            wanted = wanted.replace("Expected a ", "wants ").replace(". Got value: ", ", got ")
-            wanted = re.sub(r"Literal\[([^]]*)\]", r"one of \1", wanted)
-            return f"{match[1]} {' '.join(wanted.split())}"
+            return self._unfit(match[1], " ".join(match[2].split()))
         if match := re.match(r"the following arguments are required: (.*)", message):
             return f"not set: {match[1]}; a configuration file sets them all, --config=FILE"
         return " ".join(message.split())
+
+    def _unfit(self, key: str, message: str) -> str:
+        """What a value must be, from the type of its key."""
+        types = [getattr(a, "_typehint", None) for a in self._actions if a.dest == key]
+        got = re.search(r"(?:Got value|Given value): (.*)$", message)
+        if not types or types[0] is None or got is None:
+            return f"{key}: {message}"
+        return f"{key} must be {in_words(types[0])} (got {got[1]})"
 
     def _unknown(self, key: str) -> str:
         known = [a.dest for a in self._actions if a.dest and a.dest not in NOT_KEYS]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; the nearest one is {near[0]}" if near else f"; there are {_groups(known)}"
         return f"{key} is not a configuration key{hint}"
+
+
+def in_words(wanted: Any) -> str:
+    """A type as people say it.
+
+    >>> in_words(float | None), in_words(tuple[float, float]), in_words(list[str])
+    ('a number or null', 'a list of 2 numbers', 'a list of texts')
+    """
+    if wanted in _WORDS:
+        return _WORDS[wanted]
+    inner = get_args(wanted)
+    if get_origin(wanted) is Literal:
+        return inner[0] if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
+    if get_origin(wanted) in (Union, UnionType):
+        return " or ".join(map(in_words, inner))
+    if get_origin(wanted) is tuple and Ellipsis not in inner:
+        return f"a list of {len(inner)} {_plural(in_words(inner[0]))}"
+    if get_origin(wanted) in (list, tuple) and inner:
+        return f"a list of {_plural(in_words(inner[0]))}"
+    return "a mapping" if get_origin(wanted) is dict else f"a {getattr(wanted, '__name__', wanted)}"
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    dict: "a mapping",
+}
+
+
+def _plural(words: str) -> str:
+    return words.removeprefix("a ") + "s" if words.startswith("a ") else words
+
+
+def _refuse_classes(values: Any, *, where: str = "", key: str = "") -> None:
+    """Refuse words of jsonargparse that name a class: it would import any module.
+
+    Raises:
+        ConfigError: naming the file and the key.
+    """
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    if not isinstance(values, Mapping):
+        return
+    for name, value in values.items():
+        parts = str(name).split(".")
+        if {"class_path", "init_args"} & set(parts):
+            raise ConfigError(
+                f"{where}{key}{name}: classes are not loaded from configuration; say a name or a "
+                "number, see the section's keys"
+            )
+        _refuse_classes(value, where=where, key=f"{key}{name}.")
+
+
+def _refuse_classes_in_word(word: str) -> None:
+    key, _, value = word.removeprefix("--").partition("=")
+    content = None
+    if "class_path" in value or "init_args" in value:
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            content = None
+    _refuse_classes({key: content})
 
 
 def _groups(known: list[str]) -> str:
@@ -77,11 +152,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: naming the file, if it is missing or not a mapping in YAML.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except OSError as error:
         raise ConfigError(f"no configuration file {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no sections: a mapping in YAML is wanted")
     return content

@@ -67,6 +67,7 @@ def number(
     return dataclasses.field(default=default, metadata={KEY: limits})
 
 
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """Base of dataclasses that refuse numbers out of range, however they are made."""
 

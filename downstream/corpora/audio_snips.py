@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.files import read_text
 
 TEXTS, SLOTS = "all.iob.snips.txt", "slots.txt"
 SPLITS = {"train": "train", "dev": "valid", "test": "test"}
@@ -41,7 +42,7 @@ def slot_types(root: Path) -> list[str]:
     path = root / SLOTS
     if not path.is_file():
         raise FileNotFoundError(f"paths.audio_snips={root}: there is no {SLOTS} in it")
-    return path.read_text(encoding="utf-8").split()[1:]
+    return read_text(path).split()[1:]
 
 
 def sentences(root: Path, split: str, voices: Sequence[str]) -> list[Sentence]:
@@ -77,7 +78,7 @@ def _texts(root: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     if not path.is_file():
         raise FileNotFoundError(f"paths.audio_snips={root}: there is no {TEXTS} in it")
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         said, _, tagged = line.partition("\t")
         name, *words = said.split()
         slots = tagged.split()

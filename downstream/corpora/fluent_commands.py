@@ -4,11 +4,11 @@
 Layout: Lugosch et al. 2019, release of fluent.ai.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.tables import read_csv
 
 SPLITS = {"train": "train", "dev": "valid", "test": "test"}
 SLOTS = ("action", "object", "location")
@@ -36,11 +36,7 @@ def commands(root: Path, split: str) -> list[Command]:
         raise FileNotFoundError(
             f"paths.fluent_commands={root}: there is no data/{table.name} in it"
         )
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := {"path", *SLOTS} - set(reader.fieldnames or ()):
-            raise ValueError(f"{table}: no column {', '.join(sorted(missing))}")
-        lines = list(reader)
+    lines = [values for _, values in read_csv(table, columns=("path", *SLOTS))]
     paths = [root / line["path"] for line in lines]
     if gone := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(

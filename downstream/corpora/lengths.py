@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wavlm_lightning.audio import AudioError, audio_length
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, write_text
 
 THREADS = 8
 
@@ -23,7 +23,7 @@ def audio_lengths(paths: Sequence[Path]) -> list[int]:
 
 def cached_lengths(paths: Sequence[Path], measure: Callable[[Path], int], cache: Path) -> list[int]:
     """What `measure` says of each file, kept in `cache` by path, size and time of change."""
-    known: dict[str, int] = json.loads(cache.read_text()) if cache.is_file() else {}
+    known = _known(cache)
     keys = [f"{path}\t{(s := path.stat()).st_size}\t{s.st_mtime_ns}" for path in paths]
     missing = [path for path, key in zip(paths, keys, strict=True) if key not in known]
     if missing:
@@ -32,6 +32,15 @@ def cached_lengths(paths: Sequence[Path], measure: Callable[[Path], int], cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_text(cache, json.dumps(known))
     return [known[key] for key in keys]
+
+
+def _known(cache: Path) -> dict[str, int]:
+    """What is kept; nothing if it cannot be read, as it can be measured again."""
+    try:
+        content = read_json(cache)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _measure(paths: Sequence[Path], measure: Callable[[Path], int]) -> list[int]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 
+from wavlm_lightning.files import read_text
+
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
 _CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
 # Silence and noise, 15 vowels in three stresses, 24 consonants: 71 as published for SUPERB's PR
@@ -27,7 +29,7 @@ def read(files: Sequence[Path]) -> Lexicon:
     found: Lexicon = {}
     known = set(PHONES)
     for file in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             word, *phones = line.split() or [""]
             if not word or word.upper() in found:
                 continue

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from downstream.corpora.lengths import audio_lengths
 from downstream.metrics.der import Turn
+from wavlm_lightning.files import read_text
+from wavlm_lightning.names import safe_field
 
 FOLDERS = {"train": "train-100", "dev": "dev", "test": "test"}
 NUM_SOURCES = 2
@@ -81,7 +83,7 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
         ValueError: naming a line of another form.
     """
     found: dict[str, list[Turn]] = defaultdict(list)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0] != "SPEAKER":
             continue
@@ -96,12 +98,13 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
 
 
 def rttm(name: str, turns: list[Turn]) -> str:
-    """Lines of NIST's RTTM.
+    """Lines of NIST's RTTM; blanks in names become percent codes, as the format has no quotes.
 
     >>> rttm("a", [Turn("0", 1.0, 1.5)])
     'SPEAKER a 1 1.000 0.500 <NA> <NA> 0 <NA> <NA>\\n'
     """
     return "".join(
-        f"SPEAKER {name} 1 {t.start:.3f} {t.stop - t.start:.3f} <NA> <NA> {t.speaker} <NA> <NA>\n"
+        f"SPEAKER {safe_field(name)} 1 {t.start:.3f} {t.stop - t.start:.3f} <NA> <NA> "
+        f"{safe_field(t.speaker)} <NA> <NA>\n"
         for t in turns
     )

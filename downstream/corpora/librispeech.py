@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.files import read_text
 
 # Of SUPERB's PR and ASR.
 SPLITS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
@@ -70,7 +71,7 @@ def transcripts(root: Path, split: str, *, key: str = "librispeech") -> dict[Pat
         )
     found: dict[Path, str] = {}
     for table in tables:
-        for line in table.read_text(encoding="utf-8").splitlines():
+        for line in read_text(table).splitlines():
             name, _, text = line.strip().partition(" ")
             if not text:
                 raise ValueError(f"{table}: no words for {name or 'an empty line'}")

@@ -6,7 +6,6 @@ Tab-separated, one header line, at least the columns `id path split` and those t
 is JSON or empty.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.tables import composed, read_table
 
 NAME = "manifest.tsv"
 SPLITS = ("train", "dev", "test")
@@ -47,17 +47,10 @@ def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
     path = folder / NAME
     if not path.is_file():
         raise FileNotFoundError(f"data.manifest={folder}: there is no {NAME} in it")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = {"id", "path", "split", *needs} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(
-                f"{path}: no column {', '.join(sorted(missing))}; it has "
-                f"{', '.join(reader.fieldnames or ['none'])}"
-            )
-        lines = list(reader)
-    for number, line in enumerate(lines, 2):
+    rows = read_table(path, columns=("id", "path", "split", *needs))
+    for number, line in rows:
         _check(f"{path}, line {number}", line, needs)
+    lines = [values for _, values in rows]
     files = [folder / line["path"] for line in lines]
     if gone := [f for f in files if not f.is_file()]:
         raise FileNotFoundError(f"{path}: {len(gone)} recordings are missing, such as {gone[0]}")
@@ -67,9 +60,9 @@ def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
             path=file,
             num_samples=length,
             split=line["split"],
-            speaker=line.get("speaker") or "",
-            text=line.get("text") or "",
-            label=line.get("label") or "",
+            speaker=composed(line.get("speaker", "")),
+            text=composed(line.get("text", "")),
+            label=composed(line.get("label", "")),
             extra=json.loads(line["extra"]) if line.get("extra") else {},
         )
         for line, file, length in zip(lines, files, audio_lengths(files), strict=True)

@@ -6,9 +6,11 @@ language of each recording, `scoring/groundtruth_quesst14_{dev,eval}/` the pairs
 query (*.rttm) and all documents (*.ecf.xml).
 """
 
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from xml.parsers import expat
+
+from wavlm_lightning.files import read_text
 
 SPLITS = {"dev": "dev", "test": "eval"}
 LANGUAGE = "nnenglish"  # SUPERB looks for queries of this one alone
@@ -46,12 +48,38 @@ def truth(root: Path, split: str) -> Truth:
     """
     folder = root / "scoring" / f"groundtruth_quesst14_{SPLITS[split]}"
     found: dict[str, set[str]] = {}
-    for line in _only(folder, "*.rttm", root).read_text(encoding="utf-8").splitlines():
+    for line in read_text(_only(folder, "*.rttm", root)).splitlines():
         fields = line.split()
         if len(fields) > 5 and fields[0] == "LEXEME" and fields[5] != NO_QUERY:
             found.setdefault(_name(fields[5]), set()).add(_name(fields[1]))
-    excerpts = ET.parse(_only(folder, "*.ecf.xml", root)).getroot().iter("excerpt")
-    return Truth(found, len({_name(e.attrib["audio_filename"]) for e in excerpts}))
+    recordings = _excerpts(_only(folder, "*.ecf.xml", root))
+    return Truth(found, len({_name(recording) for recording in recordings}))
+
+
+def _excerpts(path: Path) -> list[str]:
+    """The recording of each `excerpt` of an ECF file.
+
+    Raises:
+        ValueError: naming the file, if it is not XML, or declares entities: those can stand for
+            other files, or for more text than a memory holds.
+    """
+    found: list[str] = []
+    parser = expat.ParserCreate()
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        if name == "excerpt":
+            found.append(attributes["audio_filename"])
+
+    def refuse(*_: object) -> None:
+        raise ValueError(f"{path} declares XML entities, which are not read")
+
+    parser.StartElementHandler = begin
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except (expat.ExpatError, KeyError) as error:
+        raise ValueError(f"{path} is no ECF file in XML: {error}") from error
+    return found
 
 
 def _only(folder: Path, pattern: str, root: Path) -> Path:
@@ -71,7 +99,7 @@ def _recordings(root: Path, key: str) -> list[Path]:
     # A path begins with the name of the root, however a person calls that.
     paths = [
         root / fields[0].partition("/")[2]
-        for fields in map(str.split, table.read_text(encoding="utf-8").splitlines())
+        for fields in map(str.split, read_text(table).splitlines())
         if fields[1:] == [LANGUAGE]
     ]
     if not paths:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from wavlm_lightning.files import read_text
+
 # The trials of the corpus's first release, 37,720; s3prl calls the same list voxceleb1_test_v2.txt.
 TRIALS = ("veri_test.txt", "voxceleb1_test_v2.txt")
 
@@ -70,7 +72,7 @@ def trials(root: Path) -> list[Trial]:
     """
     table = _first(root, TRIALS, "trials")
     found = []
-    for number, line in enumerate(table.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(table).splitlines(), 1):
         words = line.split()
         if len(words) != 3 or words[0] not in ("0", "1"):
             raise ValueError(f"{table}, line {number}: wants `0|1 path path`, got {line!r}")
@@ -89,7 +91,7 @@ def identification(root: Path) -> dict[str, list[Segment]]:
     known = segments(root)
     found: dict[str, list[Segment]] = {"train": [], "dev": [], "test": []}
     gone = []
-    for number, line in enumerate(table.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(table).splitlines(), 1):
         code, _, name = line.strip().partition(" ")
         if code not in CODES or not name:
             raise ValueError(f"{table}, line {number}: wants `1|2|3 path`, got {line!r}")

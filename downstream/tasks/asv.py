@@ -35,6 +35,7 @@ from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.names import safe_field
 from wavlm_lightning.seeding import generator
 
 DET_POINTS = 200  # of a curve in a report
@@ -289,8 +290,7 @@ class ASV(Task[Config]):
         """A trial and its cosine a line."""
         rows = zip(self._trials["test"], self.scores("test", predictions), strict=True)
         lines = [
-            f"{voxceleb1.joined(t.enrol)}_{voxceleb1.joined(t.test)} {score:.6f}\n"
-            for t, score in rows
+            f"{_leaderboard(t.enrol)}_{_leaderboard(t.test)} {score:.6f}\n" for t, score in rows
         ]
         return {"sv_public/predict.txt": "".join(lines)}
 
@@ -305,7 +305,10 @@ class ASV(Task[Config]):
         """Scores of trials: same, enrolment, test, cosine."""
         path = folder / f"{split}.scores.txt"
         rows = zip(self._trials[split], self.scores(split, predictions), strict=True)
-        lines = [f"{int(t.same)} {t.enrol} {t.test} {score:.6f}\n" for t, score in rows]
+        lines = [
+            f"{int(t.same)} {safe_field(t.enrol)} {safe_field(t.test)} {score:.6f}\n"
+            for t, score in rows
+        ]
         write_text(path, "".join(lines))
         return [path]
 
@@ -321,6 +324,11 @@ class ASV(Task[Config]):
             for t, score in zip(self._trials[split], self.scores(split, predictions), strict=True)
         ]
         return sorted(rows, key=lambda row: -float(row["error"]))
+
+
+def _leaderboard(name: str) -> str:
+    """A recording in its file."""
+    return safe_field(voxceleb1.joined(name))
 
 
 def _halves(examples: list[Example]) -> list[Example]:

@@ -18,6 +18,7 @@ import torch
 from downstream.classification import Classification, ClassifierConfig
 from downstream.corpora import iemocap, manifest
 from downstream.task import Example, Sources
+from wavlm_lightning.names import safe_field, safe_name
 
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 CLASSES = ("neutral", "happy", "angry", "sad")
@@ -71,10 +72,10 @@ class ER(Classification[Config]):
         """A turn and its emotion a line, a file a fold."""
         short = {name: key for key, name in EMOTIONS.items() if key != "exc"}
         lines = [
-            f"{name} {short.get(self.classes[p], self.classes[p])}\n"
+            f"{safe_field(name)} {short.get(self.classes[p], self.classes[p])}\n"
             for name, (_, p) in predictions.items()
         ]
-        return {f"er_{self.variant}_public/predict.txt": "".join(lines)}
+        return {f"er_{safe_name(str(self.variant))}_public/predict.txt": "".join(lines)}
 
 
 def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:

@@ -20,6 +20,7 @@ from downstream.classification import Classification, ClassifierConfig, confusio
 from downstream.corpora import fluent_commands, manifest
 from downstream.features import Frames
 from downstream.task import Batch, Example
+from wavlm_lightning.names import safe_field
 
 
 class IC(Classification[ClassifierConfig]):
@@ -104,7 +105,7 @@ class IC(Classification[ClassifierConfig]):
         lines = []
         for name, (_, numbers) in predictions.items():
             values = [own[n] for own, n in zip(self.values.values(), numbers, strict=True)]
-            lines.append(",".join([Path(name).stem, *values]) + "\n")
+            lines.append(",".join([safe_field(Path(name).stem), *values]) + "\n")
         return {"ic_public/predict.csv": "".join(lines)}
 
     def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,9 +36,11 @@ from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.names import safe_name
 from wavlm_lightning.seeding import generator
 
 SPEAKERS = 2
+FOLDER = "sd_public/scoring/predictions"  # of the leaderboard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +216,7 @@ class SD(Task[Config]):
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Probabilities (F, S) of each recording, and samples a frame."""
         files: dict[str, Any] = {
-            f"sd_public/scoring/predictions/{name}.h5": p["probabilities"].astype(np.float32)
+            f"{FOLDER}/{safe_name(name)}.h5": p["probabilities"].astype(np.float32)
             for name, p in predictions.items()
         }
         return files | {"sd_public/frame_shift": f"{round(self._hop * SAMPLE_RATE)}\n"}

@@ -30,6 +30,7 @@ from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio, write_audio
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.names import safe_name, write_index
 from wavlm_lightning.seeding import generator
 
 SOURCES = 2
@@ -217,8 +218,9 @@ class SS(Task[Config]):
                 named = [("mixture", p["mixture"])]
                 named += [(f"speaker{i}", w) for i, w in enumerate(p["estimates"], 1)]
                 for part, waveform in named:
-                    paths.append(folder / f"{split}.{name}.{part}.wav")
+                    paths.append(folder / f"{split}.{safe_name(name)}.{part}.wav")
                     write_audio(paths[-1], waveform)
+        write_index(folder, [name for name, p in predictions.items() if "estimates" in p])
         return paths
 
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def test_dropped_recordings_are_counted_in_the_result(
     ("changes", "wanted"),
     [
         (["--optim.lrr=1"], "optim.lrr is not a configuration key; the nearest one is optim.lr"),
-        (["--optim.lr=fast"], "optim.lr wants float, got fast"),
+        (["--optim.lr=fast"], "optim.lr must be a number (got fast)"),
         (["--data.root=nowhere"], "nowhere is not a folder"),
         (["--data.min_samples=480000"], "lower data.min_samples"),
         (["--data.seconds_per_batch=1"], "less than one utterance"),

@@ -42,7 +42,7 @@ def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (superb, ["avs", "wavlm_mini"], "no task avs; there are"),
         (superb, ["asv", "wavlm_mini", "--optim.lrr=1"], "optim.lrr is not a configuration key"),
-        (superb, ["all", "wavlm_mini", "--optim.lr=fast"], "optim.lr wants float, got fast"),
+        (superb, ["all", "wavlm_mini", "--optim.lr=fast"], "optim.lr must be a number (got fast)"),
         (superb, ["asv", "wavlm_mini", "--paths.voxceleb1=/no"], "paths.voxceleb1=/no: no such"),
         (superb, ["er", "wavlm_mini", "--data.manifest=/no"], "data.manifest=/no"),
         (superb, ["asv", "wavlm_min"], "no upstream wavlm_min"),
@@ -54,7 +54,7 @@ def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (sweep, ["avs"], "no sweep avs"),
         (sweep, ["asv", "--upstream=wavlm_min"], "no upstream wavlm_min"),
         (sweep, ["asv", "--", "--optim.total=5"], "optim.total is not a configuration key"),
-        (sweep, ["asv", "--local", "--", "--task.margin=x"], "task.margin wants float"),
+        (sweep, ["asv", "--local", "--", "--task.margin=x"], "task.margin must be a number"),
         (sweep, ["pretrain", "--", "--data.batch=5"], "data.batch is not a configuration key"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from wavlm_lightning.checkpoint_file import read_checkpoint
-from wavlm_lightning.files import write_text
+from wavlm_lightning.files import read_json, replacing, write_text
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.layout_configs import (
@@ -52,7 +52,8 @@ OWN_ENCODER = "model."  # the same in our training modules
 
 def save_released(model: WavLM, path: Path) -> None:
     """Write the released file layout: `cfg` and `model`."""
-    torch.save({"cfg": released_cfg(model.config), "model": to_released(model)}, path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save({"cfg": released_cfg(model.config), "model": to_released(model)}, file)
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,15 @@ def save_transformers(model: WavLM, folder: Path, head: TransformersHead | None 
     _write_json(folder / CONFIG, config)
     _write_json(folder / EXTRACTOR, feature_extractor(model.config))
     state = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(state, folder / WEIGHTS[0], {"format": "pt"})
+    with replacing(folder / WEIGHTS[0]) as temporary:
+        save_file(state, temporary, {"format": "pt"})
 
 
 def save_torchaudio(model: WavLM, folder: Path) -> None:
     """Write a state dict and the arguments of `torchaudio.models.wavlm_model` that it fits."""
     _write_json(folder / "arguments.json", torchaudio_arguments(model.config))
-    torch.save(to_torchaudio(model), folder / "wavlm.pt")
+    with replacing(folder / "wavlm.pt") as temporary, temporary.open("wb") as file:
+        torch.save(to_torchaudio(model), file)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -186,10 +189,10 @@ def local_path(source: str, *, download: bool) -> Path:
 
 
 def _from_folder(folder: Path) -> tuple[WavLMConfig, State]:
-    values = json.loads(_inside(folder, CONFIG).read_text(encoding="utf-8"))
+    values = read_json(_inside(folder, CONFIG))
     normalize = None
     if (folder / EXTRACTOR).is_file():
-        about = json.loads((folder / EXTRACTOR).read_text(encoding="utf-8"))
+        about = read_json(folder / EXTRACTOR)
         normalize = about.get("do_normalize")
     config = config_from_transformers(values, normalize=normalize)
     state = _read_folder(folder)
@@ -260,4 +263,19 @@ def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
             f"{path} does not fit its configuration: missing {some(missing) or 'nothing'}; "
             f"left over {some(unexpected) or 'nothing'}"
         )
+    check_finite_weights(model.state_dict(), path)
     return model.eval()
+
+
+def check_finite_weights(state: Mapping[str, torch.Tensor], source: Path | str) -> None:
+    """Refuse weights that make every feature NaN.
+
+    Raises:
+        ValueError: naming the source and the tensors.
+    """
+    wrong = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise ValueError(
+            f"{source} holds weights that are NaN or infinite: {some(wrong)}; take an earlier "
+            "checkpoint"
+        )

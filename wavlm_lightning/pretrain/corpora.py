@@ -6,19 +6,19 @@ a `manifest.tsv` of named columns; any other folder is searched for audio. The s
 WavLM's own data is not published (microsoft/unilm issue 1695), so what is done here is ours.
 """
 
-import csv
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from wavlm_lightning.audio import AudioError, audio_length, check_audio
+from wavlm_lightning.files import read_json
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.pretrain.manifest import Entry, Manifest, read_manifest
 from wavlm_lightning.seeding import generator
+from wavlm_lightning.tables import read_table
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 MAX_SEGMENT_SECONDS = 30.0  # ours: speech is joined, and long sessions are cut, up to this
@@ -228,14 +228,11 @@ def _split_folders(root: Path) -> Iterator[Found]:
 
 def _manifest_folder(root: Path) -> Iterator[Found]:
     """Columns `path` and `split` of manifest.tsv; the others are for other tasks."""
-    with (root / "manifest.tsv").open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if missing := {"path", "split"} - set(rows.fieldnames or ()):
-            raise ValueError(f"{root / 'manifest.tsv'} lacks the columns {sorted(missing)}")
-        for number, row in enumerate(rows, start=2):
-            if not row["path"] or not row["split"]:
-                raise ValueError(f"{root / 'manifest.tsv'}: line {number} lacks path or split")
-            yield Found(row["path"], row["split"])
+    path = root / "manifest.tsv"
+    for number, row in read_table(path, columns=("path", "split")):
+        if not row["path"] or not row["split"]:
+            raise ValueError(f"{path}, line {number}, lacks path or split")
+        yield Found(row["path"], row["split"])
 
 
 def _librispeech(root: Path) -> Iterator[Found]:
@@ -256,7 +253,7 @@ def _librilight(root: Path) -> Iterator[Found]:
     """
     for path in _audio_below(root, root):
         about = root / Path(path).with_suffix(".json")
-        voiced = _json(about).get("voice_activity", []) if about.is_file() else []
+        voiced = read_json(about).get("voice_activity", []) if about.is_file() else []
         if not voiced:
             yield Found(path, "")
         for start, stop in join_spans([(float(a), float(b)) for a, b in voiced]):
@@ -285,7 +282,7 @@ def join_spans(
 
 def _gigaspeech(root: Path) -> Iterator[Found]:
     """Segments of GigaSpeech.json; subsets DEV and TEST keep their roles, the rest trains."""
-    for audio in _json(root / "GigaSpeech.json")["audios"]:
+    for audio in read_json(root / "GigaSpeech.json")["audios"]:
         for segment in audio["segments"]:
             subsets = {s.strip("{}") for s in segment["subsets"]}
             split = "dev" if "DEV" in subsets else "test" if "TEST" in subsets else "train"
@@ -303,13 +300,6 @@ def _voxpopuli(root: Path) -> Iterator[Found]:
         parts = max(1, -(-seconds // MAX_SEGMENT_SECONDS))
         for i in range(int(parts)):
             yield Found(path, "", i * seconds / parts, (i + 1) * seconds / parts)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 def _by_file(found: list[Found]) -> dict[str, list[Found]]:

@@ -8,7 +8,6 @@ Lloyd's iterations over all frames in torch; the same inertia in a twentieth of 
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from wavlm_lightning.files import replacing
 
 SEEDING_FRAMES = 20_000  # k-means++ looks at this many frames
 BATCH_FRAMES = 100_000  # distances are computed for this many frames at a time
@@ -61,9 +62,8 @@ class Quantizer:
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
         metadata = {"features": json.dumps(self.features)}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"centroids": self.centroids.contiguous()}, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file({"centroids": self.centroids.contiguous()}, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> "Quantizer":

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wavlm_lightning.files import read_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.pretrain.labels import Labels
 from wavlm_lightning.pretrain.manifest import Manifest
@@ -87,7 +88,7 @@ def read_alignment(manifest: Manifest, index: int) -> list[tuple[float, float, s
     path = manifest.path(index).with_suffix(".TextGrid")
     if not path.is_file():
         return []
-    _, found, tier = path.read_text(encoding="utf-8").partition('name = "phones"')
+    _, found, tier = read_text(path).partition('name = "phones"')
     if not found:
         return []
     tier = tier.partition('class = "IntervalTier"')[0]

@@ -7,7 +7,6 @@ A label folder holds, for each split, `<split>.labels.npy` (uint16, all utteranc
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavlm_lightning.files import read_json, replacing, write_text
 from wavlm_lightning.lengths import HOP, SAMPLE_RATE
 from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.label_features import LabelFeatures
@@ -114,7 +114,7 @@ def merge_labels(folder: Path, split: str, manifest: Manifest, quantizer: Quanti
 def has_labels(folder: Path, split: str) -> bool:
     """True if the split is labelled and complete."""
     path = folder / ABOUT
-    return path.is_file() and split in json.loads(path.read_text())["splits"]
+    return path.is_file() and split in read_json(path)["splits"]
 
 
 def _parts(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> Path:
@@ -126,10 +126,8 @@ def _shard(parts: Path, number: int) -> Path:
 
 
 def _save_shard(path: Path, codes: list[NDArray[np.uint16]]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, labels=np.concatenate(codes), counts=np.array([len(c) for c in codes]))
-    os.replace(temporary, path)
 
 
 def _merge(folder: Path, split: str, files: list[Path]) -> None:
@@ -140,15 +138,17 @@ def _merge(folder: Path, split: str, files: list[Path]) -> None:
             counts.append(shard["counts"])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     for name, array in (("labels", np.concatenate(labels)), ("offsets", offsets)):
-        temporary = folder / f"{split}.{name}.tmp.npy"
-        np.save(temporary, array, allow_pickle=False)
-        os.replace(temporary, folder / f"{split}.{name}.npy")
+        with (
+            replacing(folder / f"{split}.{name}.npy") as temporary,
+            temporary.open("wb") as file,
+        ):
+            np.save(file, array, allow_pickle=False)
 
 
 def _describe(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:
     quantizer.save(folder / QUANTIZER)
     path = folder / ABOUT
-    about: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"splits": {}}
+    about: dict[str, Any] = read_json(path) if path.exists() else {"splits": {}}
     about["splits"][split] = {
         "quantizer_sha256": quantizer.sha256,
         "manifest": manifest.fingerprint(),
@@ -156,9 +156,7 @@ def _describe(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer
         "num_clusters": len(quantizer.centroids),
         **quantizer.features,
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(about, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ def open_labels(folder: Path, split: str, manifest: Manifest) -> Labels:
     about_path = folder / ABOUT
     if not about_path.is_file():
         raise FileNotFoundError(f"no labels in {folder}: make labels writes labels.json there")
-    about = json.loads(about_path.read_text())["splits"].get(split)
+    about = read_json(about_path)["splits"].get(split)
     if about is None:
         raise FileNotFoundError(f"{about_path} has no split {split}: run make labels for it")
     for name in (f"{split}.labels.npy", f"{split}.offsets.npy"):

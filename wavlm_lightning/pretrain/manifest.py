@@ -7,6 +7,7 @@ first line is the root folder, each further one a path below it, a tab, and the 
 16 kHz, which fairseq does not know.
 """
 
+import codecs
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -127,7 +128,10 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no manifest at {path}")
-    root, *lines = os.fsdecode(path.read_bytes()).replace("\r\n", "\n").split("\n")
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path} is in UTF-16: save it as UTF-8")
+    root, *lines = os.fsdecode(content).replace("\r\n", "\n").split("\n")
     while lines and not lines[-1]:
         lines.pop()
     if "\t" in root or not root:

@@ -14,6 +14,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from wavlm_lightning.checkpoint_file import write_checkpoint
 from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -218,7 +219,7 @@ class Pretrainer(lightning.LightningModule):
         path = Path(self.trainer.default_root_dir) / (
             f"nonfinite-update{self.global_step}-rank{self.global_rank}.pt"
         )
-        torch.save(batch._asdict(), path)
+        write_checkpoint(path, batch._asdict())
         return (
             f"the loss of update {self.global_step} is not finite; utterances: "
             f"{', '.join(batch.ids)}. The batch is saved in {path}. Look at these recordings, or "

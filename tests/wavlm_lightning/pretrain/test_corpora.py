@@ -119,7 +119,7 @@ def test_manifest_folder_keeps_its_splits(tmp_path: Path, record: Record) -> Non
 
 def test_manifest_folder_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.tsv").write_text("id\tfile\n1\ta.wav\n")
-    with pytest.raises(ValueError, match=r"manifest\.tsv lacks the columns \['path', 'split'\]"):
+    with pytest.raises(ValueError, match=r"manifest\.tsv: no column path, split; it has id, file"):
         build_corpus(tmp_path, STRICT)
 
 
