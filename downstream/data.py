@@ -8,6 +8,7 @@ every example comes once an epoch, none is left over.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -22,6 +23,7 @@ from downstream.task import Batch, Example, Item, Task
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.processes import leave_signals
+from wavlm_lightning.same_recordings import Span, shared
 from wavlm_lightning.seeding import generator
 
 Places = list[tuple[int, int]]  # (epoch, index) of each row of a batch
@@ -247,6 +249,7 @@ class TaskData(lightning.LightningDataModule):
                 raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
+        self._shared = self._shared_recordings() if task.sources.manifest is not None else {}
         if task.trainable:
             self.plan = self._plan(config)
 
@@ -258,6 +261,23 @@ class TaskData(lightning.LightningDataModule):
             world=self.world,
             weights=self.task.weights(),
         )
+
+    def _shared_recordings(self) -> dict[str, float]:
+        """Training examples of a person's own folder that are evaluated too."""
+        spans = {
+            split: [Span(Path(e.path), e.start, e.stop) for e in examples]
+            for split, examples in self.splits.items()
+        }
+        return {
+            f"train_utterances_also_in_{split}": len(shared(spans["train"], spans[split]))
+            for split in spans
+            if split != "train" and "train" in spans
+        }
+
+    def warning(self) -> str:
+        """What a person should know of the splits; "" if there is nothing."""
+        found = [f"{count:.0f} {k.replace('_', ' ')}" for k, count in self._shared.items() if count]
+        return f"warning: {', '.join(found)}: scores are too good" if found else ""
 
     def _lengths(self, split: str) -> NDArray[np.int64]:
         return np.array([e.num_samples for e in self.splits[split]], np.int64)
@@ -364,4 +384,4 @@ class TaskData(lightning.LightningDataModule):
             hours = float(self._lengths(split).sum()) / SAMPLE_RATE / 3600
             counts[f"{split}_hours"] = round(hours, 4)
         counts["padding_share"] = round(self.padding_share, 4)
-        return counts
+        return counts | self._shared

@@ -106,6 +106,8 @@ def _run(
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         print(_about(settings, probe, data, source, resumed=resume is not None), flush=True)
+        if warning := data.warning():
+            print(warning, flush=True)
     keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
     trainer = _trainer(
         settings,

@@ -70,6 +70,8 @@ def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
     )
     print(corpus.report(), flush=True)
     counts: dict[str, float] = {"unusable_files": len(corpus.bad)}
+    counts |= {f"left out: {reason}": count for reason, count in corpus.left_out.items()}
+    counts["train_utterances_also_in_dev"] = len(corpus.in_dev)
     if corpus.bad:
         lines = [f"{path}\t{reason}" for path, reason in sorted(corpus.bad.items())]
         write_text(folder / "unusable.tsv", "\n".join(lines) + "\n")
@@ -82,10 +84,12 @@ def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
         counts[f"{split}_too_short"] = filtered.too_short
     if noise is not None:
         clips = build_noise(noise, options)
-        for split, manifest in zip(("train", "dev"), clips, strict=True):
+        for split, manifest in (("train", clips.train), ("dev", clips.dev)):
             write_manifest(manifest, folder / f"noise_{split}.tsv")
-        counts["noise_clips"] = len(clips[0])
-        print(f"noise: {len(clips[0])} clips, {clips[0].hours * 60:.1f} min", flush=True)
+        counts["noise_clips"] = len(clips.train)
+        counts["unusable_noise_files"] = len(clips.bad)
+        counts |= {f"noise left out: {r}": count for r, count in clips.left_out.items()}
+        print(f"noise, {clips.report()}", flush=True)
     return counts
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading sound: formats, channels, rates and spans; and what is refused, with its reason."""
 
+import os
 import re
 from pathlib import Path
 
@@ -162,3 +163,109 @@ def test_a_span_beyond_the_end_is_refused(tmp_path: Path, rate: int, start: int,
     soundfile.write(path, tones(1, rate), rate)
     with pytest.raises(AudioError, match=refusal(path, f"samples {start} to {stop} are wanted")):
         read_audio(path, start, stop)
+
+
+CASES = Path(os.environ.get("WAVLM_CASES", "../shared/cases"))
+
+
+def cut(path: Path, share: float = 0.5) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.aiff", "a.au", "a.w64"])
+def test_a_file_that_is_cut_off_is_never_taken_for_a_whole_one(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, tones(3, 16_000)[:, 0], 16_000)
+    assert check_audio(tmp_path / name) == 48_000
+    cut(tmp_path / name)
+    with pytest.raises(AudioError, match=rf"{re.escape(name)}: (cut off|not readable)"):
+        check_audio(tmp_path / name)
+    if name != "a.flac":  # its header alone does not show it
+        with pytest.raises(AudioError, match=r"cut off: its header promises"):
+            audio_length(tmp_path / name)
+
+
+def test_a_wav_that_was_written_into_a_pipe_is_as_long_as_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tones(1, 16_000)[:, 0], 16_000)
+    content = bytearray(path.read_bytes())
+    for place in (4, content.index(b"data") + 4):
+        content[place : place + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    assert audio_length(path) == len(read_audio(path)) == check_audio(path) == 16_000
+
+
+def flac_of_unknown_length(path: Path, samples: NDArray[np.float64]) -> None:
+    """With 0 for the number of samples in STREAMINFO, as encoders write into a pipe."""
+    soundfile.write(path, samples, 16_000, format="FLAC")
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # 36 bits, behind 20 of the rate, 3 of channels and 5 of bits a sample
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+
+
+def test_a_flac_of_unknown_length_is_decoded_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    flac_of_unknown_length(path, tones(2, 16_000)[:, 0])
+    assert soundfile.info(path).frames > 2**40
+    assert audio_length(path) == check_audio(path) == 32_000
+    whole = read_audio(path)
+    torch.testing.assert_close(read_audio(path, 5_000, 7_000), whole[5_000:7_000])
+
+
+def test_a_codec_that_cannot_be_entered_in_the_middle_is_read_from_the_start(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, tones(2, 8_000)[:, 0], 8_000, subtype="GSM610")
+    assert not soundfile.SoundFile(path).seekable()
+    length = audio_length(path)
+    whole = read_audio(path)
+    assert len(whole) == length
+    torch.testing.assert_close(read_audio(path, 17_000, 20_000), whole[17_000:20_000])
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "wanted"),
+    [
+        (np.full(1600, 1e30, np.float32), 16_000, r"samples up to 1e\+30, where full scale is 1"),
+        (20_000 * tones(1, 16_000).astype(np.float32), 16_000, "where full scale is 1"),
+        (tones(1, 16_000) * [[1.0, -1.0]], 16_000, "its channels cancel each other"),
+        (tones(1, 16_000)[:, 0], 1, "a rate of 1 Hz, where 2000 to 768000 are expected"),
+    ],
+    ids=["huge", "integers", "antiphase", "rate"],
+)
+def test_what_is_no_sound_is_refused_by_name(
+    tmp_path: Path, samples: NDArray[np.float32], rate: int, wanted: str
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    with pytest.raises(AudioError, match=rf"a\.wav: .*{wanted}"):
+        read_audio(path)
+
+
+def test_loud_and_stereo_recordings_are_sound(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    both = 1.5 * rng.standard_normal((16_000, 2)).astype(np.float32)  # two rooms, above full scale
+    soundfile.write(tmp_path / "a.wav", both, 16_000, subtype="FLOAT")
+    torch.testing.assert_close(read_audio(tmp_path / "a.wav"), torch.from_numpy(both.mean(1)))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    for use in (audio_length, read_audio, check_audio):
+        with pytest.raises(AudioError, match=r"a\.wav: no regular file"):
+            use(tmp_path / "a.wav")
+
+
+def test_what_git_lfs_left_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(AudioError, match="a pointer that Git LFS left; git lfs pull"):
+        audio_length(tmp_path / "a.flac")
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no shared cases: set WAVLM_CASES to their folder")
+def test_files_that_others_met_are_read() -> None:
+    assert check_audio(CASES / "flac_unknown_length" / "streamed.flac") == 9_600
+    assert check_audio(CASES / "gsm_wav" / "call.wav") == 32_000

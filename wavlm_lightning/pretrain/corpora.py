@@ -6,7 +6,6 @@ a `manifest.tsv` of named columns; any other folder is searched for audio. The s
 WavLM's own data is not published (microsoft/unilm issue 1695), so what is done here is ours.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +16,11 @@ from wavlm_lightning.audio import AudioError, audio_length, check_audio
 from wavlm_lightning.files import read_json
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.pretrain.manifest import Entry, Manifest, read_manifest
+from wavlm_lightning.pretrain.walk import SUFFIXES, Walk
+from wavlm_lightning.same_recordings import Span, shared
 from wavlm_lightning.seeding import generator
 from wavlm_lightning.tables import read_table
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 MAX_SEGMENT_SECONDS = 30.0  # ours: speech is joined, and long sessions are cut, up to this
 Progress = Callable[[int, int], None]
 
@@ -43,6 +43,9 @@ class Corpus:
     dev: Manifest
     bad: dict[str, str] = field(default_factory=dict)  # path -> reason
     other_splits: dict[str, int] = field(default_factory=dict)  # split -> utterances left out
+    left_out: dict[str, int] = field(default_factory=dict)  # names that were not read, by reason
+    left_out_line: str = ""  # the same for people
+    in_dev: list[str] = field(default_factory=list)  # utterances of train that are in dev too
 
     def report(self) -> str:
         """Lines for the log."""
@@ -53,6 +56,13 @@ class Corpus:
         if self.other_splits:
             left = ", ".join(f"{s} {n}" for s, n in sorted(self.other_splits.items()))
             lines.append(f"left out, other splits: {left}")
+        if self.left_out_line:
+            lines.append(self.left_out_line)
+        if self.in_dev:
+            lines.append(
+                f"warning: {len(self.in_dev)} utterances of train are in dev too, such as "
+                f"{self.in_dev[0]}: dev says too much good of the model"
+            )
         if self.bad:
             lines.append(f"left out, unusable: {len(self.bad)} files ({_first(self.bad)})")
         return "\n".join(lines)
@@ -91,7 +101,7 @@ def build_corpus(
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no audio, too little, or an unusable file.
     """
-    layout, root, found = _find(root)
+    layout, root, found, walk = _find(root)
     entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
     unsplit = entries.pop("", [])
     held_out = _hold_out([e.path for e in unsplit], dev_share, seed=seed)
@@ -110,35 +120,65 @@ def build_corpus(
         if item.split not in ("", "train", "dev"):
             others[item.split] = others.get(item.split, 0) + 1
     train, dev = (Manifest(root, entries[s]) for s in ("train", "dev"))
-    return Corpus(layout, train, dev, bad, others)
+    return Corpus(
+        layout=layout,
+        train=train,
+        dev=dev,
+        bad=bad,
+        other_splits=others,
+        left_out=dict(walk.left_out),
+        left_out_line=walk.report(),
+        in_dev=_in_dev(root, entries["train"], entries["dev"]),
+    )
 
 
-def build_noise(root: Path, options: ReadOptions) -> tuple[Manifest, Manifest]:
+def _in_dev(root: Path, train: list[Entry], dev: list[Entry]) -> list[str]:
+    """Names of utterances of train that share samples with dev."""
+    spans = [
+        [Span(root / e.path, e.start, e.start + e.num_samples) for e in entries]
+        for entries in (train, dev)
+    ]
+    return [train[place].name for place in shared(*spans)]
+
+
+def build_noise(root: Path, options: ReadOptions) -> Corpus:
     """Noise for training and for validation; the same clips where the folder has no split.
 
     Raises:
         FileNotFoundError, ValueError: as `build_corpus`.
     """
-    _, root, found = _find(root)
+    layout, root, found, walk = _find(root)
     entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
     both = entries.get("", [])
     train, dev = entries.get("train", []) + both, entries.get("dev", []) + both
     if not train:
         raise ValueError(f"{root}: no usable noise clip, {len(bad)} unusable")
-    return Manifest(root, train), Manifest(root, dev or train)
+    return Corpus(
+        layout=layout,
+        train=Manifest(root, train),
+        dev=Manifest(root, dev or train),
+        bad=bad,
+        left_out=dict(walk.left_out),
+        left_out_line=walk.report(),
+    )
 
 
-def _find(root: Path) -> tuple[str, Path, list[Found]]:
-    """Layout, folder that the paths start from, and utterances."""
+def _find(root: Path) -> tuple[str, Path, list[Found], Walk]:
+    """Layout, folder that the paths start from, utterances, and what was left out."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: say data.root=DIR, data.noise=DIR")
+    walk = Walk(root)
     if (root / "train.tsv").is_file():
-        return _fairseq_manifests(root)
+        return *_fairseq_manifests(root), walk
     layout, find = recognise(root)
-    found = sorted(find(root))
+    found = sorted(find(walk))
     if not found:
-        raise ValueError(f"{root}: no audio found ({layout}); formats: {' '.join(SUFFIXES)}")
-    return layout, root, found
+        left_out = walk.report()
+        raise ValueError(
+            f"{root}: no audio found ({layout}); formats: {' '.join(SUFFIXES)}"
+            + (f"; {left_out}" if left_out else "")
+        )
+    return layout, root, found, walk
 
 
 def _fairseq_manifests(folder: Path) -> tuple[str, Path, list[Found]]:
@@ -186,7 +226,7 @@ def _read(
     return entries, bad
 
 
-def recognise(root: Path) -> tuple[str, Callable[[Path], Iterator[Found]]]:
+def recognise(root: Path) -> tuple[str, Callable[[Walk], Iterator[Found]]]:
     """The name of a folder's layout, and what finds its utterances."""
     if (root / "manifest.tsv").is_file():
         return "manifest folder", _manifest_folder
@@ -209,50 +249,44 @@ def _children(root: Path, pattern: str) -> list[Path]:
     return [p for p in root.glob(pattern) if p.is_dir()]
 
 
-def _audio_below(root: Path, folder: Path) -> Iterator[str]:
-    """Paths below the root of the files with a known ending, through links to folders too."""
-    for place, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            if name.lower().endswith(SUFFIXES):
-                yield (Path(place) / name).relative_to(root).as_posix()
+def _folder(walk: Walk) -> Iterator[Found]:
+    yield from (Found(path, "") for path in walk(walk.root))
 
 
-def _folder(root: Path) -> Iterator[Found]:
-    yield from (Found(path, "") for path in _audio_below(root, root))
-
-
-def _split_folders(root: Path) -> Iterator[Found]:
+def _split_folders(walk: Walk) -> Iterator[Found]:
     for split in ("train", "dev", "test"):
-        yield from (Found(path, split) for path in _audio_below(root, root / split))
+        if (walk.root / split).is_dir():
+            yield from (Found(path, split) for path in walk(walk.root / split))
 
 
-def _manifest_folder(root: Path) -> Iterator[Found]:
+def _manifest_folder(walk: Walk) -> Iterator[Found]:
     """Columns `path` and `split` of manifest.tsv; the others are for other tasks."""
-    path = root / "manifest.tsv"
+    path = walk.root / "manifest.tsv"
     for number, row in read_table(path, columns=("path", "split")):
         if not row["path"] or not row["split"]:
             raise ValueError(f"{path}, line {number}, lacks path or split")
         yield Found(row["path"], row["split"])
 
 
-def _librispeech(root: Path) -> Iterator[Found]:
+def _librispeech(walk: Walk) -> Iterator[Found]:
     """All train-* sets train; dev-clean validates (dev-other where there is no dev-clean)."""
+    root = walk.root
     base = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     names = {p.name for p in base.iterdir() if p.is_dir()}
     dev = "dev-clean" if "dev-clean" in names else next(n for n in names if n.startswith("dev"))
     for name in sorted(names):
         if name.startswith(("train", "dev", "test")):
             split = "train" if name.startswith("train") else "dev" if name == dev else name
-            yield from (Found(path, split) for path in _audio_below(root, base / name))
+            yield from (Found(path, split) for path in walk(base / name))
 
 
-def _librilight(root: Path) -> Iterator[Found]:
+def _librilight(walk: Walk) -> Iterator[Found]:
     """Parts between long silences, from the voice activity in each file's JSON.
 
     Differs from Libri-Light's own cutter, which removes the silence inside a part.
     """
-    for path in _audio_below(root, root):
-        about = root / Path(path).with_suffix(".json")
+    for path in walk(walk.root):
+        about = walk.root / Path(path).with_suffix(".json")
         voiced = read_json(about).get("voice_activity", []) if about.is_file() else []
         if not voiced:
             yield Found(path, "")
@@ -280,20 +314,20 @@ def join_spans(
         yield current
 
 
-def _gigaspeech(root: Path) -> Iterator[Found]:
+def _gigaspeech(walk: Walk) -> Iterator[Found]:
     """Segments of GigaSpeech.json; subsets DEV and TEST keep their roles, the rest trains."""
-    for audio in read_json(root / "GigaSpeech.json")["audios"]:
+    for audio in read_json(walk.root / "GigaSpeech.json")["audios"]:
         for segment in audio["segments"]:
             subsets = {s.strip("{}") for s in segment["subsets"]}
             split = "dev" if "DEV" in subsets else "test" if "TEST" in subsets else "train"
             yield Found(audio["path"], split, segment["begin_time"], segment["end_time"])
 
 
-def _voxpopuli(root: Path) -> Iterator[Found]:
+def _voxpopuli(walk: Walk) -> Iterator[Found]:
     """Long sessions under raw_audios/<language>/<year>, cut into equal parts."""
-    for path in _audio_below(root, root / "raw_audios"):
+    for path in walk(walk.root / "raw_audios"):
         try:
-            seconds = audio_length(root / path) / SAMPLE_RATE
+            seconds = audio_length(walk.root / path) / SAMPLE_RATE
         except AudioError:
             yield Found(path, "")  # its reason is reported with all others
             continue

@@ -2,6 +2,8 @@
 """Folders of recordings: each layout from a small tree of it, and what is refused."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,18 +331,105 @@ def test_single_file_is_refused(tmp_path: Path, record: Record) -> None:
 def test_noise_without_splits_serves_both(tmp_path: Path, record: Record) -> None:
     record("a.wav")
     record("b.wav")
-    train, dev = build_noise(tmp_path, STRICT)
-    assert paths(train) == paths(dev) == ["a.wav", "b.wav"]
+    noise = build_noise(tmp_path, STRICT)
+    assert paths(noise.train) == paths(noise.dev) == ["a.wav", "b.wav"]
 
 
 def test_noise_with_splits_keeps_them(tmp_path: Path, record: Record) -> None:
     for split in ("train", "dev", "test"):
         record(f"{split}/a.wav")
-    train, dev = build_noise(tmp_path, STRICT)
-    assert (paths(train), paths(dev)) == (["train/a.wav"], ["dev/a.wav"])
+    noise = build_noise(tmp_path, STRICT)
+    assert (paths(noise.train), paths(noise.dev)) == (["train/a.wav"], ["dev/a.wav"])
 
 
 def test_noise_without_a_usable_clip_is_refused(tmp_path: Path) -> None:
     spoil(tmp_path / "a.wav", "silent")
     with pytest.raises(ValueError, match="no usable noise clip, 1 unusable"):
         build_noise(tmp_path, LENIENT)
+
+
+def test_every_recording_behind_links_counts_once(tmp_path: Path, record: Record) -> None:
+    for speaker in ("a", "b", "c"):
+        for i in range(2):
+            record(f"speech/{speaker}/{i}.wav", seed=ord(speaker) + i)
+    speech = tmp_path / "speech"
+    (speech / "favourites").symlink_to("a")
+    (speech / "self").symlink_to(".")
+    (speech / "b" / "again.wav").symlink_to("../c/0.wav")
+    os.link(speech / "c" / "1.wav", speech / "c" / "2.wav")
+    (speech / "gone.wav").symlink_to("nowhere.wav")
+    record("elsewhere/d.wav", seed=9)
+    (speech / "more").symlink_to("../elsewhere")
+    corpus = build_corpus(speech, STRICT)
+    wanted = [f"{s}/{i}.wav" for s in "abc" for i in range(2)] + ["more/d.wav"]
+    assert sorted(paths(corpus.train) + paths(corpus.dev)) == wanted
+    assert corpus.left_out == {"further names of recordings and folders": 5}
+    assert "left out: 5 further names of recordings and folders (such as" in corpus.report()
+
+
+def test_splits_of_links_into_a_pool_are_read(tmp_path: Path, record: Record) -> None:
+    for i in range(4):
+        record(f"pool/{i}.wav", seed=i)
+        split = tmp_path / "speech" / ("dev" if i == 3 else "train")
+        split.mkdir(parents=True, exist_ok=True)
+        (split / f"{i}.wav").symlink_to(f"../../pool/{i}.wav")
+    corpus = build_corpus(tmp_path / "speech", STRICT)
+    assert paths(corpus.train) == ["train/0.wav", "train/1.wav", "train/2.wav"]
+    assert paths(corpus.dev) == ["dev/3.wav"]
+    assert corpus.in_dev == []
+
+
+def test_files_that_are_not_read_are_counted_by_their_ending(
+    tmp_path: Path, record: Record
+) -> None:
+    for i in range(3):
+        record(f"{i}.wav", seed=i)
+    for name in ("x.m4a", "y.M4A", "z.aac", "notes.txt", "cover.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "._0.wav").write_bytes(b"what another system leaves beside a file")
+    corpus = build_corpus(tmp_path, STRICT)
+    assert len(corpus.train) + len(corpus.dev) == 3
+    assert corpus.left_out == {
+        ".m4a": 2,
+        ".aac": 1,
+        "pipes and other special files": 1,
+        "hidden files and folders": 1,
+    }
+    assert "2 .m4a files, which are not read: convert them, to .flac (such as x.m4a)" in (
+        corpus.report()
+    )
+
+
+def test_a_folder_of_unread_files_alone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.m4a").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no audio found .*1 \.m4a files, which are not read"):
+        build_corpus(tmp_path, STRICT)
+
+
+def test_sphere_files_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a.sph", "b.nist", "c.SPH"):
+        samples = 0.1 * rng.standard_normal(16_000)
+        soundfile.write(tmp_path / name, samples, 16_000, format="NIST", subtype="PCM_16")
+    corpus = build_corpus(tmp_path, STRICT)
+    assert sorted(paths(corpus.train) + paths(corpus.dev)) == ["a.sph", "b.nist", "c.SPH"]
+
+
+def test_a_recording_in_train_and_dev_is_counted(tmp_path: Path, record: Record) -> None:
+    for i in range(3):
+        record(f"train/{i}.wav", seed=i)
+    record("dev/other.wav", seed=9)
+    shutil.copy(tmp_path / "train" / "1.wav", tmp_path / "dev" / "copy.wav")
+    corpus = build_corpus(tmp_path, STRICT)
+    assert corpus.in_dev == ["train/1.wav"]
+    assert "warning: 1 utterances of train are in dev too, such as train/1.wav" in corpus.report()
+
+
+def test_parts_of_one_recording_in_two_splits_are_no_leak(tmp_path: Path, record: Record) -> None:
+    record("audio/a.wav", 16_000, seed=1)
+    (tmp_path / "train.tsv").write_text(f"{tmp_path}/audio\na.wav\t8000\t0\n")
+    (tmp_path / "dev.tsv").write_text(f"{tmp_path}/audio\na.wav\t8000\t8000\n")
+    assert build_corpus(tmp_path, STRICT).in_dev == []
+    (tmp_path / "dev.tsv").write_text(f"{tmp_path}/audio\na.wav\t8000\t7999\n")
+    assert build_corpus(tmp_path, STRICT).in_dev == ["a.wav"]
