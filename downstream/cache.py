@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from downstream.features import Features
+from wavlm_lightning.fields import Checked, number
 from wavlm_lightning.files import remove_parts, replacing, write_text
 from wavlm_lightning.hashing import content_sha256
 from wavlm_lightning.locks import take
@@ -34,7 +35,7 @@ ROOM = 1.05  # of what is wanted: frames at the edges, headers
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheConfig:
+class CacheConfig(Checked):
     """What may be kept.
 
     Args:
@@ -43,7 +44,7 @@ class CacheConfig:
         pooled: for tasks whose head knows frames by their mean over time alone, keep that mean.
     """
 
-    gb: float = 4.0
+    gb: float = number(0, 10**9, default=4.0)
     dir: str = ".cache/features"
     pooled: bool = True
 
@@ -190,9 +191,9 @@ def _padded(rows: list[Tensor], device: torch.device) -> Tensor:
     large = any(row.dtype == torch.float32 for row in rows)
     dtype = torch.float32 if large or device.type == "cpu" else torch.float16
     padded = torch.empty(num_layers, len(rows), longest, dim, dtype=dtype, device=device)
-    for number, row in enumerate(rows):
-        padded[:, number, : row.shape[1]] = row.to(device)
-        padded[:, number, row.shape[1] :] = 0
+    for place, row in enumerate(rows):
+        padded[:, place, : row.shape[1]] = row.to(device)
+        padded[:, place, row.shape[1] :] = 0
     return padded
 
 

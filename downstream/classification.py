@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from downstream.features import Frames
 from downstream.heads.pooling import MeanPoolLinear
 from downstream.task import Batch, Task, TaskConfig
+from wavlm_lightning.fields import whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.names import safe_field
 
@@ -25,7 +26,7 @@ class ClassifierConfig(TaskConfig):
         hidden: width between the two linear layers.
     """
 
-    hidden: int
+    hidden: int = whole(1, 65536)
 
 
 C = TypeVar("C", bound=ClassifierConfig)
@@ -41,6 +42,28 @@ class Classification(Task[C]):
     monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
     headline_mode, unit = "max", "%"
     pools = True
+
+    def warnings(self) -> list[str]:
+        """On classes that train lacks.
+
+        Raises:
+            ValueError: if train has one class alone.
+        """
+        train = {e.target for e in self.examples("train")}
+        if len(train) < 2:
+            raise ValueError(
+                f"{self.name}: all {len(self.examples('train'))} training utterances are of one "
+                f"class, {self.named(next(iter(train)))}: there is nothing to tell apart"
+            )
+        found = []
+        for split in ("dev", "test"):
+            strange = [e for e in self.examples(split) if e.target not in train]
+            if strange:
+                found.append(
+                    f"warning: {len(strange)} utterances of {split} have a class that train lacks, "
+                    f"such as {self.named(strange[0].target)}, and count as wrong"
+                )
+        return found
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a class."""

@@ -22,6 +22,7 @@ from downstream.heads.linear import FrameLinear
 from downstream.symbols import ctc_loss
 from downstream.task import Batch, Example, TaskConfig
 from downstream.transcription import Transcription, spoken
+from wavlm_lightning.fields import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Config(TaskConfig):
     train: list[str]
     dev: str
     test: list[str]
-    dropout: float
+    dropout: float = number(0, 1, below=True)
     lm: LanguageModelConfig
 
 
@@ -60,7 +61,12 @@ class CTC(Transcription[Config]):
     def read(self, split: str) -> list[Example]:
         """Of LibriSpeech and Libri-Light, or of a manifest."""
         if self.sources.manifest is not None:
-            return [spoken(row) for row in manifest.transcribed(self.sources.manifest, split)]
+            return [
+                spoken(row)
+                for row in manifest.transcribed(
+                    self.sources.manifest, split, lengths=self.sources.lengths
+                )
+            ]
         wanted = {"train": self.config.train, "dev": [self.config.dev], "test": self.config.test}
         found = []
         for name in wanted[split]:
@@ -72,8 +78,12 @@ class CTC(Transcription[Config]):
 
     def _utterances(self, name: str) -> Sequence[librispeech.Utterance]:
         if name in librilight.PARTS:
-            return librilight.utterances(self.sources.folder("librilight"), name)
-        return librispeech.utterances(self.sources.folder("librispeech"), name)
+            return librilight.utterances(
+                self.sources.folder("librilight"), name, lengths=self.sources.lengths
+            )
+        return librispeech.utterances(
+            self.sources.folder("librispeech"), name, lengths=self.sources.lengths
+        )
 
     def encode(self, text: str) -> list[int]:
         """Letters and word ends."""
@@ -81,7 +91,6 @@ class CTC(Transcription[Config]):
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a character and frame."""
-        self.stride = stride
         return FrameLinear(dim, len(self.characters), dropout=self.config.dropout)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from downstream.cache import KeptFiles
 from downstream.task import Batch, Example, Item, Task
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.fields import Checked, number, seed, whole
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.processes import leave_signals
 from wavlm_lightning.same_recordings import Span, shared
@@ -30,7 +31,7 @@ Places = list[tuple[int, int]]  # (epoch, index) of each row of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Checked):
     """How examples become batches.
 
     Args:
@@ -40,14 +41,20 @@ class DataConfig:
         eval_seconds: most seconds of audio in a batch of evaluation.
         num_workers: loading processes; 0 loads in the training process.
         seed: of order, crops and mixtures; None for the seed of the run.
+        check: "full" decodes every recording once, and remembers it; "header" reads headers; "none"
+            reads those of recordings that it does not remember; "auto" is full for a manifest,
+            else header.
+        bad_files: an unusable recording ends in an error, or is left out and counted.
     """
 
-    batch_size: int
-    batches_per_update: int
+    batch_size: int = whole(1, 10**6)
+    batches_per_update: int = whole(1, 10**6)
     order: Literal["random", "bucketed"]
-    eval_seconds: float = 120.0
-    num_workers: int = 1
-    seed: int | None = None
+    eval_seconds: float = number(0, 10**6, above=True, default=120.0)
+    num_workers: int = whole(0, 1024, default=1)
+    seed: int | None = seed(default=None)
+    check: Literal["auto", "full", "header", "none"] = "auto"
+    bad_files: Literal["error", "drop"] = "error"
 
 
 class TrainPlan:
@@ -274,10 +281,10 @@ class TaskData(lightning.LightningDataModule):
             if split != "train" and "train" in spans
         }
 
-    def warning(self) -> str:
-        """What a person should know of the splits; "" if there is nothing."""
+    def warnings(self) -> list[str]:
+        """Lines on what a person should know of the splits."""
         found = [f"{count:.0f} {k.replace('_', ' ')}" for k, count in self._shared.items() if count]
-        return f"warning: {', '.join(found)}: scores are too good" if found else ""
+        return [f"warning: {', '.join(found)}: scores are too good"] if found else []
 
     def _lengths(self, split: str) -> NDArray[np.int64]:
         return np.array([e.num_samples for e in self.splits[split]], np.int64)
@@ -384,4 +391,5 @@ class TaskData(lightning.LightningDataModule):
             hours = float(self._lengths(split).sum()) / SAMPLE_RATE / 3600
             counts[f"{split}_hours"] = round(hours, 4)
         counts["padding_share"] = round(self.padding_share, 4)
+        counts["unusable_recordings"] = len(self.task.sources.lengths.unusable)
         return counts | self._shared

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from downstream.text import SPECIAL, WORD_END, Characters
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.files import read_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig:
+class LanguageModelConfig(Checked):
     """The decoder's settings.
 
     Args:
@@ -28,11 +29,11 @@ class LanguageModelConfig:
         words: a file with one word a line, first column; they are spelled by their letters.
     """
 
-    beam_size: int
-    beam_threshold: float
-    weight: float
-    word_score: float
-    silence_score: float
+    beam_size: int = whole(1, 10**6)
+    beam_threshold: float = number(0, 10**6, above=True)
+    weight: float = number(-1000, 1000)
+    word_score: float = number(-1000, 1000)
+    silence_score: float = number(-1000, 1000)
     file: str | None = None
     words: str | None = None
 

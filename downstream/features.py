@@ -28,6 +28,10 @@ class Upstream(Protocol):
     num_layers: int  # of the layers that it returns
     stride: int  # samples from one frame to the next
 
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that it gives for an utterance of so many samples."""
+        ...
+
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) float32 at 16 kHz with lengths (B,) in samples."""
         ...

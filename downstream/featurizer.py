@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstream.features import Features, Frames
+from wavlm_lightning.fields import Checked, whole
 from wavlm_lightning.lengths import padding_mask
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturizerConfig:
+class FeaturizerConfig(Checked):
     """How layers become one.
 
     Args:
@@ -26,7 +27,7 @@ class FeaturizerConfig:
         lengths: valid frames as the convolutions count them, or s3prl's rounded samples / stride.
     """
 
-    layer: int | None = None
+    layer: int | None = whole(0, 1000, default=None)
     normalize: bool = False
     lengths: Literal["exact", "s3prl"] = "exact"
 

@@ -21,6 +21,7 @@ from downstream.gathering import Rows, gathered
 from downstream.schedule import TriStage
 from downstream.task import Batch, Task
 from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.masking import SpanMask
@@ -30,7 +31,7 @@ from wavlm_lightning.seeding import generator, seed_torch, torch_generator, torc
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptim:
+class FinetuneOptim(Checked):
     """Adam and its schedule.
 
     Args:
@@ -43,17 +44,25 @@ class FinetuneOptim:
         clip: largest L2 norm of the whole gradient, 0 for no clipping.
     """
 
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    total_updates: int
-    head_updates: int
+    lr: float = number(0, 1000, above=True)
+    betas: tuple[float, float] = number(0, 1, below=True)
+    eps: float = number(0, 1, above=True)
+    total_updates: int = whole(1)
+    head_updates: int = whole(0)
     schedule: TriStage
-    clip: float = 0.0
+    clip: float = number(0, 10**9, default=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_updates > self.total_updates:
+            raise ValueError(
+                f"optim.head_updates={self.head_updates} is above optim.total_updates="
+                f"{self.total_updates}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenSpans:
+class HiddenSpans(Checked):
     """What training hides from the encoder.
 
     Args:
@@ -116,6 +125,7 @@ class Finetuner(lightning.LightningModule):
             logger=False,  # loggers have the whole configuration, flat
         )
         self.task, self.optim, self.spans, self.seed = task, optim, spans, seed
+        task.num_frames = conv_lengths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "head"))
             self.model = WavLM(model)

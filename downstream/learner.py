@@ -43,6 +43,7 @@ class Learner(nn.Module):
     ):
         super().__init__()
         self.task, self.lr, self.seed, self.name = task.twin(seed), lr, seed, name
+        self.task.num_frames = upstream.num_frames
         self.featurizer = Featurizer(
             featurizer, num_layers=upstream.num_layers, stride=upstream.stride
         )

@@ -22,13 +22,14 @@ from downstream.pooled import MeansOverTime
 from downstream.task import Batch
 from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 UPSTREAM = "upstream."
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Checked):
     """How head and layer weights are trained.
 
     Args:
@@ -37,17 +38,17 @@ class OptimConfig:
         betas: of the moments.
         eps: of the division.
         weight_decay: per update, times the learning rate.
-        clip: largest gradient norm over head and layer weights.
+        clip: largest gradient norm over head and layer weights, 0 for no clipping.
         total_updates: of the training.
     """
 
     name: Literal["adam", "adamw"]
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    clip: float
-    total_updates: int
+    lr: float = number(0, 1000, above=True)
+    betas: tuple[float, float] = number(0, 1, below=True)
+    eps: float = number(0, 1, above=True)
+    weight_decay: float = number(0, 1000)
+    clip: float = number(0, 10**9)
+    total_updates: int = whole(1)
 
 
 class Probe(lightning.LightningModule):
@@ -184,7 +185,7 @@ class Probe(lightning.LightningModule):
             if learner.diverged is not None:  # no step, whatever its batches before have left
                 learner.zero_grad(set_to_none=True)
                 continue
-            norm = nn.utils.clip_grad_norm_(learner.parameters(), self.optim.clip)
+            norm = nn.utils.clip_grad_norm_(learner.parameters(), self.optim.clip or math.inf)
             if self._logs():
                 self.log(learner.figure("train/gradient_norm"), norm)
 

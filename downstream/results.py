@@ -2,7 +2,8 @@
 """One JSON file a task and upstream: the score, and what is needed to doubt it."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,16 +106,43 @@ def write_probe_result(
     return result
 
 
-def read_probe_results(folder: Path) -> list[ProbeResult]:
+def to_people(line: str) -> None:
+    """A line beside what a program prints."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_probe_results(
+    folder: Path, *, tell: Callable[[str], None] = to_people
+) -> list[ProbeResult]:
     """All results below a folder, by upstream, task, corpus and seed.
 
-    Raises:
-        ValueError: naming a file that is no result of a task.
+    Args:
+        folder: Of results.
+        tell: Is given a line on each file that is no result of a task, and is left out.
     """
     found = []
     for path in sorted(folder.glob("*/*.json")):
         try:
-            found.append(ProbeResult(**read_json(path)))
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no result of a task: {error}") from error
+            result = ProbeResult(**read_json(path))
+            check_result(result)
+            found.append(result)
+        except (TypeError, ValueError, OSError) as error:
+            why = str(error).removeprefix(f"{path} is ")
+            tell(f"left out: {path} is no result of a task: {why}")
     return sorted(found, key=lambda r: (r.upstream, r.task, r.corpus, r.seed))
+
+
+def check_result(result: ProbeResult) -> None:
+    """Refuse what no table can hold.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    for name in ("task", "upstream", "corpus", "kind", "headline", "commit"):
+        if not isinstance(getattr(result, name), str):
+            raise ValueError(f"{name} is no text")
+    for name in ("metrics", "counts", "config", "curves", "checkpoints", "heads", "drawn"):
+        if not isinstance(getattr(result, name), dict):
+            raise ValueError(f"{name} is no mapping")
+    if not isinstance(result.metrics.get(result.headline), int | float):
+        raise ValueError(f"metrics have no {result.headline}, the headline")

@@ -3,9 +3,11 @@
 
 from dataclasses import dataclass
 
+from wavlm_lightning.fields import Checked, number
+
 
 @dataclass(frozen=True, kw_only=True)
-class TriStage:
+class TriStage(Checked):
     """Linear rise to the peak, the peak, exponential fall (fairseq 3d262bb, tri_stage).
 
     Args:
@@ -15,10 +17,18 @@ class TriStage:
         last: share of the peak that it ends with.
     """
 
-    rise: float
-    hold: float
-    first: float
-    last: float
+    rise: float = number(0, 1)
+    hold: float = number(0, 1)
+    first: float = number(0, 1)
+    last: float = number(0, 1, above=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rise + self.hold > 1:
+            raise ValueError(
+                f"optim.schedule.rise={self.rise:g} and optim.schedule.hold={self.hold:g} are "
+                "more than all updates together"
+            )
 
     def __call__(self, update: int, total: int) -> float:
         """Share of the peak rate after `update` of `total` updates.

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from downstream.features import Frames
+from wavlm_lightning.fields import Checked, whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecAugmentConfig:
+class SpecAugmentConfig(Checked):
     """How much is hidden.
 
     Args:
@@ -31,11 +32,11 @@ class SpecAugmentConfig:
         time_width: each shorter than this.
     """
 
-    warp_window: int
-    num_feature_masks: int
-    feature_width: int
-    num_time_masks: int
-    time_width: int
+    warp_window: int = whole(0, 10**6)
+    num_feature_masks: int = whole(0, 1000)
+    feature_width: int = whole(0, 10**6)
+    num_time_masks: int = whole(0, 1000)
+    time_width: int = whole(0, 10**6)
 
 
 def spec_augment(

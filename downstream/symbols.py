@@ -4,8 +4,9 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,13 @@ from downstream.metrics.text import word_errors
 from downstream.specaug import SpecAugmentConfig, spec_augment
 from downstream.task import Batch, Example, Task, TaskConfig
 from downstream.text import BLANK, collapse
+from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.names import safe_field
 from wavlm_lightning.seeding import generator
 
 C = TypeVar("C", bound=TaskConfig)
+MANY_SHORT = 0.01  # share of training texts that do not fit, above which it is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +39,10 @@ class BlstmConfig(TaskConfig):
         specaug: masks on features in training.
     """
 
-    projection: int
-    hidden: int
-    num_layers: int
-    dropout: float
+    projection: int = whole(1, 65536)
+    hidden: int = whole(1, 65536)
+    num_layers: int = whole(1, 100)
+    dropout: float = number(0, 1, below=True)
     specaug: SpecAugmentConfig
 
 
@@ -84,11 +87,11 @@ class SymbolTask(Task[C]):
     """
 
     headline_mode, unit = "min", "%"
+    unknown_number: ClassVar[int]  # what `encode` gives for a symbol that it does not have
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._splits = {split: self.read(split) for split in self.splits}
-        self.stride = 0  # samples a frame, known with the head
 
     @abstractmethod
     def read(self, split: str) -> list[Example]:
@@ -107,10 +110,51 @@ class SymbolTask(Task[C]):
         return self._splits[split]
 
     def left_out(self) -> dict[str, float]:
-        """Training utterances with more symbols than frames, whose loss is zero."""
+        """Training utterances whose loss is zero, and symbols that no output stands for."""
         train = self._splits["train"]
-        fit = [e.num_samples // self.stride >= len(self.encode(e.target)) for e in train]
-        return {"train_texts_longer_than_frames": fit.count(False)}
+        short = sum(self.num_frames(e.num_samples) < self._needed(e.target) for e in train)
+        unknown = {
+            f"{split}_unknown_symbols": sum(self._unknown(e.target) for e in self._splits[split])
+            for split in ("dev", "test")
+        }
+        return {"train_texts_longer_than_frames": short, **unknown}
+
+    def _needed(self, text: str) -> int:
+        """Frames that CTC needs at least: one a symbol, and a blank between two equal ones."""
+        symbols = self.encode(text)
+        return len(symbols) + sum(a == b for a, b in pairwise(symbols))
+
+    def _unknown(self, text: str) -> int:
+        return sum(number == self.unknown_number for number in self.encode(text))
+
+    def warnings(self) -> list[str]:
+        """On texts that teach nothing, and on symbols of dev and test that train lacks.
+
+        Raises:
+            ValueError: if no training text fits its recording.
+        """
+        train, found = self._splits["train"], []
+        counts = self.left_out()
+        short = counts["train_texts_longer_than_frames"]
+        if short == len(train):
+            raise ValueError(
+                f"{self.name}: each of the {len(train)} training texts has more symbols than its "
+                f"recording has frames, such as {train[0].id}: do texts and recordings belong "
+                "together?"
+            )
+        if short > MANY_SHORT * len(train):
+            found.append(
+                f"warning: {short:.0f} of {len(train)} training texts have more symbols than their "
+                "recordings have frames, and teach nothing"
+            )
+        for split in ("dev", "test"):
+            if count := counts[f"{split}_unknown_symbols"]:
+                example = next(e for e in self._splits[split] if self._unknown(e.target))
+                found.append(
+                    f"warning: {count:.0f} symbols of {split} are not in train, and count as "
+                    f"errors, such as in {example.id}: {example.target!r}"
+                )
+        return found
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
         """CTC, each utterance divided by its length; one too short for its text counts as zero."""

@@ -8,7 +8,7 @@ knows nothing of training loops, devices or processes.
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from downstream.corpora.lengths import Reader
 from downstream.features import Frames
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.fields import Checked
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
+class TaskConfig(Checked):
     """What a task's YAML section `task` holds; each task adds its own."""
 
 
@@ -69,12 +71,14 @@ class Sources:
         paths: corpus name -> folder in its official layout.
         manifest: that folder.
         cache: a folder to write what is computed once.
+        lengths: looks at recordings, and says which are left out.
     """
 
     kind: str
     paths: Mapping[str, str | None]
     manifest: Path | None = None
     cache: Path = field(default=Path(".cache/superb"))
+    lengths: Reader = field(default_factory=Reader)
 
     def folder(self, corpus: str) -> Path:
         """The folder of a corpus.
@@ -109,9 +113,9 @@ class Task(ABC, Generic[C]):
     name: ClassVar[str]
     corpus: ClassVar[str]  # its official one
     Config: ClassVar[type[TaskConfig]]
-    monitor: ClassVar[str]  # the figure on dev that chooses the checkpoint
+    monitor: str  # the figure on dev that chooses the checkpoint
     mode: ClassVar[str]  # "min" or "max"
-    headline: ClassVar[str]  # the figure on test that tables show
+    headline: str  # the figure on test that tables show
     headline_mode: ClassVar[str]  # "min" or "max": which is better
     unit: ClassVar[str]  # of the headline, "" for none
     published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
@@ -127,6 +131,7 @@ class Task(ABC, Generic[C]):
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
         self.classes: Sequence[str] = ()  # names of a classifier's outputs
         self.gain_db = 0.0  # on every recording that `load` reads
+        self.num_frames: Callable[[int], int] = _unknown  # of the upstream, by samples
 
     def twin(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""
@@ -185,6 +190,14 @@ class Task(ABC, Generic[C]):
         """Utterances that are not trained on or tested, or teach nothing, by reason."""
         return {}
 
+    def warnings(self) -> list[str]:
+        """Lines on what a person should know of the corpus before hours are spent on it.
+
+        Raises:
+            ValueError: if nothing could be learned from it.
+        """
+        return []
+
     def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Choose on dev what the test shall use, keep it in `chosen`, and return it."""
         return {}
@@ -216,3 +229,7 @@ class Task(ABC, Generic[C]):
     def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Examples for a person to look at, worst first: id, reference, hypothesis, error."""
         return []
+
+
+def _unknown(_: int) -> int:
+    raise RuntimeError("the upstream's frames are not known yet: a Learner tells the task")

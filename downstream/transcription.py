@@ -11,14 +11,15 @@ from downstream.decoding import LanguageModelConfig, LexiconDecoder
 from downstream.metrics.text import character_error_rate, word_error_rate
 from downstream.symbols import SymbolTask
 from downstream.task import Example, TaskConfig
-from downstream.text import Characters
+from downstream.text import UNKNOWN, Characters
+from wavlm_lightning.tables import spoken_text
 
 C = TypeVar("C", bound=TaskConfig)
 
 
 def spoken(utterance: Any) -> Example:
     """An utterance of a corpus: id, path, num_samples, text."""
-    text = " ".join(utterance.text.upper().split())
+    text = spoken_text(utterance.text)
     return Example(utterance.id, str(utterance.path), 0, utterance.num_samples, text)
 
 
@@ -29,6 +30,7 @@ class Transcription(SymbolTask[C]):
     """
 
     monitor, mode, headline = "dev/wer", "min", "test/wer"
+    unknown_number = UNKNOWN
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -36,6 +38,10 @@ class Transcription(SymbolTask[C]):
         if self.sources.manifest is not None:  # another language may have other letters
             beyond = {c for e in self._splits["train"] for c in e.target}
         self.characters = Characters(beyond)
+        texts = (e.target for examples in self._splits.values() for e in examples)
+        self.spaced = any(" " in text for text in texts)
+        if not self.spaced:  # as in Chinese: a text is one word, and any error makes it wrong
+            self.monitor, self.headline = "dev/cer", "test/cer"
         self._decoder: LexiconDecoder | None = None
         if self.language_model.file:
             self._decoder = LexiconDecoder(self.language_model, self.characters, self.sources.cache)
@@ -44,6 +50,15 @@ class Transcription(SymbolTask[C]):
     @abstractmethod
     def language_model(self) -> LanguageModelConfig:
         """Of the decoder."""
+
+    def warnings(self) -> list[str]:
+        """The same, and which figure counts."""
+        found = super().warnings()
+        if not self.spaced:
+            found.append(
+                "no text holds a space: the character error rate counts, not that of words"
+            )
+        return found
 
     def decode(self, numbers: Sequence[int]) -> str:
         """Words."""

@@ -5,26 +5,24 @@
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from downstream.features import Features, Upstream
+from wavlm_lightning.fields import Checked, seed
 from wavlm_lightning.files import read_json
-from wavlm_lightning.lengths import HOP, SAMPLE_RATE, conv_lengths
-from wavlm_lightning.model.checkpoint import (
-    check_finite_weights,
-    load_wavlm,
-    local_path,
-    source_sha256,
-)
+from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, conv_lengths
+from wavlm_lightning.model.checkpoint import CONFIG, load_wavlm, local_path
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.layouts import some
 from wavlm_lightning.model.wavlm import WavLM, normalize_waveforms
+from wavlm_lightning.model.weights import check_finite_weights, mapping, source_sha256
 from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.seeding import torch_seed
 from wavlm_lightning.threads import threads
@@ -34,14 +32,14 @@ NUM_MELS = 80
 GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
 LARGE = 2**14  # weights of a layer that is worth rounding before it is used
 FBANK_STRIDE = 160  # samples, 10 ms
-CONFIG = "config.json"
+NEVER_READ = {"masked_spec_embed"}  # weights of transformers that evaluation does without
 TRANSFORMERS_TYPES = ("hubert", "wav2vec2")  # of models that transformers runs
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
 FEATURES_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpstreamConfig:
+class UpstreamConfig(Checked):
     """Which upstream, and where it lies.
 
     Args:
@@ -58,7 +56,7 @@ class UpstreamConfig:
     kind: Literal["wavlm", "transformers", "fbank", "random"]
     source: str | None = None
     size: str = "mini"
-    seed: int = 0
+    seed: int = seed(default=0)
     masked_group_norm: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     download: bool = False
@@ -84,6 +82,11 @@ class Frozen(nn.Module):
         self.precision, self.grouped = precision, grouped
         self.threads = 0  # of torch in the forward pass, if it has others elsewhere
         self._rounded = False
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance of so many samples."""
+        frames: int = self.upstream.num_frames(num_samples)
+        return frames
 
     def train(self, mode: bool = True) -> "Frozen":
         """Stay in eval mode, whatever a Trainer says."""
@@ -160,6 +163,10 @@ class WavLMUpstream(nn.Module):
         self.model = model
         self.dim, self.num_layers = model.config.dim, model.config.num_layers + 1
 
+    def num_frames(self, num_samples: int) -> int:
+        """As the convolutions count them."""
+        return conv_lengths(num_samples)
+
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
         features = self.model(waveforms, lengths)
@@ -182,6 +189,10 @@ class TransformersUpstream(nn.Module):
         self.dim, self.num_layers = config.hidden_size, config.num_hidden_layers + 1
         self.over_time = config.feat_extract_norm == "group"
         self.pre_norm = bool(getattr(config, "do_stable_layer_norm", False))
+
+    def num_frames(self, num_samples: int) -> int:
+        """As the convolutions count them, which are WavLM's."""
+        return conv_lengths(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
@@ -220,6 +231,10 @@ class Fbank(nn.Module):
     """
 
     dim, num_layers, stride = 3 * NUM_MELS, 1, FBANK_STRIDE
+
+    def num_frames(self, num_samples: int) -> int:
+        """Windows of 25 ms that fit whole."""
+        return max(0, (num_samples - RECEPTIVE_FIELD) // FBANK_STRIDE + 1)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) with lengths (B,) -> one layer (B, F, 240), lengths (B,)."""
@@ -292,7 +307,7 @@ def _frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
 def kind_of(path: Path) -> str:
     """`wavlm` or `transformers`: by the model type of a folder's config.json; files are WavLM."""
     if path.is_dir() and (path / CONFIG).is_file():
-        about = read_json(path / CONFIG)
+        about = mapping(read_json(path / CONFIG), str(path / CONFIG))
         if about.get("model_type") in TRANSFORMERS_TYPES:
             return "transformers"
     return "wavlm"
@@ -301,10 +316,12 @@ def kind_of(path: Path) -> str:
 def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
     try:
         from transformers import HubertModel, PretrainedConfig, Wav2Vec2Model
+        from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
         ) from error
+    logging.disable_progress_bar()
     source, here = str(config.source), not config.download
     try:
         # The file alone, before anything else: what it says of code to run is not looked at.
@@ -315,16 +332,40 @@ def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
                 f"{source} is a {kind}: HuBERT and wav2vec 2.0 are read this way, a WavLM with "
                 "upstream.kind=wavlm"
             )
-        cls = HubertModel if kind == "hubert" else Wav2Vec2Model
-        model: Any = cls.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, local_files_only=here
-        )
     except OSError as error:
         hint = "" if config.download else "; upstream.download=true fetches a hub id"
         raise FileNotFoundError(f"no transformers model at {source}{hint}") from error
+    cls = HubertModel if kind == "hubert" else Wav2Vec2Model
+    try:
+        model, loaded = cast(Any, cls).from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=here,
+            output_loading_info=True,
+        )
+    except Exception as error:  # on rubbish, transformers fails in any way
+        raise ValueError(f"{source} does not load as a {kind}: {error}") from error
+    _check_loaded(model, loaded, kind, source)
     check_finite_weights(model.state_dict(), source)
     path = Path(source)
     return model, source_sha256(path) if path.exists() else _digest_of_tensors(model)
+
+
+def _check_loaded(model: nn.Module, loaded: Mapping[str, Any], kind: str, source: str) -> None:
+    """Refuse weights of another encoder, which transformers would pass over with a warning.
+
+    A head is left over as it should be.
+    """
+    own = {name.partition(".")[0] for name in model.state_dict()}
+    lacking = sorted(set(loaded["missing_keys"]) - NEVER_READ)
+    names = (name.removeprefix(f"{kind}.") for name in loaded["unexpected_keys"])
+    over = sorted(name for name in names if name.partition(".")[0] in own)
+    if lacking or over:
+        raise ValueError(
+            f"{source} does not fit its configuration: missing {some(lacking) or 'nothing'}; left "
+            f"over {some(over) or 'nothing'}"
+        )
 
 
 def _digest_of_tensors(model: nn.Module) -> str:

@@ -23,11 +23,11 @@ from recipes.loggers import check_loggers
 from recipes.mini_model import is_missing, train_mini
 from recipes.processes import Processes, join, start_all, wanted_devices
 from recipes.runs import RESULT, point_to, running
-from recipes.sources import sources_of
+from recipes.sources import sources_of, tell_unusable
 from wavlm_lightning.config import ConfigError, flat
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.model.checkpoint import source_sha256
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.weights import source_sha256
 from wavlm_lightning.result import write_result
 
 
@@ -68,11 +68,15 @@ def _task(settings: FinetuneSettings, processes: Processes) -> Any:
     where = sources_of(
         settings.kind,
         settings.paths,
-        settings.data.manifest,
+        settings.data,
         corpus=kind.corpus,
         processes=processes,
     )
-    return kind(settings.task, where, seed=settings.seed)
+    with processes.first_before_others():  # what it reads of recordings, they are told
+        task = kind(settings.task, where, seed=settings.seed)
+    if processes.first:
+        tell_unusable(where)
+    return task
 
 
 def _check(settings: FinetuneSettings) -> None:

@@ -8,7 +8,7 @@ their section `large` if the encoder is of that kind, the words of the command l
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -19,13 +19,14 @@ from recipes.sections import TrainerSection, WandbSection, plain_name
 from recipes.settings import RunSection as PretrainRunSection
 from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.model.config import WavLMConfig
 
 TASKS = {"ctc": CTC}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSection:
+class DataSection(Checked):
     """How utterances become batches of about the same length.
 
     Args:
@@ -34,13 +35,17 @@ class DataSection:
         eval_seconds: most seconds of audio in a batch of evaluation.
         num_workers: loading processes; 0 loads in the training process.
         manifest: a folder with a manifest.tsv in place of the corpus.
+        check: as in downstream/data.py.
+        bad_files: an unusable recording ends in an error, or is left out and counted.
     """
 
-    seconds_per_batch: float
-    seconds_per_update: float
-    eval_seconds: float = 120.0
-    num_workers: int = 1
+    seconds_per_batch: float = number(0, 10**6, above=True)
+    seconds_per_update: float = number(0, 10**9, above=True)
+    eval_seconds: float = number(0, 10**6, above=True, default=120.0)
+    num_workers: int = whole(0, 1024, default=1)
     manifest: str | None = None
+    check: Literal["auto", "full", "header", "none"] = "auto"
+    bad_files: Literal["error", "drop"] = "error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +88,21 @@ def build_parser(task: str, model: WavLMConfig) -> Parser:
     parser.add_argument(
         "--download", type=bool, default=False, help="fetch a hub id in init that is not here yet"
     )
-    parser.add_class_arguments(TASKS[task].Config, "task")
-    parser.add_class_arguments(WavLMConfig, "model", default=model)
-    parser.add_class_arguments(DataSection, "data")
-    parser.add_class_arguments(FinetuneOptim, "optim")
-    parser.add_class_arguments(HiddenSpans, "spans")
-    parser.add_class_arguments(PathsSection, "paths", default=PathsSection())
-    parser.add_class_arguments(RunSection, "run")
-    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
-    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
+    parser.add_section(TASKS[task].Config, "task")
+    parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_section(DataSection, "data")
+    parser.add_section(FinetuneOptim, "optim")
+    parser.add_section(HiddenSpans, "spans")
+    parser.add_section(PathsSection, "paths", default=PathsSection())
+    parser.add_section(RunSection, "run")
+    parser.add_section(WandbSection, "wandb", default=WandbSection())
+    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
     parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
     parser.add_argument(
         "--recompute", type=bool, default=False, help="run blocks twice to keep less"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--large", type=dict[str, Any], default={}, help="for Large's kind")
     return parser
 

@@ -85,8 +85,8 @@ def _run(
     trainer = _trainer(settings, data, folder, processes, keep)
     if processes.first:
         print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
-        if warning := data.warning():
-            print(warning, flush=True)
+        for line in [*data.warnings(), *task.warnings()]:
+            print(line, flush=True)
     with finishing(trainer.loggers):
         trainer.fit(
             module,

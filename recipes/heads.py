@@ -7,13 +7,14 @@ from statistics import mean
 from typing import Literal, NamedTuple
 
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.fields import Checked, number, seed
 
 # SUPERB searches the learning rate alone, on a log scale from 1e-1 to 1e-7 (s3prl, issue 498).
 SWEEP = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadsSection:
+class HeadsSection(Checked):
     """Heads that train side by side on one pass of the upstream, each as if it were alone.
 
     Args:
@@ -23,8 +24,8 @@ class HeadsSection:
         seed: of first weights, dropout and masks, in place of seed; order and crops are shared.
     """
 
-    lr: list[float] | Literal["sweep"] | None = None
-    seed: list[int] | None = None
+    lr: list[float] | Literal["sweep"] | None = number(0, 1000, above=True, default=None)
+    seed: list[int] | None = seed(default=None)
 
 
 class Head(NamedTuple):

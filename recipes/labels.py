@@ -12,15 +12,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 from recipes.callbacks import counter
 from recipes.processes import Processes, join
 from recipes.settings import LabelSection
 from recipes.stages import make_labels
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import ConfigError, Parser, one_line
+from wavlm_lightning.config import ConfigError, Parser, one_line, section_of
+from wavlm_lightning.fields import MOST, SEEDS, Range
 from wavlm_lightning.files import write_text
+from wavlm_lightning.lengths import RECEPTIVE_FIELD
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.label_report import report_labels
 from wavlm_lightning.pretrain.labels import QUANTIZER, open_labels
@@ -32,14 +33,11 @@ def build_parser() -> Parser:
     parser = Parser(prog="recipes.labels", description=__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder of recordings")
     parser.add_argument("--out", type=str, required=True, help="label folder to write")
-    parser.add_class_arguments(LabelSection, skip={"folders"})
+    parser.add_section(LabelSection, skip={"folders"})
     parser.add_argument("--quantizer", type=str | None, default=None, help="codebook to reuse")
-    parser.add_argument("--dev_share", type=float, default=0.01)
-    parser.add_argument("--min_samples", type=int, default=32_000)
-    parser.add_argument("--check", type=Literal["full", "header"], default="full")
-    parser.add_argument("--bad_files", type=Literal["error", "drop"], default="error")
-    parser.add_argument("--num_workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_number("min_samples", Range(RECEPTIVE_FIELD, MOST), type=int, default=32_000)
+    parser.add_section(ReadOptions)
+    parser.add_number("seed", SEEDS, type=int, default=0)
     return parser
 
 
@@ -47,8 +45,7 @@ def main(argv: list[str]) -> int:
     """Write the label folder and its report; 1 after an error."""
     try:
         args = build_parser().parse_args(argv)
-        names = [n for n in LabelSection.__dataclass_fields__ if n != "folders"]
-        section = LabelSection(**{name: args[name] for name in names})
+        section = section_of(LabelSection, args)
         processes = join()
         out = Path(args.out)
         if processes.first:
@@ -79,13 +76,9 @@ def _manifests(args, out: Path) -> None:  # type: ignore[no-untyped-def]
         if (listed := read_manifest(out / "train.tsv").root) != Path(args.root).resolve():
             raise ValueError(f"{out} labels {listed}: write to another folder, or remove it")
         return
-    options = ReadOptions(
-        check=args.check,
-        bad_files=args.bad_files,
-        num_workers=args.num_workers,
-        progress=counter("reading recordings"),
-    )
-    corpus = build_corpus(Path(args.root), options, dev_share=args.dev_share, seed=args.seed)
+    options = section_of(ReadOptions, args)
+    show = counter("reading recordings")
+    corpus = build_corpus(Path(args.root), options, seed=args.seed, progress=show)
     print(corpus.report(), flush=True)
     for split in ("dev", "train"):
         filtered = drop_short(getattr(corpus, split), args.min_samples)

@@ -2,7 +2,7 @@
 """From what a task's heads left to its results: which head counts, one file a seed, the summary."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -40,6 +40,16 @@ class Finished:
     variants: Variants
     folder: Path
     seconds: float
+
+    @property
+    def monitor(self) -> str:
+        """The figure on dev that chose the checkpoints."""
+        return next(iter(self.variants.values())).monitor
+
+    @property
+    def headline(self) -> str:
+        """The figure on test that tables show."""
+        return next(iter(self.variants.values())).headline
 
     def of_head(self, head: Head) -> dict[str, Outcome]:
         """Its outcomes by variant, without those in which it was given up."""
@@ -81,7 +91,7 @@ def chosen_rate(heads: Sequence[Head], variants: Variants, *, mode: str) -> floa
 def together(first: Variants, second: Variants) -> dict[str, Outcomes]:
     """Heads of two trainings of the same variants."""
     return {
-        v: Outcomes(o.heads | second[v].heads, o.diverged | second[v].diverged, o.features)
+        v: replace(o, heads=o.heads | second[v].heads, diverged=o.diverged | second[v].diverged)
         for v, o in first.items()
     }
 
@@ -130,10 +140,10 @@ def _write(done: Finished, head: Head, metrics: dict[str, float], path: Path) ->
         upstream=settings.upstream.name,
         corpus=settings.corpus,
         kind=settings.kind,
-        headline=task.headline,
+        headline=done.headline,
         mode=task.headline_mode,
         metrics=metrics,
-        selected_on=task.monitor,
+        selected_on=done.monitor,
         best={v: o.best for v, o in outcomes.items()},
         layer_weights=[mean(column) for column in weights],
         curves={v: o.curve for v, o in outcomes.items()},
@@ -179,8 +189,8 @@ def _line(done: Finished, head: Head) -> dict[str, float]:
     if gone := done.given_up(head):
         return line | {"given_up_at_update": float(min(gone.values()))}
     outcomes = done.of_head(head).values()
-    line[done.task.monitor] = mean(o.best["value"] for o in outcomes)
-    line[done.task.headline] = mean(o.metrics[done.task.headline] for o in outcomes)
+    line[done.monitor] = mean(o.best["value"] for o in outcomes)
+    line[done.headline] = mean(o.metrics[done.headline] for o in outcomes)
     return line
 
 
@@ -201,13 +211,13 @@ def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path
     digits = 3 if task.unit else 4
     rows = [f"{key:<28} {value:.{digits}f}" for key, value in metrics.items() if "." not in key]
     if len(outcomes) > 1:
-        folds = "  ".join(f"{v} {o.metrics[task.headline]:.2f}" for v, o in outcomes.items())
-        rows.append(f"{task.headline} by variant   {folds}")
+        folds = "  ".join(f"{v} {o.metrics[done.headline]:.2f}" for v, o in outcomes.items())
+        rows.append(f"{done.headline} by variant   {folds}")
     return "\n".join(
         [
             "",
             *rows,
-            f"selected on {task.monitor}" + (f", {head.name}" if head.name else ""),
+            f"selected on {done.monitor}" + (f", {head.name}" if head.name else ""),
             f"seconds      {done.seconds:.0f}, this start",
             f"result       {result}",
             f"predictions  {done.folder}/**/{head.name + '/' if head.name else ''}predictions",
@@ -217,7 +227,7 @@ def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path
 
 def _table(done: Finished, rate: float) -> str:
     """All heads, and which rate was chosen."""
-    monitor, headline = done.task.monitor, done.task.headline
+    monitor, headline = done.monitor, done.headline
     rows = [["head", monitor, headline, ""]]
     for head in done.heads:
         line = _line(done, head)

@@ -17,7 +17,7 @@ from recipes.runs import RESULT, point_to, running
 from recipes.settings import MINI, Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import Iteration, make_labels, train_iteration
 from wavlm_lightning.config import flat
-from wavlm_lightning.model.checkpoint import source_sha256
+from wavlm_lightning.model.weights import source_sha256
 from wavlm_lightning.result import write_result
 
 

@@ -24,6 +24,7 @@ from downstream.upstream import UpstreamConfig, kind_of
 from recipes.heads import HeadsSection
 from recipes.sections import TrainerSection, WandbSection, plain_name
 from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.fields import SEEDS, Checked, whole
 
 CONFIGS = Path("configs")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
@@ -79,7 +80,7 @@ class PathsSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSection:
+class RunSection(Checked):
     """Where a run writes, and how often.
 
     Args:
@@ -92,9 +93,9 @@ class RunSection:
             always. Small recurrent heads are fastest on one: their products are too small to share.
     """
 
-    validate_updates: int
-    checkpoint_updates: int
-    threads: int | None = None
+    validate_updates: int = whole(1)
+    checkpoint_updates: int = whole(1)
+    threads: int | None = whole(1, 4096, default=None)
     dir: str = "runs/superb"
     results: str = "results"
     resume: bool = True
@@ -105,14 +106,14 @@ UNTRAINED: dict[str, Any] = {
     "data": DataSection(batch_size=1, batches_per_update=1, order="random"),
     "optim": OptimConfig(
         name="adam",
-        lr=0.0,
+        lr=1.0,
         betas=(0.9, 0.999),
         eps=1e-8,
         weight_decay=0.0,
         clip=0.0,
-        total_updates=0,
+        total_updates=1,
     ),
-    "run": RunSection(validate_updates=0, checkpoint_updates=0),
+    "run": RunSection(validate_updates=1, checkpoint_updates=1),
 }
 
 
@@ -151,20 +152,20 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     """The parser of one task's configuration."""
     parser = Parser(prog="recipes.superb", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
-    parser.add_class_arguments(task.Config, "task")
-    parser.add_class_arguments(UpstreamSection, "upstream")
-    parser.add_class_arguments(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
-    parser.add_class_arguments(DataSection, "data", **_untrained(task, "data"))
-    parser.add_class_arguments(CacheConfig, "cache", default=CacheConfig())
-    parser.add_class_arguments(OptimConfig, "optim", **_untrained(task, "optim"))
-    parser.add_class_arguments(HeadsSection, "heads", default=HeadsSection())
+    parser.add_section(task.Config, "task")
+    parser.add_section(UpstreamSection, "upstream")
+    parser.add_section(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
+    parser.add_section(DataSection, "data", **_untrained(task, "data"))
+    parser.add_section(CacheConfig, "cache", default=CacheConfig())
+    parser.add_section(OptimConfig, "optim", **_untrained(task, "optim"))
+    parser.add_section(HeadsSection, "heads", default=HeadsSection())
     paths = _paths_section()
-    parser.add_class_arguments(paths, "paths", default=paths())
-    parser.add_class_arguments(RunSection, "run", **_untrained(task, "run"))
-    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
-    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
+    parser.add_section(paths, "paths", default=paths())
+    parser.add_section(RunSection, "run", **_untrained(task, "run"))
+    parser.add_section(WandbSection, "wandb", default=WandbSection())
+    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
     parser.add_argument(
         "--protocol",
         type=Literal["auto", "published", "mini"],

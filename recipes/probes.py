@@ -43,6 +43,8 @@ class Outcomes:
     heads: dict[str, Outcome]  # by name; "" if there is one
     diverged: dict[str, int]  # name -> update after which it was given up
     features: str  # how the upstream's features came about
+    monitor: str  # the figure on dev that chose the checkpoints
+    headline: str  # the figure on test that tables show
 
 
 def run_variant(
@@ -79,10 +81,10 @@ def _search(
     """Of a task without training: by the first process alone."""
     assert isinstance(task, Search)
     if not processes.first:
-        return Outcomes({}, {}, "")
+        return Outcomes({}, {}, "", task.monitor, task.headline)
     folder.mkdir(parents=True, exist_ok=True)
     heads, features = score_layers(settings, upstream, task, folder)
-    return Outcomes(heads, {}, features)
+    return Outcomes(heads, {}, features, task.monitor, task.headline)
 
 
 def _run(
@@ -106,8 +108,8 @@ def _run(
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         print(_about(settings, probe, data, source, resumed=resume is not None), flush=True)
-        if warning := data.warning():
-            print(warning, flush=True)
+        for line in [*data.warnings(), *probe.task.warnings()]:
+            print(line, flush=True)
     keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
     trainer = _trainer(
         settings,
@@ -134,7 +136,7 @@ def _run(
         if processes.first:
             _show(trainer, probe, data, outcomes)
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
-    return Outcomes(outcomes, diverged, source.about)
+    return Outcomes(outcomes, diverged, source.about, task.monitor, task.headline)
 
 
 def _probe(

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -47,6 +49,15 @@ class Processes:
         """Wait until all processes are here."""
         if self.world > 1:
             dist.barrier()
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process alone, then all others: what it keeps on disk they find there."""
+        if not self.first:
+            self.barrier()
+        yield
+        if self.first:
+            self.barrier()
 
     def from_first(self, value: T) -> T:
         """The value that the first process has."""

@@ -9,7 +9,7 @@ from recipes.callbacks import counter
 from recipes.processes import Processes
 from recipes.settings import MINI, Settings
 from wavlm_lightning.files import read_json, write_text
-from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus, build_noise
+from wavlm_lightning.pretrain.corpora import build_corpus, build_noise
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
 
 MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
@@ -56,18 +56,8 @@ def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -
 
 def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
     speech, noise = _roots(settings)
-    options = ReadOptions(
-        check=settings.data.check,
-        bad_files=settings.data.bad_files,
-        num_workers=settings.data.num_workers,
-        progress=counter("reading recordings"),
-    )
-    corpus = build_corpus(
-        speech,
-        options,
-        dev_share=settings.data.dev_share,
-        seed=settings.seed,
-    )
+    show = counter("reading recordings")
+    corpus = build_corpus(speech, settings.data, seed=settings.seed, progress=show)
     print(corpus.report(), flush=True)
     counts: dict[str, float] = {"unusable_files": len(corpus.bad)}
     counts |= {f"left out: {reason}": count for reason, count in corpus.left_out.items()}
@@ -83,7 +73,7 @@ def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
         counts[f"{split}_hours"] = round(filtered.manifest.hours, 4)
         counts[f"{split}_too_short"] = filtered.too_short
     if noise is not None:
-        clips = build_noise(noise, options)
+        clips = build_noise(noise, settings.data, progress=show)
         for split, manifest in (("train", clips.train), ("dev", clips.dev)):
             write_manifest(manifest, folder / f"noise_{split}.tsv")
         counts["noise_clips"] = len(clips.train)

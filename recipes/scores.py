@@ -119,12 +119,16 @@ class Column:
 
 
 def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Column]:
-    """Columns of tasks; of one that is no longer there, from its results."""
+    """Columns of tasks, one for each figure that is a headline; of a task that is no longer there,
+    from its results."""
     found = []
     for task in sorted(set(tasks)):
         if task in task_names():
             kind = load_task(task)
-            found.append(Column(task, kind.headline, kind.corpus, kind.unit, kind.headline_mode))
+            for headline in sorted({r.headline for r in results if r.task == task}) or [
+                kind.headline
+            ]:
+                found.append(Column(task, headline, kind.corpus, kind.unit, kind.headline_mode))
         else:
             one = next(r for r in results if r.task == task)
             found.append(Column(task, one.headline, one.corpus, "", one.mode))
@@ -185,7 +189,9 @@ def upstream_order(name: str) -> tuple[int, str]:
 def runs_of(results: Sequence[ProbeResult], upstream: str, column: Column) -> list[ProbeResult]:
     """Those of a column's task on an upstream; of a second figure, those that have it."""
     runs = [r for r in results if r.upstream == upstream and r.task == column.task]
-    return [r for r in runs if not column.second or column.headline in r.metrics]
+    if column.second:
+        return [r for r in runs if column.headline in r.metrics]
+    return [r for r in runs if r.headline == column.headline]
 
 
 def results_of(results: Sequence[ProbeResult], upstream: str) -> list[ProbeResult]:

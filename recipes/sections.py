@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.fields import MOST, Checked, number, whole
 from wavlm_lightning.names import safe_name
-from wavlm_lightning.ranges import Checked, number
 
 
 def plain_name(key: str, name: str) -> None:
@@ -62,6 +62,6 @@ class TrainerSection(Checked):
     detect_anomaly: bool = False
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     sync_batchnorm: bool = False
-    log_every_n_steps: int | None = number(1, 10**9, default=None)
-    limit_val_batches: int | float | None = number(0, 10**9, default=None)
-    limit_test_batches: int | float | None = number(0, 10**9, default=None)
+    log_every_n_steps: int | None = whole(1, default=None)
+    limit_val_batches: int | float | None = number(0, MOST, default=None)
+    limit_test_batches: int | float | None = number(0, MOST, default=None)

@@ -11,10 +11,12 @@ import yaml
 from recipes.sections import TrainerSection, WandbSection, plain_name
 from recipes.starting import as_it_was_trained, config_of_init, find_word, init_path
 from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import SIZES, WavLMConfig
 from wavlm_lightning.names import safe_name
+from wavlm_lightning.pretrain.corpora import ReadOptions
 from wavlm_lightning.pretrain.data import DataConfig
 from wavlm_lightning.pretrain.mixing import MixingConfig
 from wavlm_lightning.pretrain.objective import ObjectiveConfig
@@ -24,26 +26,20 @@ MINI = "mini"  # in place of a folder: the corpus that this project makes itself
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSection(DataConfig):
-    """Where recordings are, and how they become batches.
+class DataSection(DataConfig, ReadOptions):
+    """Where recordings are, how they are read, and how they become batches.
 
     Args:
         root: folder of recordings, or "mini" for the corpus that is made here.
         noise: folder of noise, or "mini"; not needed with mixing.noise_prob=0.
-        dev_share: share held out where the folder has no dev split of its own.
-        check: "full" decodes every file before training, "header" reads headers alone.
-        bad_files: an unusable file ends in an error, or is dropped and counted.
     """
 
     root: str
     noise: str | None = None
-    dev_share: float = 0.01
-    check: Literal["full", "header"] = "full"
-    bad_files: Literal["error", "drop"] = "error"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSection:
+class LabelSection(Checked):
     """Where frame labels come from.
 
     Args:
@@ -58,17 +54,17 @@ class LabelSection:
     """
 
     features: Literal["mfcc", "hidden"]
-    num_clusters: int
-    layer: int = 0
+    num_clusters: int = whole(2, 10**6)
+    layer: int = whole(0, 1000, default=0)
     preset: Literal["fast", "fairseq"] = "fast"
-    fit_share: float = 0.1
-    max_fit_frames: int = 2_000_000
+    fit_share: float = number(0, 1, above=True, default=0.1)
+    max_fit_frames: int = whole(1, 10**12, default=2_000_000)
     teacher: str | None = None
     folders: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSection:
+class RunSection(Checked):
     """Where a run writes, and how often.
 
     Args:
@@ -80,8 +76,8 @@ class RunSection:
         checkpoint_updates: updates from one checkpoint to the next.
     """
 
-    validate_updates: int
-    checkpoint_updates: int
+    validate_updates: int = whole(1)
+    checkpoint_updates: int = whole(1)
     dir: str = "runs/pretrain"
     name: str = ""
     resume: bool = True
@@ -91,16 +87,16 @@ def build_parser(model: WavLMConfig) -> Parser:
     """The parser whose section `model` has these values where nothing is said."""
     parser = Parser(prog="recipes.pretrain", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
-    parser.add_class_arguments(WavLMConfig, "model", default=model)
-    parser.add_class_arguments(DataSection, "data")
-    parser.add_class_arguments(SpanMask, "mask")
-    parser.add_class_arguments(MixingConfig, "mixing")
-    parser.add_class_arguments(LabelSection, "labels")
-    parser.add_class_arguments(ObjectiveConfig, "objective")
-    parser.add_class_arguments(OptimConfig, "optim")
-    parser.add_class_arguments(TrainerSection, "trainer", default=TrainerSection())
-    parser.add_class_arguments(RunSection, "run")
-    parser.add_class_arguments(WandbSection, "wandb", default=WandbSection())
+    parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_section(DataSection, "data")
+    parser.add_section(SpanMask, "mask")
+    parser.add_section(MixingConfig, "mixing")
+    parser.add_section(LabelSection, "labels")
+    parser.add_section(ObjectiveConfig, "objective")
+    parser.add_section(OptimConfig, "optim")
+    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
+    parser.add_section(RunSection, "run")
+    parser.add_section(WandbSection, "wandb", default=WandbSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
     parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
     parser.add_argument(
@@ -109,7 +105,7 @@ def build_parser(model: WavLMConfig) -> Parser:
         default=False,
         help="run blocks twice to keep less",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
     parser.add_argument(
         "--init",
         type=str,
@@ -222,6 +218,8 @@ def check_chain(chain: list[Settings]) -> None:
                 f"data.min_samples={stage.data.min_samples} gives {frames} frames, mask.length="
                 f"{stage.mask.length} wants more than {stage.mask.length + 1}"
             )
+        if stage.mask.prob == 0 and stage.mask.min_spans == 0:
+            raise ValueError("mask.prob=0 with mask.min_spans=0 hides nothing: there is no task")
         if stage.model.attention == "flex" and stage.model.attention_dropout > 0:
             raise ValueError("model.attention=flex wants model.attention_dropout=0")
         if labels.folders or labels.teacher or labels.features == "mfcc":

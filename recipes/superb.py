@@ -26,7 +26,7 @@ from recipes.probe_settings import ProbeSettings, read_probe_settings
 from recipes.probes import Outcomes, run_variant
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import running
-from recipes.sources import sources_of
+from recipes.sources import sources_of, tell_unusable
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.names import safe_name
 from wavlm_lightning.threads import threads
@@ -85,7 +85,7 @@ def _check(name: str, settings: ProbeSettings) -> None:
     where = sources_of(
         settings.kind,
         settings.paths,
-        settings.data.manifest,
+        settings.data,
         corpus=task.corpus,
         processes=alone,
     )
@@ -116,7 +116,7 @@ def run_one(settings: ProbeSettings, argv: list[str]) -> int:
     where = sources_of(
         settings.kind,
         settings.paths,
-        settings.data.manifest,
+        settings.data,
         corpus=task.corpus,
         processes=processes,
     )
@@ -166,7 +166,10 @@ def _variants(
     """Heads that trained side by side, and outcomes by variant; "" where a task has none."""
     outcomes = {}
     for variant in task.variants(where) or [""]:
-        instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
+        with processes.first_before_others():  # what it reads of recordings, they are told
+            instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
+        if processes.first:
+            tell_unusable(where)
         place = folder / safe_name(variant) if variant else folder
         outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes

@@ -29,10 +29,15 @@ def main(argv: list[str]) -> int:
     """Print the summary and write both files; 1 after an error, which one line explains."""
     try:
         folder = Path(build_parser().parse_args(argv).results)
-        results = read_probe_results(folder)
+        left_out: list[str] = []
+        results = read_probe_results(folder, tell=left_out.append)
+        for line in left_out:
+            print(line, file=sys.stderr)
         if not results:
             raise ValueError(f"no results in {folder}: make superb TASK=asv makes one")
         sections = summarize(results)
+        if left_out:
+            sections.append(Section("Files that are no results", [Notes(left_out)]))
         text = to_markdown(sections)
         write_text(folder / "table.md", text)
         write_text(folder / "report.html", to_html(sections))

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,8 @@ from wavlm_lightning.hashing import content_sha256
 
 HASH = "content_sha256"  # key of the hash
 POINTER = b"version https://git-lfs"  # how a file begins that Git LFS left in place of another
+# Instead of torch's advice to trust the file.
+CODE = "it holds more than tensors and plain values, and code in a file is never run"
 
 
 class DamagedFileError(ValueError):
@@ -81,7 +83,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # on rubbish, torch's reader fails in any way
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # of the disk, not of the content
-        raise DamagedFileError(f"{path} cannot be read: {_reason(path, error)}") from error
+        code = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper()
+        reason = CODE if code else why_unreadable(path, kind="torch")
+        raise DamagedFileError(f"{path} cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
     if HASH in content:
@@ -91,8 +95,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """What is wrong with a file; torch's advice to trust it is not passed on."""
+def why_unreadable(path: Path, *, kind: Literal["torch", "safetensors"]) -> str:
+    """What is wrong with a file of weights, from how it begins.
+
+    Args:
+        path: The file.
+        kind: Whose it should be.
+    """
     with path.open("rb") as file:
         start = file.read(len(POINTER))
     if not start:
@@ -101,11 +110,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is a pointer that Git LFS left; git lfs pull fetches the file itself"
     if not start.strip(b"\0"):
         return "it begins with zeros, as files do that a power cut left behind"
-    if not start.startswith((b"PK", b"\x80")):
-        return "it is no file of torch"
-    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
-        return "it holds more than tensors and plain values, and code in a file is never run"
-    return "it is cut off or damaged"
+    begins = start.startswith((b"PK", b"\x80")) if kind == "torch" else start[8:9] == b"{"
+    return "it is cut off or damaged" if begins else f"it is no file of {kind}"
 
 
 def _first_line(error: Exception) -> str:

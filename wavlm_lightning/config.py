@@ -5,18 +5,21 @@ jsonargparse reads both; a later file or word wins. What is here makes its error
 adds the nearest known key to an unknown one.
 """
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
 import yaml
 
+from wavlm_lightning.fields import Checked, Range, check_number, check_values, in_words
 from wavlm_lightning.files import read_text
 
+S = TypeVar("S", bound=Checked)
+HOME = "~/"  # what paths below the home folder begin with
 NOT_KEYS = ("help", "config", "print_config", "print_shtab")  # words of the parser's own
 
 
@@ -31,18 +34,52 @@ class Parser(jsonargparse.ArgumentParser):
     """
 
     def __init__(self, **kwargs: Any):
+        self._sections: list[tuple[str, type]] = []
+        self._limits: dict[str, Range] = {}
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def add_section(self, cls: type, name: str = "", **kwargs: Any) -> None:
+        """The fields of a dataclass as keys; their values are checked with the names of the keys.
+
+        Args:
+            cls: A dataclass.
+            name: What stands before the names of the fields; they are keys of the top if empty.
+            kwargs: As jsonargparse's `add_class_arguments` has them.
+        """
+        self._sections.append((name, cls))
+        self.add_class_arguments(cls, name or None, **kwargs)
+
+    def add_number(self, name: str, limits: Range, **kwargs: Any) -> None:
+        """A key of the top whose value lies within limits."""
+        self._limits[name] = limits
+        self.add_argument(f"--{name}", **kwargs)
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any
     ) -> Any:
         """As jsonargparse's, after a look at the files, so that a broken one is named."""
-        for word in args or ():
+        words = [with_home(word) for word in args or ()]
+        for word in words:
             if word.startswith("--config="):
                 file = Path(word.partition("=")[2])
                 _refuse_classes(read_yaml(file), where=f"{file}: ")
             _refuse_classes_in_word(word)
-        return super().parse_args(args, *rest, **kwargs)
+        parsed = super().parse_args(words, *rest, **kwargs)
+        for key, value in parsed.items():
+            if isinstance(value, str) and value.startswith(HOME):
+                parsed[key] = with_home(value)
+        self._check(parsed)
+        return parsed
+
+    def _check(self, parsed: Any) -> None:
+        """Values that are of the right type and make no sense."""
+        try:
+            for name, cls in self._sections:
+                check_values(cls, (parsed[name] if name else parsed).as_dict(), name)
+            for key, limits in self._limits.items():
+                check_number(key, parsed[key], limits)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Called by jsonargparse with whatever went wrong."""
@@ -76,38 +113,21 @@ class Parser(jsonargparse.ArgumentParser):
         return f"{key} is not a configuration key{hint}"
 
 
-def in_words(wanted: Any) -> str:
-    """A type as people say it.
+def section_of(cls: type[S], parsed: Any) -> S:
+    """A dataclass whose fields are keys of the top; those that are no keys have their defaults."""
+    names = [field.name for field in dataclasses.fields(cls) if field.name in parsed]
+    return cls(**{name: parsed[name] for name in names})
 
-    >>> in_words(float | None), in_words(tuple[float, float]), in_words(list[str])
-    ('a number or null', 'a list of 2 numbers', 'a list of texts')
+
+def with_home(word: str) -> str:
+    """A path, or a word such as `--key=~/a`, with the home folder in place of `~`.
+
+    Shells replace it where a word begins with it, and not all of them behind a `=`.
     """
-    if wanted in _WORDS:
-        return _WORDS[wanted]
-    inner = get_args(wanted)
-    if get_origin(wanted) is Literal:
-        return inner[0] if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
-    if get_origin(wanted) in (Union, UnionType):
-        return " or ".join(map(in_words, inner))
-    if get_origin(wanted) is tuple and Ellipsis not in inner:
-        return f"a list of {len(inner)} {_plural(in_words(inner[0]))}"
-    if get_origin(wanted) in (list, tuple) and inner:
-        return f"a list of {_plural(in_words(inner[0]))}"
-    return "a mapping" if get_origin(wanted) is dict else f"a {getattr(wanted, '__name__', wanted)}"
-
-
-_WORDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    type(None): "null",
-    dict: "a mapping",
-}
-
-
-def _plural(words: str) -> str:
-    return words.removeprefix("a ") + "s" if words.startswith("a ") else words
+    key, equals, value = word.partition("=")
+    if word.startswith("--") and equals and value.startswith(HOME):
+        return f"{key}={Path(value).expanduser()}"
+    return str(Path(word).expanduser()) if word.startswith(HOME) else word
 
 
 def _refuse_classes(values: Any, *, where: str = "", key: str = "") -> None:

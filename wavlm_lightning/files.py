@@ -103,6 +103,17 @@ def _named(error: OSError, path: Path) -> OSError:
     return OSError(f"{path} cannot be written: {error.strerror or error}")
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Values that do not fit are told with the name of the file that they come from."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8, with or without a byte order mark.
 

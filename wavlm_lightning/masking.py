@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavlm_lightning.fields import Checked, number, whole
+
 
 @dataclass(frozen=True, kw_only=True)
-class SpanMask:
+class SpanMask(Checked):
     """Draws masks; a bit over half of the frames of a long utterance are hidden at 0.8 and 10.
 
     Args:
@@ -26,9 +28,9 @@ class SpanMask:
             released code does. Not needed for a loss over a flat list of hidden frames.
     """
 
-    prob: float
-    length: int
-    min_spans: int
+    prob: float = number(0, 1)
+    length: int = whole(1, 10**6)
+    min_spans: int = whole(0, 10**6)
     equalize: bool = False
 
     def __call__(self, lengths: Sequence[int], generators: Sequence[np.random.Generator]) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 from wavlm_lightning.files import read_text
 
 TEXTS, SLOTS = "all.iob.snips.txt", "slots.txt"
@@ -45,7 +45,9 @@ def slot_types(root: Path) -> list[str]:
     return read_text(path).split()[1:]
 
 
-def sentences(root: Path, split: str, voices: Sequence[str]) -> list[Sentence]:
+def sentences(
+    root: Path, split: str, voices: Sequence[str], *, lengths: Lengths = audio_lengths
+) -> list[Sentence]:
     """All of train, dev or test that these voices say, sorted by id.
 
     Raises:
@@ -68,7 +70,7 @@ def sentences(root: Path, split: str, voices: Sequence[str]) -> list[Sentence]:
         )
     return [
         Sentence(path.stem, path, length, *texts[path.stem])
-        for path, length in zip(paths, audio_lengths(paths), strict=True)
+        for path, length in usable(paths, lengths(paths))
     ]
 
 

@@ -7,7 +7,7 @@ Layout: Lugosch et al. 2019, release of fluent.ai.
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 from wavlm_lightning.tables import read_csv
 
 SPLITS = {"train": "train", "dev": "valid", "test": "test"}
@@ -24,7 +24,7 @@ class Command:
     slots: dict[str, str]
 
 
-def commands(root: Path, split: str) -> list[Command]:
+def commands(root: Path, split: str, *, lengths: Lengths = audio_lengths) -> list[Command]:
     """All of train, dev or test, in the order of the table.
 
     Raises:
@@ -45,5 +45,5 @@ def commands(root: Path, split: str) -> list[Command]:
         )
     return [
         Command(line["path"], path, length, {slot: line[slot] for slot in SLOTS})
-        for line, path, length in zip(lines, paths, audio_lengths(paths), strict=True)
+        for (line, path), length in usable(list(zip(lines, paths, strict=True)), lengths(paths))
     ]

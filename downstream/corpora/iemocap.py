@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 
 SESSIONS = (1, 2, 3, 4, 5)
 # Such as: [6.2901 - 8.2357], name of the turn, neu, [2.5000, 2.5000, 2.5000]; separated by tabs.
@@ -26,7 +26,7 @@ class Turn:
     emotion: str  # IEMOCAP's own: neu, hap, exc, ang, sad, ...
 
 
-def turns(root: Path, emotions: frozenset[str]) -> list[Turn]:
+def turns(root: Path, emotions: frozenset[str], *, lengths: Lengths = audio_lengths) -> list[Turn]:
     """Turns with one of these emotions, by session, dialogue and line.
 
     Raises:
@@ -54,8 +54,8 @@ def turns(root: Path, emotions: frozenset[str]) -> list[Turn]:
             f"paths.iemocap={root}: {len(gone)} of {len(found)} recordings are missing, such as "
             f"{gone[0].relative_to(root)}"
         )
-    lengths = audio_lengths([path for _, path, _, _ in found])
+    measured = lengths([path for _, path, _, _ in found])
     return [
         Turn(name, path, length, session, emotion)
-        for (name, path, session, emotion), length in zip(found, lengths, strict=True)
+        for (name, path, session, emotion), length in usable(found, measured)
     ]

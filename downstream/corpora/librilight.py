@@ -9,12 +9,15 @@ parts of the hour are the ten minutes; ten hours are both folders.
 from pathlib import Path
 
 from downstream.corpora import librispeech
+from downstream.corpora.lengths import Lengths, audio_lengths
 
 PARTS = {"10min": ["1h/0"], "1h": [f"1h/{part}" for part in range(6)]}
 PARTS["10h"] = [*PARTS["1h"], "9h"]
 
 
-def utterances(root: Path, split: str) -> list[librispeech.Utterance]:
+def utterances(
+    root: Path, split: str, *, lengths: Lengths = audio_lengths
+) -> list[librispeech.Utterance]:
     """All of 10min, 1h or 10h, sorted by id.
 
     Raises:
@@ -25,5 +28,7 @@ def utterances(root: Path, split: str) -> list[librispeech.Utterance]:
     for part in PARTS[split]:
         kinds = [kind for kind in ("clean", "other") if (root / part / kind).is_dir()]
         for kind in kinds or ["clean"]:
-            found += librispeech.utterances(root, f"{part}/{kind}", key="librilight")
+            found += librispeech.utterances(
+                root, f"{part}/{kind}", key="librilight", lengths=lengths
+            )
     return sorted(found, key=lambda u: u.id)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 from downstream.metrics.der import Turn
 from wavlm_lightning.files import read_text
 from wavlm_lightning.names import safe_field
@@ -28,7 +28,15 @@ class Mixture:
     sources: tuple[Path, ...]  # the speakers alone, where they are wanted
 
 
-def mixtures(root: Path, split: str, *, mode: str, kind: str, sources: bool) -> list[Mixture]:
+def mixtures(
+    root: Path,
+    split: str,
+    *,
+    mode: str,
+    kind: str,
+    sources: bool,
+    lengths: Lengths = audio_lengths,
+) -> list[Mixture]:
     """All of a split, sorted by id.
 
     Args:
@@ -37,6 +45,7 @@ def mixtures(root: Path, split: str, *, mode: str, kind: str, sources: bool) -> 
         mode: min or max: as long as the shorter speaker, or as the longer.
         kind: mix_clean or mix_both: without noise, or with.
         sources: whether the speakers alone are wanted too.
+        lengths: of recordings.
 
     Raises:
         FileNotFoundError: naming what is missing.
@@ -60,7 +69,7 @@ def mixtures(root: Path, split: str, *, mode: str, kind: str, sources: bool) -> 
         )
     return [
         Mixture(p.stem, p, length, both)
-        for p, length, both in zip(paths, audio_lengths(paths), alone, strict=True)
+        for (p, both), length in usable(list(zip(paths, alone, strict=True)), lengths(paths))
     ]
 
 

@@ -7,7 +7,7 @@ Layout: Panayotov et al. 2015, README.TXT of openslr.org/12.
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 from wavlm_lightning.files import read_text
 
 # Of SUPERB's PR and ASR.
@@ -28,13 +28,16 @@ class Utterance:
         return self.id.split("-")[0]
 
 
-def utterances(root: Path, split: str, *, key: str = "librispeech") -> list[Utterance]:
+def utterances(
+    root: Path, split: str, *, key: str = "librispeech", lengths: Lengths = audio_lengths
+) -> list[Utterance]:
     """All of a split such as train-clean-100, sorted by id.
 
     Args:
         root: holds the split.
         split: a folder of speakers.
         key: of `paths` that says where the root is, for errors.
+        lengths: of recordings.
 
     Raises:
         FileNotFoundError: if the split, or recordings that transcripts name, are missing.
@@ -46,10 +49,9 @@ def utterances(root: Path, split: str, *, key: str = "librispeech") -> list[Utte
             f"paths.{key}={root}: {split} is incomplete, {len(gone)} of {len(found)} "
             f"recordings are missing, such as {gone[0].name}"
         )
-    lengths = audio_lengths(list(found))
     return [
         Utterance(path.stem, path, length, text)
-        for (path, text), length in zip(found.items(), lengths, strict=True)
+        for (path, text), length in usable(list(found.items()), lengths(list(found)))
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
 from wavlm_lightning.tables import composed, read_table
 
 NAME = "manifest.tsv"
@@ -33,12 +33,13 @@ class Row:
     extra: dict[str, Any]
 
 
-def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
+def read(folder: Path, *, needs: Sequence[str] = (), lengths: Lengths = audio_lengths) -> list[Row]:
     """All rows, in the order of the file.
 
     Args:
         folder: holds `manifest.tsv`.
         needs: columns that must be there and, in every row, not empty.
+        lengths: of recordings.
 
     Raises:
         FileNotFoundError: if there is no manifest, or recordings are missing.
@@ -48,8 +49,15 @@ def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"data.manifest={folder}: there is no {NAME} in it")
     rows = read_table(path, columns=("id", "path", "split", *needs))
+    if not rows:
+        raise ValueError(f"{path} has a header and no row")
+    first: dict[str, int] = {}  # line of each id
     for number, line in rows:
         _check(f"{path}, line {number}", line, needs)
+        if (other := first.setdefault(line["id"], number)) != number:
+            raise ValueError(
+                f"{path}, line {number}: id {line['id']} is there twice, see line {other}"
+            )
     lines = [values for _, values in rows]
     files = [folder / line["path"] for line in lines]
     if gone := [f for f in files if not f.is_file()]:
@@ -65,7 +73,7 @@ def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Row]:
             label=composed(line.get("label", "")),
             extra=json.loads(line["extra"]) if line.get("extra") else {},
         )
-        for line, file, length in zip(lines, files, audio_lengths(files), strict=True)
+        for (line, file), length in usable(list(zip(lines, files, strict=True)), lengths(files))
     ]
 
 
@@ -81,9 +89,9 @@ def rows_of(rows: Sequence[Row], split: str, folder: Path) -> list[Row]:
     return found
 
 
-def transcribed(folder: Path, split: str) -> list[Row]:
+def transcribed(folder: Path, split: str, *, lengths: Lengths = audio_lengths) -> list[Row]:
     """The rows of a split, all with a text."""
-    return rows_of(read(folder, needs=("text",)), split, folder)
+    return rows_of(read(folder, needs=("text",), lengths=lengths), split, folder)
 
 
 def _check(where: str, line: dict[str, Any], needs: Sequence[str]) -> None:

@@ -22,6 +22,20 @@ BELOW_PEAK_DB = 35.0  # softer windows are silence
 SHORTEST_PAUSE = 10  # windows, 0.2 s: shorter ones belong to the speech around them
 
 
+def check_speakers(rows: Sequence[Row], split: str) -> None:
+    """Find out before training that mixtures can be made.
+
+    Raises:
+        ValueError: if all rows of a split are of one speaker.
+    """
+    speakers = {row.speaker for row in rows}
+    if len(speakers) < 2:
+        raise ValueError(
+            f"mixtures want two speakers, all {len(rows)} rows of {split} are of "
+            f"{', '.join(speakers)}"
+        )
+
+
 def partner(rows: Sequence[Row], index: int, rng: np.random.Generator) -> Row:
     """Another speaker's recording.
 

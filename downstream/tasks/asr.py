@@ -52,10 +52,12 @@ class ASR(Transcription[Config]):
         """Of LibriSpeech, or of a manifest."""
         found: Sequence[Any]
         if self.sources.manifest is not None:
-            found = manifest.transcribed(self.sources.manifest, split)
+            found = manifest.transcribed(self.sources.manifest, split, lengths=self.sources.lengths)
         else:
             found = librispeech.utterances(
-                self.sources.folder("librispeech"), librispeech.SPLITS[split]
+                self.sources.folder("librispeech"),
+                librispeech.SPLITS[split],
+                lengths=self.sources.lengths,
             )
         return [spoken(u) for u in found]
 
@@ -65,7 +67,6 @@ class ASR(Transcription[Config]):
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a character and frame."""
-        self.stride = stride
         return blstm_head(self.config, dim, num_symbols=len(self.characters))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstream.corpora import manifest, voxceleb1
-from downstream.corpora.lengths import audio_lengths, cached_lengths
+from downstream.corpora.lengths import usable
 from downstream.corpora.voxceleb1 import Trial
 from downstream.features import Frames
 from downstream.heads.xvector import XVector
@@ -32,7 +32,8 @@ from downstream.losses import am_softmax
 from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
 from downstream.silence import remove_silence
 from downstream.task import Batch, Example, Item, Task, TaskConfig
-from wavlm_lightning.audio import read_audio
+from wavlm_lightning.audio import AudioError, read_audio
+from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.names import safe_field
@@ -61,18 +62,18 @@ class Config(TaskConfig):
         best_of: checkpoints also scored on the test trials.
     """
 
-    width: int
-    margin: float
-    scale: float
-    max_seconds: float
+    width: int = whole(1, 65536)
+    margin: float = number(0, 1)
+    scale: float = number(0, 1000, above=True)
+    max_seconds: float = number(0.1, 10**5)
     crop: Literal["waveform", "features"]
-    min_seconds: float
-    gain_db: float
+    min_seconds: float = number(0, 10**5)
+    gain_db: float = number(-200, 200)
     remove_silence: bool
-    held_out_speakers: int
-    dev_utterances: int
-    dev_trials: int
-    best_of: int
+    held_out_speakers: int = whole(2, 10**6)
+    dev_utterances: int = whole(2, 10**6)
+    dev_trials: int = whole(1)
+    best_of: int = whole(1, 1000)
 
 
 class ASV(Task[Config]):
@@ -85,7 +86,7 @@ class ASV(Task[Config]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._of_other_splits = 0
+        self._of_other_splits = self._impossible = 0
         if self.sources.manifest is not None:
             parts = self._from_manifest(self.sources.manifest)
         else:
@@ -131,8 +132,11 @@ class ASV(Task[Config]):
             "dev": self._measured(dev),
             "test": self._measured([segments[name] for name in wanted]),
         }
-        groups = {s.id: (s.speaker, s.video) for s in dev}
-        return splits, {"dev": self._pairs(groups, "dev"), "test": test_trials}
+        there = {split: {e.id for e in examples} for split, examples in splits.items()}
+        groups = {s.id: (s.speaker, s.video) for s in dev if s.id in there["dev"]}
+        possible = [t for t in test_trials if {t.enrol, t.test} <= there["test"]]
+        self._impossible = len(test_trials) - len(possible)
+        return splits, {"dev": self._pairs(groups, "dev"), "test": possible}
 
     def _few_of_each(self, segments: list[voxceleb1.Segment]) -> list[voxceleb1.Segment]:
         """`dev_utterances` of each speaker, spread over videos."""
@@ -148,23 +152,25 @@ class ASV(Task[Config]):
     def _measured(self, segments: Sequence[voxceleb1.Segment]) -> list[Example]:
         paths = [s.path for s in segments]
         if self.config.remove_silence:
-            lengths = cached_lengths(
-                paths, self._trimmed_length, self.sources.cache / "asv_lengths.json"
-            )
+            read = self.sources.lengths
+            lengths = read.remembered(paths, self._trimmed_length, "asv_lengths.json")
         else:
-            lengths = audio_lengths(paths)
+            lengths = self.sources.lengths(paths)
         return [
             Example(s.id, str(s.path), 0, length, s.speaker)
-            for s, length in zip(segments, lengths, strict=True)
+            for s, length in usable(segments, lengths)
         ]
 
     def _trimmed_length(self, path: Path) -> int:
-        return len(self._prepared(read_audio(path)))
+        length = len(self._prepared(read_audio(path)))
+        if length == 0:
+            raise AudioError(f"{path}: silent, nothing is left of it without its silence")
+        return length
 
     def _from_manifest(
         self, folder: Path
     ) -> tuple[dict[str, list[Example]], dict[str, list[Trial]]]:
-        rows = manifest.read(folder, needs=("speaker",))
+        rows = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
         splits, trials = {}, {}
         tested: set[str] = set()
         for split in ("test", "dev", "train"):
@@ -208,10 +214,24 @@ class ASV(Task[Config]):
             )
         return drawn
 
+    def warnings(self) -> list[str]:
+        """None.
+
+        Raises:
+            ValueError: if there is one training speaker alone.
+        """
+        if len(self.speakers) < 2:
+            raise ValueError(
+                f"asv: one speaker alone to train on ({', '.join(self.speakers)}); the loss tells "
+                "training speakers apart"
+            )
+        return []
+
     def left_out(self) -> dict[str, float]:
         """Training utterances that are too short, and rows whose speaker another split tests."""
         return {
             "train_too_short": self._too_short,
+            "test_trials_of_unusable_recordings": self._impossible,
             "rows_of_speakers_tested_elsewhere": self._of_other_splits,
         }
 

@@ -18,6 +18,7 @@ import torch
 from downstream.classification import Classification, ClassifierConfig
 from downstream.corpora import iemocap, manifest
 from downstream.task import Example, Sources
+from wavlm_lightning.fields import number, seed
 from wavlm_lightning.names import safe_field, safe_name
 
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
@@ -34,8 +35,8 @@ class Config(ClassifierConfig):
         dev_seed: of torch's generator that draws them.
     """
 
-    dev_share: float
-    dev_seed: int
+    dev_share: float = number(0, 1, above=True, below=True)
+    dev_seed: int = seed()
 
 
 class ER(Classification[Config]):
@@ -81,7 +82,7 @@ class ER(Classification[Config]):
 def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:
     """Every utterance with its fold, in an order that never changes, and the classes."""
     if sources.manifest is not None:
-        rows = manifest.read(sources.manifest, needs=("label", "speaker"))
+        rows = manifest.read(sources.manifest, needs=("label", "speaker"), lengths=sources.lengths)
         classes = tuple(sorted({row.label for row in rows}))
         examples = [
             Example(row.id, str(row.path), 0, row.num_samples, classes.index(row.label))
@@ -92,7 +93,7 @@ def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]
             folds = [f"speaker{row.speaker}" for row in rows]
         _disjoint(folds, [row.speaker for row in rows], sources.manifest)
         return list(zip(folds, examples, strict=True)), classes
-    turns = iemocap.turns(sources.folder("iemocap"), frozenset(EMOTIONS))
+    turns = iemocap.turns(sources.folder("iemocap"), frozenset(EMOTIONS), lengths=sources.lengths)
     return [
         (
             f"fold{turn.session}",

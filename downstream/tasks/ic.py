@@ -44,7 +44,9 @@ class IC(Classification[ClassifierConfig]):
         """Targets are values by slot."""
         found: list[Any]
         if self.sources.manifest is not None:
-            rows = manifest.read(self.sources.manifest, needs=("extra",))
+            rows = manifest.read(
+                self.sources.manifest, needs=("extra",), lengths=self.sources.lengths
+            )
             found = manifest.rows_of(rows, split, self.sources.manifest)
             if wrong := [r.id for r in found if not isinstance(r.extra.get("classes"), dict)]:
                 raise ValueError(
@@ -53,7 +55,7 @@ class IC(Classification[ClassifierConfig]):
                 )
             return [Example(r.id, str(r.path), 0, r.num_samples, r.extra["classes"]) for r in found]
         root = self.sources.folder("fluent_commands")
-        found = fluent_commands.commands(root, split)
+        found = fluent_commands.commands(root, split, lengths=self.sources.lengths)
         return [Example(c.id, str(c.path), 0, c.num_samples, c.slots) for c in found]
 
     def _numbered(self, examples: list[Example]) -> list[Example]:
@@ -74,6 +76,19 @@ class IC(Classification[ClassifierConfig]):
     def left_out(self) -> dict[str, float]:
         """Utterances with a value that is not in train."""
         return {"utterances_with_unknown_values": self._unknown}
+
+    def warnings(self) -> list[str]:
+        """None: utterances with values that train lacks are left out.
+
+        Raises:
+            ValueError: if no slot has two values.
+        """
+        if all(len(values) < 2 for values in self.values.values()):
+            raise ValueError(
+                f"{self.name}: no slot has two values in train ({', '.join(self.classes)}): there "
+                "is nothing to tell apart"
+            )
+        return []
 
     def _by_slot(self, logits: Tensor) -> Sequence[Tensor]:
         return logits.split([len(values) for values in self.values.values()], dim=-1)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from downstream.classification import Classification, ClassifierConfig, numbered
 from downstream.corpora import manifest, speech_commands
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import usable
 from downstream.task import Example
+from wavlm_lightning.fields import number, whole
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator
 
@@ -37,8 +38,8 @@ class Config(ClassifierConfig):
         silences: pieces of a second from each background recording, for train and for dev.
     """
 
-    gain_db: float
-    silences: int
+    gain_db: float = number(-200, 200)
+    silences: int = whole(0, 10**6)
 
 
 class KS(Classification[Config]):
@@ -50,7 +51,9 @@ class KS(Classification[Config]):
         super().__init__(*args, **kwargs)
         self.gain_db = self.config.gain_db
         if self.sources.manifest is not None:
-            rows = manifest.read(self.sources.manifest, needs=("label",))
+            rows = manifest.read(
+                self.sources.manifest, needs=("label",), lengths=self.sources.lengths
+            )
             numbers = numbered([row.label for row in rows])
             self._splits = {
                 split: [
@@ -66,15 +69,15 @@ class KS(Classification[Config]):
         self._splits = {}
         for split in manifest.SPLITS:
             clips = speech_commands.clips(root, split)
-            lengths = audio_lengths([clip.path for clip in clips])
+            lengths = self.sources.lengths([clip.path for clip in clips])
             self._splits[split] = [
                 Example(c.id, str(c.path), 0, length, self.classes.index(c.label))
-                for c, length in zip(clips, lengths, strict=True)
+                for c, length in usable(clips, lengths)
             ]
         noise = speech_commands.background(root)
-        lengths = audio_lengths(noise)
+        lengths = self.sources.lengths(noise)
         for split in ("train", "dev"):
-            for path, length in zip(noise, lengths, strict=True):
+            for path, length in usable(noise, lengths):
                 self._splits[split] += self._silences(split, str(path), path.stem, length)
 
     def _silences(self, split: str, path: str, name: str, length: int) -> list[Example]:

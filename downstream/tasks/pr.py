@@ -16,11 +16,13 @@ from typing import Any
 from torch import nn
 
 from downstream.corpora import lexicon, librispeech, manifest
+from downstream.corpora.lengths import Lengths
 from downstream.heads.linear import ProjectedLinear
 from downstream.metrics.text import word_error_rate
 from downstream.symbols import SymbolTask
 from downstream.task import Example, TaskConfig
 from downstream.text import Tokens
+from wavlm_lightning.fields import whole
 
 WORD_BREAK = "|"  # between words of a manifest's phones; no target holds any
 
@@ -36,7 +38,7 @@ class Config(TaskConfig):
             as every word is found.
     """
 
-    hidden: int
+    hidden: int = whole(1, 65536)
     lexicons: list[str]
 
 
@@ -45,6 +47,7 @@ class PR(SymbolTask[Config]):
 
     name, corpus, Config = "pr", "librispeech", Config
     monitor, mode, headline = "dev/per", "min", "test/per"
+    unknown_number = Tokens.UNKNOWN
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._lexicon: lexicon.Lexicon = {}
@@ -57,9 +60,11 @@ class PR(SymbolTask[Config]):
     def read(self, split: str) -> list[Example]:
         """Of LibriSpeech with a lexicon, or of a manifest with phones in `extra`."""
         if self.sources.manifest is not None:
-            return _of_manifest(self.sources.manifest, split)
+            return _of_manifest(self.sources.manifest, split, self.sources.lengths)
         root = self.sources.folder("librispeech")
-        utterances = librispeech.utterances(root, librispeech.SPLITS[split])
+        utterances = librispeech.utterances(
+            root, librispeech.SPLITS[split], lengths=self.sources.lengths
+        )
         self._check({word for u in utterances for word in u.text.split()}, root)
         return [
             Example(u.id, str(u.path), 0, u.num_samples, self._pronounced(u.text))
@@ -92,7 +97,6 @@ class PR(SymbolTask[Config]):
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a phone and frame."""
-        self.stride = stride
         return ProjectedLinear(dim, hidden=self.config.hidden, num_symbols=len(self.phones))
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
@@ -102,8 +106,8 @@ class PR(SymbolTask[Config]):
         return {"per": word_error_rate(references, hypotheses)}
 
 
-def _of_manifest(folder: Path, split: str) -> list[Example]:
-    rows = manifest.rows_of(manifest.read(folder, needs=("extra",)), split, folder)
+def _of_manifest(folder: Path, split: str, lengths: Lengths) -> list[Example]:
+    rows = manifest.rows_of(manifest.read(folder, needs=("extra",), lengths=lengths), split, folder)
     if wrong := [r.id for r in rows if not isinstance(r.extra.get("phones"), str)]:
         raise ValueError(
             f"{folder / manifest.NAME}: column extra of {wrong[0]} has no "

@@ -19,12 +19,14 @@ from typing import Any
 from torch import Tensor
 
 from downstream.corpora import manifest, quesst14
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import Lengths, usable
 from downstream.metrics.dtw import detect
 from downstream.metrics.mtwv import mtwv
 from downstream.search import Search
 from downstream.task import Example, TaskConfig
+from wavlm_lightning.fields import number
 from wavlm_lightning.files import write_text
+from wavlm_lightning.tables import spoken_text
 
 DECIMALS = 4  # of scores, as the original scorer reads them
 QUERY, DOCUMENT = "query", "document"
@@ -43,8 +45,8 @@ class Config(TaskConfig):
         documents: with data.manifest, a key in `extra` that rows must have to be documents.
     """
 
-    gain_db: float
-    threshold: float
+    gain_db: float = number(-200, 200)
+    threshold: float = number(-(10**6), 10**6)
     queries: str | None = None
     documents: str | None = None
 
@@ -65,10 +67,16 @@ class QbE(Search[Config]):
             self._read_manifests(self.sources.manifest)
             return
         root = self.sources.folder("quesst14")
-        documents = _examples(quesst14.documents(root), DOCUMENT)
+        lengths = self.sources.lengths
+        all_documents = quesst14.documents(root)
+        documents = _examples(all_documents, DOCUMENT, lengths)
+        gone = {path.stem for path in all_documents} - {e.id for e in documents}
         for split in self.splits:
-            self._examples[split] = _examples(quesst14.queries(root, split), QUERY) + documents
-            self._truth[split] = quesst14.truth(root, split)
+            queries = _examples(quesst14.queries(root, split), QUERY, lengths)
+            self._examples[split] = queries + documents
+            truth = quesst14.truth(root, split)
+            found = {query: names - gone for query, names in truth.documents.items()}
+            self._truth[split] = quesst14.Truth(found, truth.num_documents - len(gone))
 
     def _read_manifests(self, folder: Path) -> None:
         """Documents of one folder, queries of another one, found by their words."""
@@ -78,13 +86,13 @@ class QbE(Search[Config]):
                 "task.queries=DIR, a manifest folder of queries"
             )
         key, where = self.config.documents, Path(self.config.queries)
-        rows = manifest.read(folder, needs=("text",))
+        rows = manifest.read(folder, needs=("text",), lengths=self.sources.lengths)
         rows = [row for row in rows if key is None or row.extra.get(key)]
         if not rows:
             raise ValueError(f"{folder / manifest.NAME}: no row has {key} in column extra")
         documents = [Example(r.id, str(r.path), 0, r.num_samples, DOCUMENT) for r in rows]
         words = {row.id: _words(row.text) for row in rows}
-        queries = manifest.read(where, needs=("text",))
+        queries = manifest.read(where, needs=("text",), lengths=self.sources.lengths)
         for split in self.splits:
             own = manifest.rows_of(queries, split, where)
             examples = [Example(r.id, str(r.path), 0, r.num_samples, QUERY) for r in own]
@@ -166,11 +174,10 @@ def stdlist(predictions: Mapping[str, Mapping[str, float]], *, threshold: float)
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _examples(paths: Sequence[Path], kind: str) -> list[Example]:
-    lengths = audio_lengths(paths)
-    return [Example(p.stem, str(p), 0, n, kind) for p, n in zip(paths, lengths, strict=True)]
+def _examples(paths: Sequence[Path], kind: str, lengths: Lengths) -> list[Example]:
+    return [Example(p.stem, str(p), 0, n, kind) for p, n in usable(paths, lengths(paths))]
 
 
 def _words(text: str) -> str:
     """With a blank around each word, so that a part of a word is not found."""
-    return f" {' '.join(text.upper().split())} "
+    return f" {spoken_text(text)} "

@@ -34,6 +34,7 @@ from downstream.metrics.der import (
 )
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.names import safe_name
@@ -54,10 +55,10 @@ class Config(TaskConfig):
         medians: widths in frames of the median filter, one of which is chosen on dev.
     """
 
-    hidden: int
-    chunk_seconds: float
-    thresholds: list[float]
-    medians: list[int]
+    hidden: int = whole(1, 65536)
+    chunk_seconds: float = number(0.1, 10**5)
+    thresholds: list[float] = number(0, 1, above=True, below=True)
+    medians: list[int] = whole(1, 10**6)
 
 
 class SD(Task[Config]):
@@ -78,7 +79,9 @@ class SD(Task[Config]):
         most = round(self.config.chunk_seconds * SAMPLE_RATE)
         if self.sources.manifest is not None:
             folder = self.sources.manifest
-            rows = manifest.rows_of(manifest.read(folder, needs=("speaker",)), split, folder)
+            every = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
+            rows = manifest.rows_of(every, split, folder)
+            simulate.check_speakers(rows, split)
             self._rows[split] = rows
             return [
                 Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))
@@ -86,7 +89,14 @@ class SD(Task[Config]):
             ]
         root = self.sources.folder("librimix")
         turns = librimix.reference_turns(root, split)
-        found = librimix.mixtures(root, split, mode="max", kind="mix_both", sources=False)
+        found = librimix.mixtures(
+            root,
+            split,
+            mode="max",
+            kind="mix_both",
+            sources=False,
+            lengths=self.sources.lengths,
+        )
         if missing := [m.id for m in found if m.id not in turns]:
             raise ValueError(
                 f"paths.librimix={root}: data/{split}/rttm lacks {len(missing)} of {len(found)} "

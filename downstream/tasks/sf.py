@@ -19,12 +19,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from downstream.corpora import audio_snips, manifest
+from downstream.corpora.lengths import Lengths
 from downstream.features import Frames
 from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
 from downstream.metrics.text import word_error_rate
 from downstream.symbols import BlstmConfig, SymbolTask, blstm_head
 from downstream.task import Batch, Example
 from downstream.text import Tokens
+from wavlm_lightning.tables import spoken_text
 
 # s3prl ec8064b5, downstream/ctc/vocab/character.txt
 CHARACTERS = " ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
@@ -53,6 +55,7 @@ class SF(SymbolTask[Config]):
     name, corpus, Config = "sf", "audio_snips", Config
     monitor, mode = "dev/slot_type_f1", "max"
     headline, headline_mode = "test/slot_type_f1", "max"
+    unknown_number = Tokens.UNKNOWN
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -68,9 +71,11 @@ class SF(SymbolTask[Config]):
     def read(self, split: str) -> list[Example]:
         """Of Audio SNIPS, or of a manifest with a slot for each word in `extra`."""
         if self.sources.manifest is not None:
-            return _of_manifest(self.sources.manifest, split)
+            return _of_manifest(self.sources.manifest, split, self.sources.lengths)
         root = self.sources.folder("audio_snips")
-        found = audio_snips.sentences(root, split, self.config.voices[split])
+        found = audio_snips.sentences(
+            root, split, self.config.voices[split], lengths=self.sources.lengths
+        )
         return [_example(s, s.words, s.slots) for s in found]
 
     def _kinds(self) -> list[str]:
@@ -98,7 +103,6 @@ class SF(SymbolTask[Config]):
 
     def head(self, dim: int, stride: int) -> nn.Module:
         """One logit a symbol and frame."""
-        self.stride = stride
         return blstm_head(self.config, dim, num_symbols=len(self.tokens))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
@@ -130,11 +134,13 @@ def marked(words: Sequence[str], slots: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def _of_manifest(folder: Path, split: str) -> list[Example]:
-    rows = manifest.rows_of(manifest.read(folder, needs=("text", "extra")), split, folder)
+def _of_manifest(folder: Path, split: str, lengths: Lengths) -> list[Example]:
+    rows = manifest.rows_of(
+        manifest.read(folder, needs=("text", "extra"), lengths=lengths), split, folder
+    )
     examples = []
     for row in rows:
-        words, slots = row.text.upper().split(), row.extra.get("slots")
+        words, slots = spoken_text(row.text).split(), row.extra.get("slots")
         if not isinstance(slots, list) or len(slots) != len(words):
             raise ValueError(
                 f"{folder / manifest.NAME}: column extra of {row.id} has no slot for each of its "

@@ -17,9 +17,10 @@ import numpy as np
 
 from downstream.classification import Classification, ClassifierConfig, numbered
 from downstream.corpora import manifest, voxceleb1
-from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.lengths import usable
 from downstream.task import Example, Item
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.fields import number
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator
 
@@ -33,7 +34,7 @@ class Config(ClassifierConfig):
         max_seconds: longer utterances are cropped in training, at a place that is drawn anew.
     """
 
-    max_seconds: float
+    max_seconds: float = number(0.1, 10**5)
 
 
 class SID(Classification[Config]):
@@ -61,16 +62,16 @@ class SID(Classification[Config]):
     def _from_voxceleb(self, root: Path) -> dict[str, list[Example]]:
         found = {}
         for split, segments in voxceleb1.identification(root).items():
-            lengths = audio_lengths([s.path for s in segments])
+            lengths = self.sources.lengths([s.path for s in segments])
             found[split] = [
                 Example(s.id, str(s.path), 0, length, s.speaker)
-                for s, length in zip(segments, lengths, strict=True)
+                for s, length in usable(segments, lengths)
             ]
         return found
 
     def _from_manifest(self, folder: Path) -> dict[str, list[Example]]:
         """`extra.sid_split`, or its splits if they share speakers, or a split of every speaker."""
-        rows = manifest.read(folder, needs=("speaker",))
+        rows = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
         splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
         own_splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
         by_speaker: dict[str, list[Example]] = {}
@@ -79,7 +80,12 @@ class SID(Classification[Config]):
             splits[row.split].append(example)
             by_speaker.setdefault(row.speaker, []).append(example)
             if "sid_split" in row.extra:
-                own_splits[row.extra["sid_split"]].append(example)
+                if (own := row.extra["sid_split"]) not in manifest.SPLITS:
+                    raise ValueError(
+                        f"{folder / manifest.NAME}: sid_split in extra of {row.id} is {own}, not "
+                        "train, dev or test"
+                    )
+                own_splits[own].append(example)
         if all(own_splits.values()):
             return own_splits
         trained = {e.target for e in splits["train"]}

@@ -28,6 +28,7 @@ from downstream.losses import permutation_mse
 from downstream.metrics.separation import best_order, si_sdr_improvement
 from downstream.task import Batch, Example, Item, Task, TaskConfig
 from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.names import safe_name, write_index
@@ -50,13 +51,13 @@ class Config(TaskConfig):
         keep: test mixtures whose estimates are written as audio.
     """
 
-    hidden: int
-    num_layers: int
-    dropout: float
-    fft: int
-    dev_mixtures: int
-    max_seconds: float
-    keep: int
+    hidden: int = whole(1, 65536)
+    num_layers: int = whole(1, 100)
+    dropout: float = number(0, 1, below=True)
+    fft: int = whole(2, 65536)
+    dev_mixtures: int = whole(0)
+    max_seconds: float = number(0.1, 10**5)
+    keep: int = whole(0)
 
 
 class SS(Task[Config]):
@@ -76,7 +77,9 @@ class SS(Task[Config]):
     def _read(self, split: str) -> list[Example]:
         if self.sources.manifest is not None:
             folder = self.sources.manifest
-            rows = manifest.rows_of(manifest.read(folder, needs=("speaker",)), split, folder)
+            every = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
+            rows = manifest.rows_of(every, split, folder)
+            simulate.check_speakers(rows, split)
             self._rows[split] = rows
             most = round(self.config.max_seconds * SAMPLE_RATE)
             return [
@@ -84,7 +87,14 @@ class SS(Task[Config]):
                 for i, r in enumerate(rows)
             ]
         root = self.sources.folder("librimix")
-        found = librimix.mixtures(root, split, mode="min", kind="mix_clean", sources=True)
+        found = librimix.mixtures(
+            root,
+            split,
+            mode="min",
+            kind="mix_clean",
+            sources=True,
+            lengths=self.sources.lengths,
+        )
         if split == "dev" and 0 < self.config.dev_mixtures < len(found):
             chosen = generator(0, "dev mixtures").permutation(len(found))
             found = [found[i] for i in sorted(chosen[: self.config.dev_mixtures])]

@@ -18,7 +18,8 @@ from downstream.learner import Learner
 from downstream.metrics.der import Turn
 from downstream.probe import OptimConfig, Probe
 from downstream.task import Batch, Task
-from downstream.upstream import Frozen
+from downstream.upstream import Fbank, Frozen
+from wavlm_lightning.lengths import conv_lengths
 
 from .conftest import TASKS
 
@@ -178,10 +179,41 @@ def test_asv_wants_two_speakers_to_choose_the_checkpoint(make_task: MakeTask) ->
 
 def test_asr_counts_texts_with_more_characters_than_frames(make_task: MakeTask) -> None:
     task = make_task("asr")
-    task.head(8, 320)
-    assert task.left_out() == {"train_texts_longer_than_frames": 0}
-    task.head(8, 16000)
-    assert task.left_out() == {"train_texts_longer_than_frames": len(task.examples("train"))}
+    task.num_frames = conv_lengths
+    unknown = {"dev_unknown_symbols": 0, "test_unknown_symbols": 0}
+    assert task.left_out() == {"train_texts_longer_than_frames": 0, **unknown}
+    assert task.warnings() == []
+    task.num_frames = lambda samples: samples // 16_000
+    count = len(task.examples("train"))
+    assert task.left_out() == {"train_texts_longer_than_frames": count, **unknown}
+    with pytest.raises(ValueError, match=rf"each of the {count} training texts has more symbols"):
+        task.warnings()
+
+
+@pytest.mark.parametrize(("text", "frames"), [("AB", 4), ("AA", 5), ("AAA BB", 11)])
+def test_ctc_needs_a_blank_between_equal_symbols(
+    make_task: MakeTask, text: str, frames: int
+) -> None:
+    """Letters, a word end, the end of the text, and blanks; as torch's own loss has it."""
+    task: Any = make_task("asr")
+    assert task._needed(text) == frames
+    encoded = task.encode(text)
+    for length, finite in ((frames, True), (frames - 1, False)):
+        loss = torch.nn.functional.ctc_loss(
+            torch.zeros(length, 1, len(task.characters)).log_softmax(-1),
+            torch.tensor([encoded]),
+            torch.tensor([length]),
+            torch.tensor([len(encoded)]),
+        )
+        assert bool(torch.isfinite(loss)) == finite
+
+
+def test_frames_are_those_that_the_upstream_gives(frozen: Frozen) -> None:
+    fbank = Frozen(Fbank())
+    for upstream in (frozen, fbank):
+        for samples in (400, 719, 720, 16_000, 33_333):
+            features = upstream(torch.randn(1, samples), torch.tensor([samples]))
+            assert upstream.num_frames(samples) == int(features.lengths)
 
 
 def test_sd_refuses_a_mixture_of_three_speakers(

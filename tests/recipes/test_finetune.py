@@ -127,7 +127,9 @@ def test_an_update_is_a_mean_over_its_utterances_however_they_are_batched(
     plain += ["--model.activation_dropout=0", "--spans.time.prob=0", "--spans.channels.prob=0"]
     plain += ["--optim.eps=1e-3"]  # Adam's first steps would amplify rounding
     settings = read_finetune_settings("ctc", plain[1:])
-    where = sources_of("official", settings.paths, None, corpus="librispeech", processes=join())
+    where = sources_of(
+        "official", settings.paths, settings.data, corpus="librispeech", processes=join()
+    )
     batches = len(build_data(settings, CTC(settings.task, where), join()).plan._cuts)
     assert batches > 2
     assert main([*plain, f"--data.seconds_per_update={8 * batches}"]) == 0  # all of the corpus

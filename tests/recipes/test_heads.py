@@ -202,7 +202,7 @@ def test_two_processes_train_all_heads_as_one(probe_words: list[str], tmp_path: 
     done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     two = result(tmp_path, "asv")
-    assert two["config"]["trainer.devices"] == "2"
+    assert two["config"]["trainer.devices"] == 2
     for name, line in one["heads"].items():
         assert two["heads"][name] == pytest.approx(line, abs=1e-3)
 

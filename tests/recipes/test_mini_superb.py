@@ -349,7 +349,9 @@ def test_another_hash_than_expected_is_told(
 
 
 def test_unknown_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no mini corpus 'timit': choose one of librispeech, vox"):
+    with pytest.raises(
+        ValueError, match=r"no mini corpus 'timit': choose one of librispeech, librimix"
+    ):
         superb_corpus("timit", tmp_path)
 
 

@@ -195,7 +195,7 @@ def test_two_processes_score_as_one(probe_words: list[str], tmp_path: Path) -> N
     done = run(*argv, "--trainer.devices=2", f"--run.dir={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     two = result(tmp_path, "asv")
-    assert two["config"]["trainer.devices"] == "2"
+    assert two["config"]["trainer.devices"] == 2
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-3)
     a, b = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (one, two))
     for name in a:
@@ -203,14 +203,20 @@ def test_two_processes_score_as_one(probe_words: list[str], tmp_path: Path) -> N
 
 
 def test_all_goes_on_after_a_failed_task_and_says_so(
-    probe_words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    probe_words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(superb, "task_names", lambda: ["nonsense", "er"])
+    monkeypatch.setattr(superb, "task_names", lambda: ["ks", "er"])
     monkeypatch.chdir(ROOT)
-    assert superb.main(["all", "fbank", *probe_words]) == 1
+    (tmp_path / "empty").mkdir()
+    words = [*probe_words, f"--paths.speech_commands={tmp_path / 'empty'}"]
+    assert superb.main(["all", "fbank", *words]) == 1
     out, err = capfd.readouterr()
     assert "1 of 2 tasks done on fbank" in out
-    assert "nonsense: failed with status 1" in err
+    assert "ks: failed with status 1" in err
+    assert str(tmp_path / "empty") in err
     assert "test/accuracy" in out
 
 

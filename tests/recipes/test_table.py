@@ -294,17 +294,23 @@ def test_a_broken_file_is_named(
     write("asv", "random", 20.0)
     path = folder / "random" / "er.json"
     path.write_text("{")
-    assert main([f"--results={folder}"]) == 1
-    assert f"error: {path} is no result of a task" in capsys.readouterr().err
+    assert main([f"--results={folder}"]) == 0
+    said = capsys.readouterr()
+    assert f"left out: {path} is no result of a task: not JSON: Expecting" in said.err
+    listed = said.out.partition("## Files that are no results")[2]
+    assert str(path) in listed
+    assert cells(section(said.out, MINI), "random") == ["20.0 (1)"]
 
 
-def test_a_result_without_its_headline_is_named(
+def test_a_result_without_its_headline_is_left_out_and_named(
     folder: Path, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write("asv", "random", 20.0, metrics={"dev/eer": 3.0})
     assert main([f"--results={folder}"]) == 1
     error = capsys.readouterr().err
-    assert "error: the result of asv on random with seed 0 has no test/eer" in error
+    path = folder / "random" / "asv.mini.seed0.json"
+    assert f"left out: {path} is no result of a task: metrics have no test/eer" in error
+    assert "error: no results in" in error
 
 
 def test_markdown_is_printed_as_it_is_written(

@@ -4,7 +4,6 @@
 Nothing in a file is run: safetensors, or torch files that hold tensors and plain values alone.
 """
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -15,8 +14,7 @@ from typing import Any
 import torch
 
 from wavlm_lightning.checkpoint_file import read_checkpoint
-from wavlm_lightning.files import read_json, replacing, write_text
-from wavlm_lightning.hashing import file_sha256
+from wavlm_lightning.files import naming, read_json, replacing, write_text
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.layout_configs import (
     config_from_released,
@@ -38,12 +36,19 @@ from wavlm_lightning.model.layouts import (
     to_transformers,
 )
 from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.model.weights import (
+    INDEX,
+    WEIGHTS,
+    check_finite_weights,
+    inside,
+    mapping,
+    read_folder,
+    read_weights,
+    tensors,
+)
 from wavlm_lightning.seeding import torch_generator
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
-# Of transformers, in the order in which they are looked for; an index lists parts of large ones.
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-INDEX = ".index.json"
 HUB_FILES = [CONFIG, EXTRACTOR, "*.safetensors", f"*{INDEX}"]
 HUB_PICKLES = ["pytorch_model*.bin"]
 ENCODER = "wavlm."  # before the encoder's names in transformers' classes that have a head
@@ -125,36 +130,35 @@ def read_config(path: Path) -> WavLMConfig:
         return _read(path)[0]
 
 
-def source_sha256(path: Path) -> str:
-    """Hash of a file, or of the files of weights of a folder; "none" if it has none."""
-    if path.is_file():
-        return file_sha256(path)
-    hashes = [file_sha256(file) for file in _weight_files(path)]
-    if len(hashes) < 2:
-        return hashes[0] if hashes else "none"
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
 def _read(path: Path) -> tuple[WavLMConfig, State]:
-    """Configuration and weights under our names, from a file or folder of any layout."""
+    """Configuration and weights under our names, from a file or folder of any layout.
+
+    Raises:
+        ValueError: naming the file, and what is wrong with it.
+    """
     if path.is_dir():
         return _from_folder(path)
-    if path.suffix == ".safetensors":
-        return _from_torchaudio(_read_weights(path), path)
-    content = read_checkpoint(path)
+    with naming(path):
+        if path.suffix == ".safetensors":
+            return _from_torchaudio(read_weights(path), path)
+        return _from_content(read_checkpoint(path), path)
+
+
+def _from_content(content: Mapping[str, Any], path: Path) -> tuple[WavLMConfig, State]:
     if "cfg" in content and "model" in content:
-        state = rename(content["model"], "released", "ours")
-        return config_from_released(content["cfg"]), state
+        state = rename(tensors(content["model"], "model"), "released", "ours")
+        return config_from_released(mapping(content["cfg"], "cfg")), state
     if is_torchaudio(content):
-        return _from_torchaudio(content, path)
-    if "state_dict" not in content or "model" not in content.get("hyper_parameters", {}):
+        return _from_torchaudio(tensors(content, str(path)), path)
+    about = content.get("hyper_parameters", {})
+    if "state_dict" not in content or not isinstance(about, Mapping) or "model" not in about:
         raise ValueError(f"{path} is no WavLM checkpoint: it holds {some(sorted(content))}")
     state = {
         n.removeprefix(OWN_ENCODER): t
-        for n, t in content["state_dict"].items()
+        for n, t in tensors(content["state_dict"], "state_dict").items()
         if n.startswith(OWN_ENCODER)
     }
-    return WavLMConfig.from_dict(content["hyper_parameters"]["model"]), state
+    return WavLMConfig.from_dict(dict(mapping(about["model"], "model"))), state
 
 
 def local_path(source: str, *, download: bool) -> Path:
@@ -189,49 +193,22 @@ def local_path(source: str, *, download: bool) -> Path:
 
 
 def _from_folder(folder: Path) -> tuple[WavLMConfig, State]:
-    values = read_json(_inside(folder, CONFIG))
+    about, extractor = inside(folder, CONFIG), folder / EXTRACTOR
     normalize = None
-    if (folder / EXTRACTOR).is_file():
-        about = read_json(folder / EXTRACTOR)
-        normalize = about.get("do_normalize")
-    config = config_from_transformers(values, normalize=normalize)
-    state = _read_folder(folder)
+    with naming(extractor):
+        if extractor.is_file():
+            normalize = mapping(read_json(extractor), "the file").get("do_normalize")
+    with naming(about):
+        values = mapping(read_json(about), "the file")
+        config = config_from_transformers(values, normalize=normalize)
+    state = read_folder(folder)
     if any(name.startswith(ENCODER) for name in state):
         head = sorted(name for name in state if not name.startswith(ENCODER))
         state = {n.removeprefix(ENCODER): t for n, t in state.items() if n.startswith(ENCODER)}
         if head:
             warnings.warn(f"{folder}: its head is left out: {some(head)}", stacklevel=4)
-    return config, rename(state, "transformers", "ours")
-
-
-def _read_folder(folder: Path) -> State:
-    """All weights of a folder of transformers, in one file or in several."""
-    files = _weight_files(folder)
-    if not files:
-        raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {WEIGHTS[0]}")
-    state: State = {}
-    for file in files:
-        state |= _read_weights(file)
-    return state
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return [folder / name]
-        if (folder / (name + INDEX)).is_file():
-            index = json.loads((folder / (name + INDEX)).read_text(encoding="utf-8"))
-            names = sorted(set(index["weight_map"].values()))
-            return [_inside(folder, Path(part).name) for part in names]
-    return []
-
-
-def _read_weights(path: Path) -> State:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return read_checkpoint(path)
+    with naming(folder):
+        return config, rename(state, "transformers", "ours")
 
 
 def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> tuple[WavLMConfig, State]:
@@ -241,12 +218,6 @@ def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> tuple[Wav
     drawn = torch.rand(config.dim, generator=torch_generator(0, "mask vector"))
     warnings.warn(f"{path} holds no mask vector: a new one is drawn", stacklevel=4)
     return config, {**renamed, "mask_vector": drawn}
-
-
-def _inside(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise FileNotFoundError(f"{folder} is no folder of transformers: it has no {name}")
-    return folder / name
 
 
 def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
@@ -265,17 +236,3 @@ def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
         )
     check_finite_weights(model.state_dict(), path)
     return model.eval()
-
-
-def check_finite_weights(state: Mapping[str, torch.Tensor], source: Path | str) -> None:
-    """Refuse weights that make every feature NaN.
-
-    Raises:
-        ValueError: naming the source and the tensors.
-    """
-    wrong = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
-    if wrong:
-        raise ValueError(
-            f"{source} holds weights that are NaN or infinite: {some(wrong)}; take an earlier "
-            "checkpoint"
-        )

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import KERNELS, STRIDES
 
 Attention = Literal["auto", "eager", "sdpa", "chunked", "flex"]
@@ -21,7 +22,7 @@ SIZES = ("mini", "base", "base_plus", "large")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavLMConfig:
+class WavLMConfig(Checked):
     """Shape and behaviour of one WavLM; stored in its checkpoints.
 
     Args:
@@ -58,24 +59,24 @@ class WavLMConfig:
     """
 
     size: str
-    num_layers: int
-    dim: int
-    ffn_dim: int
-    num_heads: int
-    frontend_dim: int
+    num_layers: int = whole(1, 1000)
+    dim: int = whole(1, 65536)
+    ffn_dim: int = whole(1, 10**6)
+    num_heads: int = whole(1, 4096)
+    frontend_dim: int = whole(1, 65536)
     frontend_norm: Literal["group", "layer"]
     norm_first: bool
     normalize_waveform: bool
-    frontend_grad_scale: float
-    dropout: float
-    attention_dropout: float
-    activation_dropout: float
-    input_dropout: float
-    layer_drop: float
-    num_buckets: int
-    max_distance: int
-    position_kernel: int
-    position_groups: int
+    frontend_grad_scale: float = number(0, 1000)
+    dropout: float = number(0, 1, below=True)
+    attention_dropout: float = number(0, 1, below=True)
+    activation_dropout: float = number(0, 1, below=True)
+    input_dropout: float = number(0, 1, below=True)
+    layer_drop: float = number(0, 1, below=True)
+    num_buckets: int = whole(4, 10**6)
+    max_distance: int = whole(2, 10**6)
+    position_kernel: int = whole(1, 10**5)
+    position_groups: int = whole(1, 65536)
     masked_group_norm: bool = True
     last_layer_normed: bool = True
     layer_drop_official: bool = False
@@ -83,6 +84,7 @@ class WavLMConfig:
     attention: Attention = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dim % self.num_heads:
             raise ValueError(
                 f"model.dim={self.dim} is not a multiple of model.num_heads={self.num_heads}"
@@ -94,6 +96,11 @@ class WavLMConfig:
             )
         if self.num_buckets % 4:
             raise ValueError(f"model.num_buckets={self.num_buckets} is not a multiple of 4")
+        if self.max_distance <= self.num_buckets // 4:  # so many have a bucket of their own
+            raise ValueError(
+                f"model.max_distance={self.max_distance} must be above a quarter of "
+                f"model.num_buckets={self.num_buckets}"
+            )
 
     @property
     def conv_layers(self) -> list[tuple[int, int, int]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from wavlm_lightning.audio import AudioError, audio_length, check_audio
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.files import read_json
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.pretrain.manifest import Entry, Manifest, read_manifest
@@ -69,42 +70,43 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """How a folder is read.
+class ReadOptions(Checked):
+    """How a folder of recordings is read.
 
     Args:
+        dev_share: share held out where the folder has no dev split of its own.
         check: "full" decodes every file once, so that a broken one is known before training;
-            "header" believes the headers.
+            "header" believes the headers; "none" believes a list that gives lengths, too.
         bad_files: what an unusable file does: end in an error, or be left out and counted.
         num_workers: threads that read.
-        progress: called with (files done, files in all).
     """
 
-    check: Literal["full", "header"] = "full"
+    dev_share: float = number(0, 1, above=True, below=True, default=0.01)
+    check: Literal["full", "header", "none"] = "full"
     bad_files: Literal["error", "drop"] = "error"
-    num_workers: int = 2
-    progress: Progress | None = None
+    num_workers: int = whole(0, 1024, default=2)
 
 
 def build_corpus(
-    root: Path, options: ReadOptions, *, dev_share: float = 0.01, seed: int = 0
+    root: Path, options: ReadOptions, *, seed: int = 0, progress: Progress | None = None
 ) -> Corpus:
     """Train and dev manifests of a folder of speech.
 
     Args:
         root: the folder.
         options: how it is read.
-        dev_share: share held out for validation where the folder has no split of its own.
-        seed: of the choice of that share.
+        seed: of the choice of what is held out.
+        progress: called with (files done, files in all).
 
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no audio, too little, or an unusable file.
     """
     layout, root, found, walk = _find(root)
-    entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
+    wanted = [f for f in found if f.split in ("", "train", "dev")]
+    entries, bad = _read(root, wanted, options, progress)
     unsplit = entries.pop("", [])
-    held_out = _hold_out([e.path for e in unsplit], dev_share, seed=seed)
+    held_out = _hold_out([e.path for e in unsplit], options.dev_share, seed=seed)
     for entry in unsplit:
         split = "dev" if entry.path in held_out else "train"
         entries.setdefault(split, []).append(entry)
@@ -141,14 +143,15 @@ def _in_dev(root: Path, train: list[Entry], dev: list[Entry]) -> list[str]:
     return [train[place].name for place in shared(*spans)]
 
 
-def build_noise(root: Path, options: ReadOptions) -> Corpus:
+def build_noise(root: Path, options: ReadOptions, *, progress: Progress | None = None) -> Corpus:
     """Noise for training and for validation; the same clips where the folder has no split.
 
     Raises:
         FileNotFoundError, ValueError: as `build_corpus`.
     """
     layout, root, found, walk = _find(root)
-    entries, bad = _read(root, [f for f in found if f.split in ("", "train", "dev")], options)
+    wanted = [f for f in found if f.split in ("", "train", "dev")]
+    entries, bad = _read(root, wanted, options, progress)
     both = entries.get("", [])
     train, dev = entries.get("train", []) + both, entries.get("dev", []) + both
     if not train:
@@ -198,18 +201,22 @@ def _fairseq_manifests(folder: Path) -> tuple[str, Path, list[Found]]:
 
 
 def _read(
-    root: Path, found: list[Found], options: ReadOptions
+    root: Path, found: list[Found], options: ReadOptions, progress: Progress | None
 ) -> tuple[dict[str, list[Entry]], dict[str, str]]:
     """Entries by split, and reasons by unusable file."""
-    groups = _by_file(found)
     entries: dict[str, list[Entry]] = {}
+    if options.check == "none":
+        for item in (f for f in found if f.stop is not None):
+            entries.setdefault(item.split, []).append(_listed(item))
+        found = [f for f in found if f.stop is None]
+    groups = _by_file(found)
     bad: dict[str, str] = {}
     check = check_audio if options.check == "full" else audio_length
     with ThreadPoolExecutor(max(options.num_workers, 1)) as pool:
         lengths = pool.map(lambda path: _length(check, root / path), groups)
         for done, (path, length) in enumerate(zip(groups, lengths, strict=True), start=1):
-            if options.progress:
-                options.progress(done, len(groups))
+            if progress:
+                progress(done, len(groups))
             if isinstance(length, AudioError):
                 bad[path] = str(length)
                 continue
@@ -262,9 +269,9 @@ def _split_folders(walk: Walk) -> Iterator[Found]:
 def _manifest_folder(walk: Walk) -> Iterator[Found]:
     """Columns `path` and `split` of manifest.tsv; the others are for other tasks."""
     path = walk.root / "manifest.tsv"
-    for number, row in read_table(path, columns=("path", "split")):
+    for line, row in read_table(path, columns=("path", "split")):
         if not row["path"] or not row["split"]:
-            raise ValueError(f"{path}, line {number}, lacks path or split")
+            raise ValueError(f"{path}, line {line}, lacks path or split")
         yield Found(row["path"], row["split"])
 
 
@@ -348,6 +355,12 @@ def _length(check: Callable[[Path], int], path: Path) -> int | AudioError:
         return check(path)
     except AudioError as error:
         return error
+
+
+def _listed(item: Found) -> Entry:
+    """The utterance as the list has it."""
+    start = round(item.start * SAMPLE_RATE)
+    return Entry(item.path, round((item.stop or 0.0) * SAMPLE_RATE) - start, start)
 
 
 def _entry(item: Found, num_samples: int) -> Entry:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.wavlm import normalize_waveforms
@@ -44,7 +45,7 @@ class PretrainBatch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Checked):
     """How utterances become batches.
 
     Args:
@@ -57,12 +58,19 @@ class DataConfig:
         snap_crops: crops start at whole frames, so that labels do not jitter by up to half of one.
     """
 
-    min_samples: int
-    max_samples: int
-    seconds_per_batch: float
-    audio_seconds_per_update: float
-    num_workers: int = 2
+    min_samples: int = whole(400)
+    max_samples: int = whole(400)
+    seconds_per_batch: float = number(0, 10**6, above=True)
+    audio_seconds_per_update: float = number(0, 10**9, above=True)
+    num_workers: int = whole(0, 1024, default=2)
     snap_crops: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_samples > self.max_samples:
+            raise ValueError(
+                f"data.min_samples={self.min_samples} is above data.max_samples={self.max_samples}"
+            )
 
     def batches_per_update(self, world: int) -> int:
         """Batches behind one update, a multiple of the number of processes.

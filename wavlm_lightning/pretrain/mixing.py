@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.fields import Checked, number
 from wavlm_lightning.pretrain.manifest import Manifest
 
 MAX_NOISE_SAMPLES = 30 * 16_000  # of a longer clip, a random part of this length is the clip
@@ -49,7 +50,7 @@ class NoiseClips:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixingConfig:
+class MixingConfig(Checked):
     """Settings of the mixer.
 
     Args:
@@ -62,13 +63,20 @@ class MixingConfig:
         mixed_secondary: the partner may hold a mix already.
     """
 
-    prob: float
-    noise_prob: float
-    speech_db: tuple[float, float]
-    noise_db: tuple[float, float]
-    max_overlap: float
+    prob: float = number(0, 1)
+    noise_prob: float = number(0, 1)
+    speech_db: tuple[float, float] = number(-200, 200)
+    noise_db: tuple[float, float] = number(-200, 200)
+    max_overlap: float = number(0, 1, above=True)
     self_mixing: bool = False
     mixed_secondary: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("speech_db", "noise_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"mixing.{name}=[{low:g}, {high:g}]: from low to high is wanted")
 
 
 @dataclass(frozen=True, kw_only=True)

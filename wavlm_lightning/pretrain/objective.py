@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavlm_lightning.fields import Checked, number, whole
+
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Checked):
     """Settings of the objective.
 
     Args:
@@ -29,11 +31,11 @@ class ObjectiveConfig:
             codes sound like.
     """
 
-    projection_dim: int
-    temperature: float
-    feature_penalty: float
-    special_classes: int = 0
-    unmasked_weight: float = 0.0
+    projection_dim: int = whole(1, 65536)
+    temperature: float = number(0, 100, above=True)
+    feature_penalty: float = number(0, 10**6)
+    special_classes: int = whole(0, 10**6, default=0)
+    unmasked_weight: float = number(0, 10**6, default=0.0)
 
 
 class MaskedLoss(NamedTuple):

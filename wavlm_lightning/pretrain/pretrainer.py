@@ -6,6 +6,7 @@ the mean over the hidden frames of all batches and processes of an update: HuBER
 3d262bb, examples/hubert), which WavLM follows.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from wavlm_lightning.checkpoint_file import write_checkpoint
 from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
@@ -38,7 +40,7 @@ VALIDATIONS = ("dev", "dev_mixed")  # the loaders of PretrainData, in order
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Checked):
     """AdamW and its schedule.
 
     Args:
@@ -48,19 +50,28 @@ class OptimConfig:
         weight_decay: decoupled, on every parameter.
         warmup_updates: the rate rises from zero over these.
         total_updates: the rate falls to zero at this one, and training ends.
-        clip: largest L2 norm of the whole gradient.
+        clip: largest L2 norm of the whole gradient, 0 for no clipping.
         head_updates: over these first updates the prediction head is trained alone; for an encoder
             that has learned elsewhere.
     """
 
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    warmup_updates: int
-    total_updates: int
-    clip: float
-    head_updates: int = 0
+    lr: float = number(0, 1000, above=True)
+    betas: tuple[float, float] = number(0, 1, below=True)
+    eps: float = number(0, 1, above=True)
+    weight_decay: float = number(0, 1000)
+    warmup_updates: int = whole(0)
+    total_updates: int = whole(1)
+    clip: float = number(0, 10**9)
+    head_updates: int = whole(0, default=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("warmup_updates", "head_updates"):
+            if getattr(self, name) > self.total_updates:
+                raise ValueError(
+                    f"optim.{name}={getattr(self, name)} is above optim.total_updates="
+                    f"{self.total_updates}"
+                )
 
 
 class Pretrainer(lightning.LightningModule):
@@ -195,7 +206,8 @@ class Pretrainer(lightning.LightningModule):
                 f"the gradient of update {self.global_step} is not finite; utterances: "
                 f"{', '.join(self._ids)}. Look at these recordings, or lower optim.lr"
             )
-        torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optim.clip, norm)
+        most = self.optim.clip or math.inf
+        torch.nn.utils.clip_grads_with_norm_(self.parameters(), most, norm)
         self._log_update(sums.tolist(), norm)
         self._reset_update()
 

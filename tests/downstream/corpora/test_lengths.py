@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from downstream.corpora.lengths import audio_lengths, cached_lengths
+from downstream.corpora.lengths import CHECKED, Reader, audio_lengths, usable
 from wavlm_lightning.audio import AudioError, audio_length
 
 Record = Callable[..., Path]
@@ -52,28 +54,31 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_three_bad_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.wav" for i in range(5)]
-    with pytest.raises(AudioError, match=r"0\.wav.*1\.wav.*2\.wav.* \(and 2 more such files\)$"):
+    with pytest.raises(AudioError, match=r"0\.wav.*1\.wav.*2\.wav.* \(and 2 more such files\)\."):
         audio_lengths(paths)
 
 
 def test_kept_lengths_are_those_measured(tmp_path: Path, record: Record) -> None:
     paths = [record("a.wav", 1_000), record("b.wav", 2_000)]
     for _ in range(2):
-        assert cached_lengths(paths, audio_length, tmp_path / "cache/l.json") == [1_000, 2_000]
+        assert Reader(cache=tmp_path / "kept").remembered(paths, audio_length, "l.json") == [
+            1_000,
+            2_000,
+        ]
 
 
 def test_file_is_measured_once(tmp_path: Path, record: Record) -> None:
     paths, measure = [record("a.wav"), record("b.wav")], Counting()
-    cached_lengths(paths[:1], measure, tmp_path / "l.json")
-    cached_lengths(paths, measure, tmp_path / "l.json")
+    Reader(cache=tmp_path / "kept").remembered(paths[:1], measure, "l.json")
+    Reader(cache=tmp_path / "kept").remembered(paths, measure, "l.json")
     assert measure.measured == ["a.wav", "b.wav"]
 
 
 def test_file_that_was_rewritten_is_measured_again(tmp_path: Path, record: Record) -> None:
     path = record("a.wav", 1_000)
-    cached_lengths([path], audio_length, tmp_path / "l.json")
+    Reader(cache=tmp_path / "kept").remembered([path], audio_length, "l.json")
     record("a.wav", 2_000)
-    assert cached_lengths([path], audio_length, tmp_path / "l.json") == [2_000]
+    assert Reader(cache=tmp_path / "kept").remembered([path], audio_length, "l.json") == [2_000]
 
 
 def test_file_of_the_same_size_at_another_time_is_measured_again(
@@ -82,13 +87,63 @@ def test_file_of_the_same_size_at_another_time_is_measured_again(
     path, measure = record("a.wav"), Counting()
     for time in (1_000, 2_000):
         os.utime(path, (time, time))
-        cached_lengths([path], measure, tmp_path / "l.json")
+        Reader(cache=tmp_path / "kept").remembered([path], measure, "l.json")
     assert len(measure.measured) == 2
 
 
-def test_bad_file_is_not_kept(tmp_path: Path, record: Record) -> None:
+def test_a_bad_file_that_is_mended_is_measured_again(tmp_path: Path, record: Record) -> None:
     bad = record("bad.wav")
     bad.write_bytes(b"no audio")
-    with pytest.raises(AudioError, match=r"bad\.wav"):
-        cached_lengths([bad], audio_length, tmp_path / "l.json")
-    assert not (tmp_path / "l.json").exists()
+    reader = Reader(cache=tmp_path / "kept")
+    for _ in range(2):  # the second time from what is kept
+        with pytest.raises(AudioError, match=r"bad\.wav"):
+            reader.remembered([bad], audio_length, "l.json")
+    record("bad.wav", 1_000)
+    assert reader.remembered([bad], audio_length, "l.json") == [1_000]
+
+
+def test_a_damaged_file_of_kept_lengths_is_made_anew(tmp_path: Path, record: Record) -> None:
+    path = record("a.wav", 1_000)
+    for content in ("{", "[1]", '{"a": 1}'):
+        (tmp_path / "l.json").write_text(content)
+        assert Reader(cache=tmp_path).remembered([path], audio_length, "l.json") == [1_000]
+
+
+def spoiled(record: Record) -> list[Path]:
+    """A good file, one whose fault a header shows, and one that must be decoded to see it."""
+    paths = [record("good.wav", 1_000), record("empty.wav"), record("nan.wav", 1_000)]
+    paths[1].write_bytes(b"")
+    soundfile.write(paths[2], np.full(1_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("check", "lengths"), [("full", [1_000, 0, 0]), ("header", [1_000, 0, 1_000])]
+)
+def test_unusable_files_are_left_out_and_counted(
+    tmp_path: Path, record: Record, check: str, lengths: list[int]
+) -> None:
+    paths = spoiled(record)
+    reader = Reader(check=check, bad_files="drop", cache=tmp_path / "kept")  # type: ignore[arg-type]
+    assert reader(paths) == lengths
+    assert sorted(reader.unusable) == [p for p, n in zip(paths, lengths, strict=True) if n == 0]
+    assert [p.name for p, _ in usable(paths, lengths)] == [
+        p.name for p, n in zip(paths, lengths, strict=True) if n
+    ]
+
+
+def test_unusable_files_end_in_one_line_that_says_how_to_leave_them_out(record: Record) -> None:
+    with pytest.raises(AudioError, match=r"data\.bad_files=drop") as caught:
+        Reader(check="full")(spoiled(record))
+    assert "empty.wav: empty file" in str(caught.value)
+    assert "nan.wav: NaN" in str(caught.value)
+
+
+def test_what_was_decoded_is_not_decoded_again(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record("a.wav", 1_000)
+    assert Reader(check="full", cache=tmp_path)([path]) == [1_000]
+    assert (tmp_path / CHECKED).is_file()
+    monkeypatch.setattr("downstream.corpora.lengths.check_audio", lambda _: pytest.fail("again"))
+    assert Reader(check="full", cache=tmp_path)([path]) == [1_000]

@@ -173,7 +173,7 @@ def test_librispeech_without_a_dev_set_holds_out_a_share(
 def test_share_of_a_plain_folder_is_held_out(tmp_path: Path, record: Record) -> None:
     for i in range(20):
         record(f"{i:02d}.wav")
-    corpus = build_corpus(tmp_path, STRICT, dev_share=0.15)
+    corpus = build_corpus(tmp_path, ReadOptions(dev_share=0.15))
     assert (len(corpus.train), len(corpus.dev)) == (17, 3)
     assert both(corpus) == [f"{i:02d}.wav" for i in range(20)]
 
@@ -182,7 +182,7 @@ def test_many_folders_are_held_out_whole(tmp_path: Path, record: Record) -> None
     for speaker in range(10):
         for i in range(3):
             record(f"{speaker}/{i}.wav")
-    corpus = build_corpus(tmp_path, STRICT, dev_share=0.2)
+    corpus = build_corpus(tmp_path, ReadOptions(dev_share=0.2))
     train, dev = ({Path(p).parent for p in paths(m)} for m in (corpus.train, corpus.dev))
     assert (len(train), len(dev), len(train & dev)) == (8, 2, 0)
 
@@ -190,7 +190,9 @@ def test_many_folders_are_held_out_whole(tmp_path: Path, record: Record) -> None
 def test_held_out_share_depends_on_the_seed_alone(tmp_path: Path, record: Record) -> None:
     for i in range(20):
         record(f"{i:02d}.wav")
-    chosen = [paths(build_corpus(tmp_path, STRICT, dev_share=0.2, seed=s).dev) for s in (0, 0, 1)]
+    chosen = [
+        paths(build_corpus(tmp_path, ReadOptions(dev_share=0.2), seed=s).dev) for s in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -256,7 +258,7 @@ def test_unusable_files_are_dropped_and_counted(tmp_path: Path, record: Record) 
         record(f"good{i}.wav")
     for kind in KINDS:
         spoil(tmp_path / f"{kind}.wav", kind)
-    corpus = build_corpus(tmp_path, LENIENT, dev_share=0.5)
+    corpus = build_corpus(tmp_path, ReadOptions(bad_files="drop", dev_share=0.5))
     assert both(corpus) == ["good0.wav", "good1.wav", "good2.wav"]
     assert set(corpus.bad) == {f"{kind}.wav" for kind in KINDS}
     assert all(reason in corpus.bad[f"{kind}.wav"] for kind, reason in KINDS.items())
@@ -303,8 +305,7 @@ def test_progress_counts_every_file(tmp_path: Path, record: Record) -> None:
     for i in range(5):
         record(f"{i}.wav")
     seen: list[tuple[int, int]] = []
-    options = ReadOptions(progress=lambda done, total: seen.append((done, total)))
-    build_corpus(tmp_path, options)
+    build_corpus(tmp_path, STRICT, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 5) for i in range(1, 6)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from wavlm_lightning.ranges import Checked, check_values, number
+from wavlm_lightning.fields import Checked, check_values, number, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Inner(Checked):
 class Outer(Checked):
     lr: float = number(0, 10, above=True)
     betas: tuple[float, float] = number(0, 1, below=True, default=(0.9, 0.99))
-    most: int | None = number(1, default=None)
+    most: int | None = whole(1, default=None)
     inner: Inner | None = None
 
 
@@ -29,8 +29,11 @@ class Outer(Checked):
         ({"lr": math.nan}, r"optim\.lr must be"),
         ({"lr": math.inf}, r"optim\.lr must be"),
         ({"lr": 1.0, "betas": (0.9, 1.0)}, r"optim\.betas must be at least 0 and below 1"),
-        ({"lr": 1.0, "most": 0}, r"optim\.most must be at least 1 \(got 0\)"),
-        ({"lr": 1.0, "most": math.inf}, r"optim\.most must be at least 1 \(got inf\)"),
+        (
+            {"lr": 1.0, "most": 0},
+            r"optim\.most must be at least 1 and at most 10{9} \(got 0\)",
+        ),
+        ({"lr": 1.0, "most": math.inf}, r"optim\.most must be a whole number or null \(got inf\)"),
         ({"lr": 1.0, "inner": {"share": 1.0}}, r"optim\.inner\.share must be"),
     ],
 )
