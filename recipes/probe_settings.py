@@ -23,7 +23,7 @@ from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.heads import HeadsSection
 from recipes.sections import TrainerSection, WandbSection, plain_name
-from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.config import ConfigError, Parser, read_yaml, with_home
 from wavlm_lightning.fields import SEEDS, Checked, whole
 
 CONFIGS = Path("configs")
@@ -260,7 +260,7 @@ def _upstream_words(upstream: str) -> list[str]:
     file = CONFIGS / "upstream" / f"{upstream}.yaml"
     if file.is_file():
         return [f"--config={file}", f"--upstream.name={upstream}"]
-    path = Path(upstream)
+    path = Path(with_home(upstream))
     if not path.exists():
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise ConfigError(

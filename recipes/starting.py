@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wavlm_lightning.checkpoint_file import read_checkpoint
-from wavlm_lightning.config import ConfigError, read_yaml
+from wavlm_lightning.config import ConfigError, read_yaml, with_home
 from wavlm_lightning.model.checkpoint import load_wavlm, local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
@@ -15,7 +15,7 @@ HEAD = "objective."
 
 def find_word(argv: list[str], *key: str) -> Any:
     """A value that must be known before the parser can be built: the last of files and words."""
-    found = None
+    found, argv = None, [with_home(word) for word in argv]
     for word in argv:
         if word.startswith("--config="):
             content: Any = read_yaml(Path(word.partition("=")[2]))
@@ -25,7 +25,7 @@ def find_word(argv: list[str], *key: str) -> Any:
     for word in argv:
         if word.startswith(f"--{'.'.join(key)}="):
             found = word.partition("=")[2]
-    return found
+    return with_home(found) if isinstance(found, str) else found
 
 
 def config_of_init(argv: list[str]) -> WavLMConfig | None:

@@ -66,8 +66,10 @@ class Parser(jsonargparse.ArgumentParser):
             _refuse_classes_in_word(word)
         parsed = super().parse_args(words, *rest, **kwargs)
         for key, value in parsed.items():
-            if isinstance(value, str) and value.startswith(HOME):
+            if isinstance(value, str):
                 parsed[key] = with_home(value)
+            elif isinstance(value, list):
+                parsed[key] = [with_home(v) if isinstance(v, str) else v for v in value]
         self._check(parsed)
         return parsed
 

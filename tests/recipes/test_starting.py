@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from recipes.pretrain import main
+from recipes.probe_settings import read_probe_settings
+from recipes.starting import config_of_init
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
 
@@ -33,6 +35,21 @@ def plain(words: list[str], tmp_path: Path) -> list[str]:
     content["run"]["name"] = "tiny"
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(content))
     return [f"--config={tmp_path / 'plain.yaml'}", *words[1:]]
+
+
+def test_what_training_starts_from_may_lie_in_the_home_folder(
+    encoder: WavLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_released(encoder, tmp_path / "m.pt")
+    (tmp_path / "init.yaml").write_text("init: ~/m.pt\n")
+    for words in (["--init=~/m.pt"], ["--config=~/init.yaml"]):
+        found = config_of_init(words)
+        assert found is not None
+        assert found.dim == 48
+    plain = read_probe_settings("asv", "~/m.pt", [])
+    assert plain.upstream.source == str(tmp_path / "m.pt")
+    assert plain.upstream.name == "m"
 
 
 def state(folder: Path, prefix: str) -> dict[str, torch.Tensor]:

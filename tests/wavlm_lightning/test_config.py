@@ -2,7 +2,7 @@
 """Configuration: files and words merge, and an error says what to change."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -163,3 +163,27 @@ def test_no_class_is_loaded_from_a_file(parser: Parser, tmp_path: Path) -> None:
     found = message(parser, yaml(tmp_path, text))
     assert "a.yaml: optim.betas.0.class_path: classes are not loaded" in found
     assert "antigravity" not in sys.modules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    root: str | None = None
+    folders: list[str] = field(default_factory=list)
+    source: str | None = None
+
+
+def test_the_home_folder_is_meant_by_a_tilde_wherever_a_path_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = Parser(prog="test")
+    parser.add_argument("--config", action="config")
+    parser.add_section(Folders, "data")
+    parser.add_argument("--out", type=str)
+    text = "data: {source: ~/m.pt, folders: [~/a, b~/c]}\n"
+    yaml(tmp_path, text)
+    parsed = parser.parse_args(["--config=~/a.yaml", "--data.root=~/x", "--out=~/o"])
+    assert parsed.data.root == str(tmp_path / "x")
+    assert parsed.data.source == str(tmp_path / "m.pt")
+    assert parsed.data.folders == [str(tmp_path / "a"), "b~/c"]
+    assert parsed.out == str(tmp_path / "o")
