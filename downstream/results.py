@@ -2,6 +2,7 @@
 """One JSON file a task and upstream: the score, and what is needed to doubt it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -130,6 +131,16 @@ def read_probe_results(
             why = str(error).removeprefix(f"{path} is ")
             tell(f"left out: {path} is no result of a task: {why}")
     return sorted(found, key=lambda r: (r.upstream, r.task, r.corpus, r.seed))
+
+
+def best_on_test(metrics: Mapping[str, float], headline: str) -> str | None:
+    """The figure that is the headline's best over checkpoints chosen on test, if there is one.
+
+    >>> best_on_test({"test/eer": 5.0, "test/eer_best_of_10_test": 4.0}, "test/eer")
+    'test/eer_best_of_10_test'
+    """
+    pattern = rf"{re.escape(headline)}_best_of_\d+_test"
+    return next((name for name in metrics if re.fullmatch(pattern, name)), None)
 
 
 def check_result(result: ProbeResult) -> None:

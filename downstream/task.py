@@ -207,6 +207,11 @@ class Task(ABC, Generic[C]):
         """Evenly spaced checkpoints also scored on test, for protocols that choose there."""
         return 0
 
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether the best of these is all that is reported, since dev is trained on."""
+        return False
+
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]
     ) -> list[Path]:

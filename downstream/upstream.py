@@ -35,7 +35,7 @@ FBANK_STRIDE = 160  # samples, 10 ms
 NEVER_READ = {"masked_spec_embed"}  # weights of transformers that evaluation does without
 TRANSFORMERS_TYPES = ("hubert", "wav2vec2")  # of models that transformers runs
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
-FEATURES_VERSION = 4
+FEATURES_VERSION = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class UpstreamConfig(Checked):
         masked_group_norm: Base's group norm leaves padding out; false is the released behaviour.
         precision: of the frozen forward pass; auto is bfloat16 where the device computes in it.
         download: fetch a hub id that is not on this machine yet.
+        cmvn: filter banks have zero mean and unit variance over each utterance. Heads that average
+            over time learn nothing from those: the mean is zero.
     """
 
     kind: Literal["wavlm", "transformers", "fbank", "random"]
@@ -60,6 +62,7 @@ class UpstreamConfig(Checked):
     masked_group_norm: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     download: bool = False
+    cmvn: bool = True
 
 
 class Frozen(nn.Module):
@@ -223,14 +226,21 @@ class TransformersUpstream(nn.Module):
 
 
 class Fbank(nn.Module):
-    """80 log mel energies with first and second differences, 240 dimensions, each normalised.
+    """80 log mel energies with first and second differences, 240 dimensions.
 
     Kaldi's filter banks (25 ms windows every 10 ms), differences over 5 frames, zero mean and unit
     variance of each dimension over the utterance: the baseline of SUPERB (Yang et al. 2021) as in
     s3prl ec8064b5, upstream/baseline. Each row is computed alone, so padding does not matter.
+
+    Args:
+        cmvn: Zero mean and unit variance.
     """
 
     dim, num_layers, stride = 3 * NUM_MELS, 1, FBANK_STRIDE
+
+    def __init__(self, *, cmvn: bool = True):
+        super().__init__()
+        self.cmvn = cmvn
 
     def num_frames(self, num_samples: int) -> int:
         """Windows of 25 ms that fit whole."""
@@ -255,7 +265,9 @@ class Fbank(nn.Module):
         ).T  # (80, F)
         first = compute_deltas(mels, DELTA_WINDOW)
         x = torch.cat([mels, first, compute_deltas(first, DELTA_WINDOW)]).T  # (F, 240)
-        return (x - x.mean(0)) / (x.std(0, correction=0) + 1e-10)
+        if not self.cmvn:
+            return x
+        return (x - x.mean(0)) / (x.std(0, correction=min(1, len(x) - 1)) + 1e-10)
 
 
 def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
@@ -263,8 +275,9 @@ def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
     wanted = config.precision
     if wanted == "auto":
         wanted = "bfloat16" if computes_bfloat16(device) else "float32"
-    drawn = f"{config.size} {config.seed}" if config.kind == "random" else ""
-    return f"{FEATURES_VERSION} {config.kind} {digest} {drawn} {config.masked_group_norm} {wanted}"
+    own = {"random": f"{config.size} {config.seed}", "fbank": f"cmvn {config.cmvn}"}
+    about = f"{config.kind} {digest} {own.get(config.kind, '')}"
+    return f"{FEATURES_VERSION} {about} {config.masked_group_norm} {wanted}"
 
 
 def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
@@ -275,7 +288,7 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
         FileNotFoundError: naming the source.
     """
     if config.kind == "fbank":
-        return Frozen(Fbank(), precision="float32"), "none"
+        return Frozen(Fbank(cmvn=config.cmvn), precision="float32"), "none"
     if config.kind == "random":
         with _seeded(config.seed):
             random = WavLM(WavLMConfig.preset(config.size))

@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from downstream.learner import Learner
+from recipes.checkpoints import evenly_kept, write_head
 from recipes.runs import point_to
-from wavlm_lightning.checkpoint_file import write_checkpoint
 
 
 class StopSignal(Exception):
@@ -175,14 +175,11 @@ class KeepBestHead(KeepBest):
     def write(self, trainer: lightning.Trainer) -> None:
         """By the first process, all of it or nothing."""
         if trainer.is_global_zero:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            task, head = self.learner.task, self.learner.head
-            about = {"task": task.name, "head": type(head).__name__, "classes": list(task.classes)}
-            write_checkpoint(self.checkpoint, {"state_dict": self.learner.state_dict(), **about})
+            write_head(self.checkpoint, self.learner)
 
 
 class KeepEvenly(Callback):
-    """Keeps the weights at `count` evenly spaced updates, the last one included."""
+    """Keeps the weights of a run at `count` evenly spaced updates, the last one included."""
 
     def __init__(self, folder: Path, *, count: int, total_updates: int):
         self.folder = folder
@@ -194,7 +191,7 @@ class KeepEvenly(Callback):
         update = trainer.global_step
         if update in self.updates and update != self._kept:
             self._kept = update
-            trainer.save_checkpoint(self.folder / f"update{update}.ckpt", weights_only=True)
+            trainer.save_checkpoint(evenly_kept(self.folder, update), weights_only=True)
 
 
 class SaveAndStop(Callback):

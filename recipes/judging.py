@@ -16,6 +16,7 @@ from downstream.task import Task
 from recipes.checkpoints import BEST, CHECKPOINTS
 from recipes.common import build_evaluator
 from recipes.feature_source import FeatureSource
+from recipes.on_test import Scores, best_on_test, keep_best_on_test, scores_on_test
 from recipes.packing import write_submission
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
@@ -68,11 +69,9 @@ def judge(
 ) -> dict[str, Outcome]:
     """The best checkpoint of each head on dev and test, and what comes with it."""
     evaluator = build_evaluator(settings.trainer, processes)
-    on_test: dict[str, list[float]] = {x.name: [] for x in probe.at_work()}
-    for path in _evenly_kept(folder / CHECKPOINTS):
-        probe.load_state_dict(_state(path))
-        for name, metrics in _test(evaluator, probe, data).items():
-            on_test[name].append(metrics[probe.task.headline])
+    on_test = scores_on_test(lambda: _test(evaluator, probe, data), probe, folder)
+    if probe.task.chosen_on_test:
+        best = _chosen_on_test(probe, on_test, folder, processes)
     for learner in probe.at_work():
         learner.load_state_dict(_state(best_checkpoint(learner, folder)))
     evaluator.validate(probe, datamodule=data, verbose=False)
@@ -89,8 +88,8 @@ def judge(
     return {
         learner.name: Outcome(
             metrics=on_dev[learner.name]
-            | tested[learner.name]
-            | _best_on_test(learner.task, on_test[learner.name]),
+            | _reported(learner.task, tested[learner.name])
+            | best_on_test(learner.task, on_test[learner.name]),
             best=dict(best[learner.name]),
             layer_weights=_layer_weights(learner),
             curve={
@@ -105,6 +104,12 @@ def judge(
         )
         for learner in probe.at_work()
     }
+
+
+def _reported(task: Task[Any], tested: dict[str, float]) -> dict[str, float]:
+    """Without the headline where the best on test is all that is reported: it is that one."""
+    left_out = task.headline if task.chosen_on_test else None
+    return {name: value for name, value in tested.items() if name != left_out}
 
 
 def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
@@ -122,12 +127,18 @@ def _layer_weights(learner: Learner) -> list[float]:
     return [] if weights is None else [round(w, 6) for w in weights.tolist()]
 
 
-def _best_on_test(task: Task[Any], scores: list[float]) -> dict[str, float]:
-    """What a protocol that chooses its checkpoint on the test set would report."""
-    if not scores:
-        return {}
-    best_of = min if task.headline_mode == "min" else max
-    return {f"{task.headline}_best_of_{len(scores)}_test": best_of(scores)}
+def _chosen_on_test(
+    probe: Probe, on_test: Scores, folder: Path, processes: Processes
+) -> dict[str, dict[str, float]]:
+    """Of each learner its best checkpoint on test, which is kept as its best."""
+    best = {}
+    for learner in probe.at_work():
+        path = best_checkpoint(learner, folder)
+        if processes.first:
+            best[learner.name] = keep_best_on_test(
+                path, probe, learner, on_test[learner.name], folder
+            )
+    return processes.from_first(best)
 
 
 def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
@@ -155,11 +166,6 @@ def _test(
         if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
             give_up(probe, learner, f"not finite: {', '.join(wrong)}")
     return figures
-
-
-def _evenly_kept(checkpoints: Path) -> list[Path]:
-    paths = checkpoints.glob("evenly/update*.ckpt")
-    return sorted(paths, key=lambda path: int(path.stem.removeprefix("update")))
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Finished:
 
     @property
     def monitor(self) -> str:
-        """The figure on dev that chose the checkpoints."""
+        """The figure that chose the checkpoints, on dev."""
         return next(iter(self.variants.values())).monitor
 
     @property

@@ -8,6 +8,7 @@ section of the task where that protocol is in force, the words of the command li
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.heads import HeadsSection
 from recipes.sections import TrainerSection, WandbSection, plain_name
-from wavlm_lightning.config import ConfigError, Parser, read_yaml, with_home
+from wavlm_lightning.config import ConfigError, Parser, with_home
 from wavlm_lightning.fields import SEEDS, Checked, whole
 
 CONFIGS = Path("configs")
@@ -185,6 +186,12 @@ def build_parser(task: type[Task[Any]]) -> Parser:
         default={},
         help="learning rates of published scores by upstream, which a run is told of",
     )
+    parser.add_argument(
+        "--of_upstream_kind",
+        type=dict[str, dict[str, Any]],
+        default={},
+        help="values for upstreams of a kind",
+    )
     parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
 
@@ -222,15 +229,17 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
     parser = build_parser(kind)
     parsed = _parse(parser, first + words)
     where = _kind_of_recordings(kind, parsed)
+    own = _words_of(parsed.of_upstream_kind.get(parsed.upstream.kind, {}))
     if parsed.protocol == "mini" or (parsed.protocol == "auto" and where != "official"):
-        mini = [f"--{k}={_word(v)}" for k, v in read_yaml(files[0]).get("mini", {}).items()]
-        parsed = _parse(parser, first + mini + words)
+        own += _words_of(parsed.mini)
+    if own:
+        parsed = _parse(parser, first + own + words)
     try:
         objects = parser.instantiate(parsed)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    for key in ("config", "mini", "published_also", "published_lr"):
+    for key in ("config", "mini", "of_upstream_kind", "published_also", "published_lr"):
         values.pop(key, None)
     values["protocol"] = "published" if where == "official" else "mini"
     if parsed.protocol != "auto":
@@ -283,5 +292,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.+-]", "_", name)
 
 
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _words_of(values: Mapping[str, Any]) -> list[str]:
+    """Keys and their values as the command line has them."""
+    pairs = ((key, v if isinstance(v, str) else json.dumps(v)) for key, v in values.items())
+    return [f"--{key}={value}" for key, value in pairs]

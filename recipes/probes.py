@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
+from downstream.results import best_on_test
 from downstream.search import Search
 from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
@@ -43,7 +44,7 @@ class Outcomes:
     heads: dict[str, Outcome]  # by name; "" if there is one
     diverged: dict[str, int]  # name -> update after which it was given up
     features: str  # how the upstream's features came about
-    monitor: str  # the figure on dev that chose the checkpoints
+    monitor: str  # the figure that chose the checkpoints, on dev
     headline: str  # the figure on test that tables show
 
 
@@ -136,7 +137,17 @@ def _run(
         if processes.first:
             _show(trainer, probe, data, outcomes)
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
-    return Outcomes(outcomes, diverged, source.about, task.monitor, task.headline)
+    return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
+
+
+def _chosen_and_shown(task: Task[Any], outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
+    """The figure that chose the checkpoints, and the one that tables show."""
+    if not task.chosen_on_test:
+        return task.monitor, task.headline
+    metrics = next(iter(outcomes.values())).metrics
+    shown = best_on_test(metrics, task.headline)
+    assert shown is not None
+    return task.headline, shown
 
 
 def _probe(
@@ -183,8 +194,7 @@ def _trainer(
         flags["precision"] = "32-true"  # heads are small; the upstream has a precision of its own
     callbacks = [progress(total, _figures(task)), *watching]
     if task.test_checkpoints:
-        evenly = checkpoints / "evenly"
-        callbacks.append(KeepEvenly(evenly, count=task.test_checkpoints, total_updates=total))
+        callbacks.append(KeepEvenly(folder, count=task.test_checkpoints, total_updates=total))
     callbacks.append(
         SaveAndStop(
             checkpoints / LAST,

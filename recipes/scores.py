@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from downstream import load_task, task_names
 from downstream.results import ProbeResult
+from downstream.results import best_on_test as best_name
 from recipes.superb_score import ERRORS, Reference
 
 KINDS = {
@@ -125,7 +126,7 @@ def columns_of(tasks: Iterable[str], results: Sequence[ProbeResult]) -> list[Col
     for task in sorted(set(tasks)):
         if task in task_names():
             kind = load_task(task)
-            for headline in sorted({r.headline for r in results if r.task == task}) or [
+            for headline in sorted({shown_as(r) for r in results if r.task == task}) or [
                 kind.headline
             ]:
                 found.append(Column(task, headline, kind.corpus, kind.unit, kind.headline_mode))
@@ -147,13 +148,20 @@ def with_second_figures(columns: Iterable[Column], reference: Reference) -> list
     return found
 
 
+def shown_as(result: ProbeResult) -> str:
+    """The headline in whose column a run stands, also if it has only the best of it on test."""
+    return re.sub(r"_best_of_\d+_test$", "", result.headline)
+
+
 def value_of(result: ProbeResult, headline: str) -> float:
-    """A figure of a run.
+    """A figure of a run; the best of it on test, if it has no other.
 
     Raises:
         ValueError: naming the run, if it has no such figure.
     """
     if headline not in result.metrics:
+        if (best := best_on_test(result, headline)) is not None:
+            return best
         raise ValueError(
             f"the result of {result.task} on {result.upstream} with seed {result.seed} has no "
             f"{headline}: run the task again, or remove the file"
@@ -163,10 +171,8 @@ def value_of(result: ProbeResult, headline: str) -> float:
 
 def best_on_test(result: ProbeResult, headline: str) -> float | None:
     """The headline as it would be if test chose, where a run has that too."""
-    for key, value in result.metrics.items():
-        if re.fullmatch(rf"{re.escape(headline)}_best_of_\d+_test", key):
-            return value
-    return None
+    name = best_name(result.metrics, headline)
+    return None if name is None else result.metrics[name]
 
 
 def by_variant(result: ProbeResult, headline: str) -> dict[str, float]:
@@ -191,7 +197,7 @@ def runs_of(results: Sequence[ProbeResult], upstream: str, column: Column) -> li
     runs = [r for r in results if r.upstream == upstream and r.task == column.task]
     if column.second:
         return [r for r in runs if column.headline in r.metrics]
-    return [r for r in runs if r.headline == column.headline]
+    return [r for r in runs if shown_as(r) == column.headline]
 
 
 def results_of(results: Sequence[ProbeResult], upstream: str) -> list[ProbeResult]:

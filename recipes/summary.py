@@ -136,14 +136,13 @@ def _official_cell(results: list[ProbeResult], upstream: str, column: Column) ->
     runs = runs_of(results, upstream, column)
     if not runs:
         return Cell(MISSING)
-    score = score_of([value_of(r, column.headline) for r in runs])
-    digits = max(2, column.digits)
-    text = score.text(digits, count=score.count > 1)
+    digits, parts = max(2, column.digits), []
+    if own := [r.metrics[column.headline] for r in runs if column.headline in r.metrics]:
+        parts.append(score_of(own).text(digits, count=len(own) > 1))
     chosen = [best_on_test(r, column.headline) for r in runs]
-    known = [value for value in chosen if value is not None]
-    if known:
-        text += f"; {score_of(known).text(digits, count=len(known) != len(runs))} ¹"
-    return Cell(text)
+    if known := [value for value in chosen if value is not None]:
+        parts.append(f"{score_of(known).text(digits, count=len(known) != (len(own) or 1))} ¹")
+    return Cell("; ".join(parts))
 
 
 def _paper_cell(value: float | None, column: Column) -> Cell:
@@ -185,7 +184,8 @@ def _provenance(results: list[ProbeResult]) -> Section:
     for kind in KINDS:
         for r in (r for r in results if r.kind == kind):
             column = titles[r.task]
-            score = f"{column.figure} {value_of(r, column.headline):.{max(2, column.digits)}f}"
+            digits = max(2, column.digits)
+            score = f"{r.headline.rpartition('/')[2]} {r.metrics[r.headline]:.{digits}f}"
             about = [r.upstream, r.task, _corpus(r, column), str(r.seed), score, r.selected_on]
             about += [short(r.commit), upstream_hash(r), r.checkpoint_sha256[:8]]
             about += [

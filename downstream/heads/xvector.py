@@ -5,7 +5,7 @@ X-vectors (Snyder et al. 2018); sizes of SUPERB's verification head (s3prl ec806
 downstream/sv_voxceleb1/model.py).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,19 @@ class XVectors(NamedTuple):
 
 
 class XVector(nn.Module):
-    """Frames to an embedding, and cosines with one vector a training speaker."""
+    """Frames to an embedding, and cosines with one vector a training speaker.
 
-    def __init__(self, dim: int, *, width: int, num_classes: int):
+    Args:
+        dim: width of a frame.
+        width: of the layers and of the embedding.
+        num_classes: training speakers.
+        init: of all but the class vectors: torch's own, as published, which leaves hardly any
+            difference between utterances after eight layers; or he (He et al. 2015) that keeps it.
+    """
+
+    def __init__(
+        self, dim: int, *, width: int, num_classes: int, init: Literal["torch", "he"] = "torch"
+    ):
         super().__init__()
         self.projection = nn.Linear(dim, width)
         last = round(width * POOLED_FACTOR)
@@ -42,6 +52,8 @@ class XVector(nn.Module):
         self.output = nn.Linear(width, width)
         self.classes = nn.Parameter(torch.empty(width, num_classes))
         nn.init.xavier_normal_(self.classes)
+        if init == "he":
+            self.apply(_he)
 
     def forward(self, frames: Frames) -> XVectors:
         """(B, F, D) -> embeddings (B, D') and cosines (B, C)."""
@@ -58,6 +70,14 @@ class XVector(nn.Module):
         embedding = F.relu(self.embedding(statistics(x, lengths)))
         output = F.normalize(F.relu(self.output(embedding)), dim=1)
         return XVectors(embedding, output @ F.normalize(self.classes, dim=0))
+
+
+def _he(module: nn.Module) -> None:
+    """Normal weights that keep the variance through a ReLU, biases of zero."""
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
 
 
 def statistics(x: Tensor, lengths: Tensor) -> Tensor:

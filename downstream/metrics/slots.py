@@ -50,16 +50,19 @@ def slot_value_cer(references: Sequence[str], hypotheses: Sequence[str]) -> floa
     """Percent: edits over characters of all reference values; 0 if there are none.
 
     Each is compared with that value of its type in the hypothesis which is nearest by rate, with an
-    empty one if there is none.
+    empty one if there is none. Marks of slots that begin or end within a hypothesis's value are no
+    part of it.
 
     >>> slot_value_cer(["B-a ABCD E-a B-b XY E-b"], ["B-a ABXD E-a B-a A E-a"])  # 1 and 2 of 6
     50.0
+    >>> slot_value_cer(["B-a AB CD E-a"], ["B-a AB B-b CD E-a"])
+    0.0
     """
     edits = characters = 0
     for r, h in zip(references, hypotheses, strict=True):
         found: dict[str, list[str]] = {}
         for kind, value in slots_of(h):
-            found.setdefault(kind, []).append(value)
+            found.setdefault(kind, []).append(words_of(value))
         for kind, value in slots_of(r):
             edits += min(character_errors(value, other) for other in found.get(kind, [""]))
             characters += len(value)

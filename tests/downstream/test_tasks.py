@@ -173,8 +173,21 @@ def test_asv_counts_and_leaves_out_short_training_utterances(make_task: MakeTask
 
 
 def test_asv_wants_two_speakers_to_choose_the_checkpoint(make_task: MakeTask) -> None:
-    with pytest.raises(ValueError, match=r"task\.held_out_speakers=1: trials that choose"):
+    with pytest.raises(
+        ValueError, match=r"task\.held_out_speakers must be 0 or at least 2 \(got 1\)"
+    ):
         make_task("asv", held_out_speakers=1)
+
+
+def test_asv_without_held_out_speakers_trains_on_all_but_the_test_speakers(
+    make_task: MakeTask,
+) -> None:
+    some, every = make_task("asv"), make_task("asv", held_out_speakers=0)
+    assert len(every.classes) == len(some.classes) + 3
+    speakers = {e.id.split("/")[0] for e in every.examples("dev")}
+    assert speakers == {e.id.split("/")[0] for e in every.examples("train")}  # few: all are watched
+    assert not some.chosen_on_test
+    assert every.chosen_on_test
 
 
 def test_asr_counts_texts_with_more_characters_than_frames(make_task: MakeTask) -> None:

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from downstream import task_names
+from downstream.metrics.eer import equal_error_rate
 from recipes import judging, layers, sources, superb
+from recipes.checkpoints import evenly_kept
 from recipes.heads import SWEEP, between
+from recipes.probe_settings import read_probe_settings
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
@@ -180,6 +183,36 @@ def test_a_finished_fold_is_not_trained_again(
         superb.main(["er", "fbank", *probe_words])
     assert superb.main(["er", "fbank", *probe_words]) == 0
     assert trained.count("fold1") == 6
+
+
+def test_asv_that_trains_on_all_speakers_reports_the_best_on_test_alone(
+    probe_words: list[str], tmp_path: Path
+) -> None:
+    argv = ["asv", "random", *probe_words, *small("asv"), "--task.best_of=3"]
+    assert superb.main([*argv, "--task.held_out_speakers=0"]) == 0
+    got = result(tmp_path, "asv", "random")
+    assert got["headline"] == "test/eer_best_of_3_test"
+    assert got["selected_on"] == "test/eer"
+    assert "test/eer" not in got["metrics"]
+    best = got["metrics"]["test/eer_best_of_3_test"]
+    assert got["best"][""]["value"] == best
+    # The checkpoint that is named has that score, and so have the predictions.
+    kept = evenly_kept(Path(got["run"]), int(got["best"][""]["update"]))
+    weights = torch.load(kept, weights_only=True)["state_dict"]
+    for name, tensor in torch.load(got["checkpoint"], weights_only=True)["state_dict"].items():
+        torch.testing.assert_close(tensor, weights[f"learners.0.{name}"], rtol=0, atol=0)
+    (scores,) = Path(got["run"]).rglob("test.scores.txt")
+    rows = [line.split() for line in scores.read_text().splitlines()]
+    same, cosines = [row[0] == "1" for row in rows], [float(row[3]) for row in rows]
+    assert equal_error_rate(cosines, same) == pytest.approx(best, abs=0.5)
+
+
+def test_filter_banks_are_cut_to_as_many_frames_as_the_others() -> None:
+    words = ["--paths.librimix=.", "--protocol=published"]
+    assert read_probe_settings("sd", "fbank", words).task.chunk_seconds == 20.0
+    assert read_probe_settings("sd", "random", words).task.chunk_seconds == 40.0
+    said = [*words, "--task.chunk_seconds=7"]
+    assert read_probe_settings("sd", "fbank", said).task.chunk_seconds == 7.0
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -109,6 +109,19 @@ def test_the_figure_chosen_on_test_stands_beside_ours(folder: Path, write: Write
     assert "- ¹ The best of several checkpoints or settings, chosen on test" in text
 
 
+def test_a_run_that_was_chosen_on_test_stands_there_with_its_mark_alone(
+    folder: Path, write: Write
+) -> None:
+    name = "test/eer_best_of_10_test"
+    alone = {"headline": name, "metrics": {name: 4.9, "dev/eer": 1.0}, "selected_on": "test/eer"}
+    write("asv", "wavlm_base", 4.9, kind="official", corpus="official", **alone)
+    text = table(folder)
+    column = sorted(task_names()).index("asv")
+    assert cells(section(text, OFFICIAL), "wavlm_base")[column] == "4.90 ¹"
+    assert cells(section(text, OFFICIAL), "WavLM Base (paper)")[column] == "4.69 ¹"
+    assert "eer_best_of_10_test 4.90" in section(text, "Where the numbers come from")
+
+
 def test_arrows_are_those_of_the_headline_not_of_the_figure_on_dev(
     folder: Path, write: Write
 ) -> None:
