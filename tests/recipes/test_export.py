@@ -175,13 +175,28 @@ def test_a_card_without_a_run_says_so(model: WavLM, tmp_path: Path) -> None:
 
 
 def test_a_card_that_cannot_be_made_leaves_nothing_half_written(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any, **__: Any) -> str:
+        raise ValueError("result.json is not JSON")
+
+    monkeypatch.setattr(export, "model_card", broken)
+    assert run(checkpoint, "transformers", tmp_path / "out") == 1
+    assert "error: result.json is not JSON" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_result_is_left_out_of_the_card_and_named(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results" / "mine").mkdir(parents=True)
     (tmp_path / "results" / "mine" / "er.json").write_text("{}")
-    assert run(checkpoint, "transformers", tmp_path / "out") == 1
-    assert "is no result of a task" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert run(checkpoint, "transformers", tmp_path / "out") == 0
+    assert f"left out: {tmp_path / 'results' / 'mine' / 'er.json'} is" in capsys.readouterr().err
+    assert "er.json" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_cannot_be_done_is_said_in_a_line(

@@ -44,7 +44,7 @@ class OptimConfig(Checked):
     """AdamW and its schedule.
 
     Args:
-        lr: peak learning rate.
+        lr: peak learning rate; with 0 nothing is learned.
         betas: decay of Adam's two averages.
         eps: Adam's epsilon.
         weight_decay: decoupled, on every parameter.
@@ -52,10 +52,10 @@ class OptimConfig(Checked):
         total_updates: the rate falls to zero at this one, and training ends.
         clip: largest L2 norm of the whole gradient, 0 for no clipping.
         head_updates: over these first updates the prediction head is trained alone; for an encoder
-            that has learned elsewhere.
+            that has learned elsewhere. With as many as there are it never learns.
     """
 
-    lr: float = number(0, 1000, above=True)
+    lr: float = number(0, 1000)
     betas: tuple[float, float] = number(0, 1, below=True)
     eps: float = number(0, 1, above=True)
     weight_decay: float = number(0, 1000)
@@ -66,12 +66,11 @@ class OptimConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("warmup_updates", "head_updates"):
-            if getattr(self, name) > self.total_updates:
-                raise ValueError(
-                    f"optim.{name}={getattr(self, name)} is above optim.total_updates="
-                    f"{self.total_updates}"
-                )
+        if self.warmup_updates > self.total_updates:
+            raise ValueError(
+                f"optim.warmup_updates={self.warmup_updates} is above optim.total_updates="
+                f"{self.total_updates}"
+            )
 
 
 class Pretrainer(lightning.LightningModule):
