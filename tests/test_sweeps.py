@@ -37,7 +37,8 @@ def test_file_is_a_sweep_of_wandb(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 @pytest.mark.parametrize("local", [True, False], ids=["local", "wandb"])
 def test_every_trial_is_a_configuration(file: Path, local: bool, tmp_path: Path) -> None:
-    config = read_sweep(file, "", ["--optim.total_updates=7"], local=local)
+    words = ["--optim.total_updates=777"]  # more than a warm-up
+    config = read_sweep(file, "", words, local=local)
     runs = [run for run in next_runs(config, [], n=20) if run is not None]
     for run in (runs[0], runs[-1]):
         parameters = {key: entry["value"] for key, entry in run.config.items()}
@@ -49,7 +50,7 @@ def test_every_trial_is_a_configuration(file: Path, local: bool, tmp_path: Path)
             values = read_probe_settings(words[0], words[1], words[2:]).values
         found = flat(values)
         assert {key: found[key] for key in parameters} == parameters
-        assert found["optim.total_updates"] == 7
+        assert found["optim.total_updates"] == 777
         assert found["wandb.mode"] == ("disabled" if local else "online")
         assert found["run.dir"] == str(tmp_path)
 

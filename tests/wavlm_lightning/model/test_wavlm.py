@@ -224,7 +224,7 @@ def test_block_padding_counts_frames_as_released(
 def test_masked_frames_hold_the_mask_vector_instead_of_their_own_content(
     tiny, build, batch
 ) -> None:
-    model = build(tiny("large", num_layers=0, position_kernel=1, last_layer_normed=False))
+    model = build(tiny("large", num_layers=1, position_kernel=1, last_layer_normed=False))
     with torch.no_grad():  # no position embedding: GELU of zero
         model.encoder.position.weight_g.zero_()
         model.encoder.position.bias.zero_()
