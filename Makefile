@@ -129,6 +129,9 @@ bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make 
 test: .venv/.dev ## all tests
 	@python -m pytest
 
+mutate: .venv/.dev ## break the core a line at a time; the tests must notice:  make mutate [only=mixing]
+	@python -m tests.mutate $(call quoted,$(only))
+
 check: .venv/.dev ## lint, format, types, layers
 	@ruff check . && ruff format --check . && mypy && python -m pytest -q tests/test_layers.py
 

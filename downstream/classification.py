@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks that name one class of an utterance, with SUPERB's utterance-level head."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Classification(Task[C]):
 
     monitor, mode, headline = "dev/accuracy", "max", "test/accuracy"
     headline_mode, unit = "max", "%"
+    trivial_answer = "the most frequent class of train"
     pools = True
 
     def warnings(self) -> list[str]:
@@ -83,6 +85,11 @@ class Classification(Task[C]):
         """Percent of utterances."""
         right = sum(target == predicted for target, predicted in predictions.values())
         return {"accuracy": 100.0 * right / len(predictions)}
+
+    def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Of the class that train has most of."""
+        common = most_common([e.target for e in self.examples("train")])
+        return self.score("test", {name: (p[0], common) for name, p in predictions.items()})
 
     def named(self, target: Any) -> str:
         """A class as text."""
@@ -141,6 +148,16 @@ def confusion(
     for target, predicted in pairs:
         counts[target][predicted] += 1
     return {"title": title, "classes": list(classes), "counts": counts}
+
+
+def most_common(values: Sequence[Any]) -> Any:
+    """The value that occurs most often, the first of equals.
+
+    >>> most_common([[1, 2], [3, 4], [3, 4]])
+    [3, 4]
+    """
+    counts = Counter(map(repr, values))
+    return max(values, key=lambda value: counts[repr(value)])
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:

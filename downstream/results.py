@@ -40,6 +40,8 @@ class ProbeResult:
         counts: utterances and hours by split, padding.
         features: how those of the upstream came about: computed at each use, or kept.
         drawn: what a report draws, as Task.drawn gives it; confusions of variants are summed.
+        trivial: figures on test of `trivial_answer`, which learns nothing.
+        trivial_answer: what that is, such as the most frequent class.
         heads: all that were trained side by side, by name: learning rate, seed, figures; {} if this
             one was alone.
         seconds: wall time of the start that finished the run.
@@ -72,6 +74,8 @@ class ProbeResult:
     versions: dict[str, str]
     features: str = ""
     drawn: dict[str, Any] = field(default_factory=dict)
+    trivial: dict[str, float] = field(default_factory=dict)
+    trivial_answer: str = ""
     heads: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -152,7 +156,8 @@ def check_result(result: ProbeResult) -> None:
     for name in ("task", "upstream", "corpus", "kind", "headline", "commit"):
         if not isinstance(getattr(result, name), str):
             raise ValueError(f"{name} is no text")
-    for name in ("metrics", "counts", "config", "curves", "checkpoints", "heads", "drawn"):
+    maps = "metrics counts config curves checkpoints heads drawn trivial"
+    for name in maps.split():
         if not isinstance(getattr(result, name), dict):
             raise ValueError(f"{name} is no mapping")
     if not isinstance(result.metrics.get(result.headline), int | float):

@@ -87,6 +87,7 @@ class SymbolTask(Task[C]):
     """
 
     headline_mode, unit = "min", "%"
+    trivial_answer = "an empty text"
     unknown_number: ClassVar[int]  # what `encode` gives for a symbol that it does not have
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -108,6 +109,13 @@ class SymbolTask(Task[C]):
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are texts."""
         return self._splits[split]
+
+    def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Of a text without symbols for each utterance."""
+        empty = {
+            name: {"reference": p["reference"], "hypothesis": ""} for name, p in predictions.items()
+        }
+        return self.score("test", empty)
 
     def left_out(self) -> dict[str, float]:
         """Training utterances whose loss is zero, and symbols that no output stands for."""

@@ -118,6 +118,7 @@ class Task(ABC, Generic[C]):
     headline: str  # the figure on test that tables show
     headline_mode: ClassVar[str]  # "min" or "max": which is better
     unit: ClassVar[str]  # of the headline, "" for none
+    trivial_answer: ClassVar[str] = ""  # whose figures `trivial` gives
     published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
     uses_waveforms: ClassVar[bool] = False  # its loss or predictions look at Batch.waveforms
     pools: ClassVar[bool] = False  # its head knows frames by their mean over time alone
@@ -185,6 +186,14 @@ class Task(ABC, Generic[C]):
     @abstractmethod
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Figures without the split's name, from the predictions of all its examples by id."""
+
+    def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Figures on test of `trivial_answer`, which learns nothing; they stand beside the score.
+
+        Args:
+            predictions: On test, for the references in them.
+        """
+        return {}
 
     def left_out(self) -> dict[str, float]:
         """Utterances that are not trained on or tested, or teach nothing, by reason."""

@@ -78,7 +78,8 @@ class Transcription(SymbolTask[C]):
             "wer": word_error_rate(references, hypotheses),
             "cer": character_error_rate(references, hypotheses),
         }
-        if split == "test" and self._decoder is not None:
+        emitted = all("emissions" in p for p in predictions.values())
+        if split == "test" and self._decoder is not None and emitted:
             for p in predictions.values():
                 p["with_lm"] = self._decoder(p["emissions"])
             with_lm = [p["with_lm"] for p in predictions.values()]

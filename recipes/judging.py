@@ -37,6 +37,7 @@ class Outcome:
     checkpoint: str
     checkpoint_sha256: str
     drawn: dict[str, Any] = field(default_factory=dict)  # as Task.drawn gives it
+    trivial: dict[str, float] = field(default_factory=dict)  # figures of what learns nothing
 
 
 def best_checkpoint(learner: Learner, folder: Path) -> Path:
@@ -101,6 +102,7 @@ def judge(
             checkpoint=str(best_checkpoint(learner, folder)),
             checkpoint_sha256=file_sha256(best_checkpoint(learner, folder)),
             drawn=learner.task.drawn("test", learner.predictions["test"]),
+            trivial=trivial_figures(learner.task, learner.predictions["test"]),
         )
         for learner in probe.at_work()
     }
@@ -110,6 +112,11 @@ def _reported(task: Task[Any], tested: dict[str, float]) -> dict[str, float]:
     """Without the headline where the best on test is all that is reported: it is that one."""
     left_out = task.headline if task.chosen_on_test else None
     return {name: value for name, value in tested.items() if name != left_out}
+
+
+def trivial_figures(task: Task[Any], predictions: Mapping[str, Any]) -> dict[str, float]:
+    """What the task's trivial answer reaches on test."""
+    return {f"test/{name}": value for name, value in task.trivial(predictions).items()}
 
 
 def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:

@@ -16,7 +16,7 @@ from downstream.upstream import Frozen
 from recipes.common import accelerator
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
-from recipes.judging import Outcome
+from recipes.judging import Outcome, trivial_figures
 from recipes.loggers import build_loggers, finishing, with_wandb
 from recipes.packing import write_submission
 from recipes.probe_settings import ProbeSettings
@@ -66,6 +66,7 @@ def score_layers(
         counts=data.counts() | source.counts | task.left_out(),
         checkpoint="",
         checkpoint_sha256="",
+        trivial=trivial_figures(task, kept["test"]),
     )
     heads = heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed)
     return {head.name: outcome for head in heads}, source.about

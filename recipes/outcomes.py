@@ -153,10 +153,18 @@ def _write(done: Finished, head: Head, metrics: dict[str, float], path: Path) ->
         counts=next(iter(outcomes.values())).counts,
         features=next(iter(done.variants.values())).features,
         drawn=_drawn([o.drawn for o in outcomes.values()]),
+        trivial=_trivial(outcomes),
+        trivial_answer=task.trivial_answer,
         heads={h.name: _line(done, h) for h in done.heads if h.name},
         seconds=done.seconds,
         run=str(done.folder),
     )
+
+
+def _trivial(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    """Means over variants of what learns nothing."""
+    own = [o.trivial for o in outcomes.values()]
+    return {name: mean(figures[name] for figures in own) for name in own[0]}
 
 
 def _drawn(variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -217,12 +225,23 @@ def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path
         [
             "",
             *rows,
+            *_compared(done, outcomes),
             f"selected on {done.monitor}" + (f", {head.name}" if head.name else ""),
             f"seconds      {done.seconds:.0f}, this start",
             f"result       {result}",
             f"predictions  {done.folder}/**/{head.name + '/' if head.name else ''}predictions",
         ]
     )
+
+
+def _compared(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """A line on what learns nothing, if it has the figure that tables show."""
+    trivial = _trivial(outcomes)
+    name = next((k for k in trivial if done.headline.startswith(k)), None)
+    if name is None:
+        return []
+    digits = 3 if done.task.unit else 4
+    return [f"{'learning nothing':<28} {trivial[name]:.{digits}f}, {done.task.trivial_answer}"]
 
 
 def _table(done: Finished, rate: float) -> str:

@@ -16,6 +16,7 @@ KINDS = {
     "mini": "Synthetic mini corpora: not comparable with published scores",
     "manifest": "Manifest folders: not comparable with published scores",
 }
+NOTHING = "learning nothing"  # name of the row of what needs no training
 Published = dict[str, dict[str, dict[str, float]]]  # task -> figure -> upstream
 PAPER_NAMES = {
     "fbank": "FBANK",
@@ -173,6 +174,26 @@ def best_on_test(result: ProbeResult, headline: str) -> float | None:
     """The headline as it would be if test chose, where a run has that too."""
     name = best_name(result.metrics, headline)
     return None if name is None else result.metrics[name]
+
+
+def trivial_cell(results: Sequence[ProbeResult], column: Column) -> str:
+    """What learns nothing reaches in a column: from the least to the most where upstreams differ,
+    "-" if it is not known."""
+    rows = [r for r in results if r.task == column.task and column.headline in r.trivial]
+    values = sorted(r.trivial[column.headline] for r in rows)
+    if not values:
+        return "-"
+    ends = [f"{value:.{column.digits}f}" for value in (values[0], values[-1])]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def trivial_answers(results: Iterable[ProbeResult]) -> list[str]:
+    """Which answer that is, a line for each kind of answer."""
+    tasks: dict[str, list[str]] = {}
+    for r in results:
+        if r.trivial_answer and r.task not in tasks.setdefault(r.trivial_answer, []):
+            tasks[r.trivial_answer].append(r.task)
+    return [f"{NOTHING}, {', '.join(own)}: {answer}" for answer, own in tasks.items()]
 
 
 def by_variant(result: ProbeResult, headline: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from recipes.probe_settings import CONFIGS
 from recipes.remarks import departures, missing_runs, remarks, short, upstream_hash
 from recipes.scores import (
     KINDS,
+    NOTHING,
     PAPER_NAMES,
     Column,
     Published,
@@ -24,6 +25,8 @@ from recipes.scores import (
     results_of,
     runs_of,
     score_of,
+    trivial_answers,
+    trivial_cell,
     upstream_order,
     upstreams_of,
     value_of,
@@ -104,7 +107,7 @@ def _official(
     papers = {
         name for scores in published.values() for values in scores.values() for name in values
     }
-    rows = []
+    rows = [_trivial_row(results, columns)] if results else []
     for name in sorted({*ours, *papers}, key=upstream_order):
         if name in ours:
             rows.append([Cell(name), *(_official_cell(results, name, c) for c in columns)])
@@ -127,9 +130,14 @@ def _official(
             f"make superb TASK={first.task} UPSTREAM=wavlm_base paths.{first.corpus}=DIR makes one."
         )
         return Section(KINDS["official"], [text, table, Notes(notes)])
+    notes += trivial_answers(results)
     notes += missing_runs(results, tasks) + departures(results, protocols)
     notes += remarks(results, tasks)
     return Section(KINDS["official"], [table, Notes(notes)])
+
+
+def _trivial_row(results: list[ProbeResult], columns: list[Column]) -> list[Cell]:
+    return [Cell(NOTHING), *(Cell(trivial_cell(results, c)) for c in columns)]
 
 
 def _official_cell(results: list[ProbeResult], upstream: str, column: Column) -> Cell:
@@ -166,7 +174,7 @@ def _unpublished(results: list[ProbeResult], reference: Reference) -> list[Block
         for c in columns
     }
     best = {c.title: winner(scores[c.title], c.mode) for c in columns}
-    rows = []
+    rows = [_trivial_row(results, columns)]
     for upstream in upstreams:
         cells = [Cell(upstream)]
         for c in columns:
@@ -174,7 +182,8 @@ def _unpublished(results: list[ProbeResult], reference: Reference) -> list[Block
             text = score.text(c.digits) if score else MISSING
             cells.append(Cell(text, bold=best[c.title] == upstream))
         rows.append(cells)
-    notes = [BOLD_RULE, *missing_runs(results, tasks), *remarks(results, tasks)]
+    notes = [BOLD_RULE, *trivial_answers(results)]
+    notes += missing_runs(results, tasks) + remarks(results, tasks)
     return [Table(["upstream", *(c.title for c in columns)], rows), Notes(notes)]
 
 

@@ -68,6 +68,13 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mini_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tiny corpora are made, once a session; WAVLM_TEST_CORPORA=DIR keeps them for others."""
+    kept = os.environ.get("WAVLM_TEST_CORPORA")
+    return Path(kept) if kept else tmp_path_factory.mktemp("corpora")
+
+
+@pytest.fixture(scope="session")
 def real_speech() -> Path:
     """Small sets of real recordings; skipped where there are none."""
     root = Path(os.environ.get("WAVLM_DATA", "../shared/data"))

@@ -27,6 +27,7 @@ from downstream.corpora import manifest, voxceleb1
 from downstream.corpora.lengths import usable
 from downstream.corpora.voxceleb1 import Trial
 from downstream.features import Frames
+from downstream.heads.pooling import mean_over_time
 from downstream.heads.xvector import XVector
 from downstream.losses import am_softmax
 from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
@@ -40,6 +41,7 @@ from wavlm_lightning.names import safe_field
 from wavlm_lightning.seeding import generator
 
 DET_POINTS = 200  # of a curve in a report
+EMBEDDING, MEAN = "embedding", "mean"  # what is predicted
 WATCHED = 40  # training speakers whose trials show progress where none are held out
 
 
@@ -88,6 +90,7 @@ class ASV(Task[Config]):
     name, corpus, Config = "asv", "voxceleb1", Config
     monitor, mode, headline = "dev/eer", "min", "test/eer"
     headline_mode, unit = "min", "%"
+    trivial_answer = "the cosine of mean frames, without a head"
     published_on_test = True
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -309,13 +312,24 @@ class ASV(Task[Config]):
         return Frames(torch.stack(rows), frames.lengths.clamp(max=size))
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
-        """Embeddings (D,) of length one."""
-        embeddings = F.normalize(head(frames).embedding.float(), dim=1)
-        return list(embeddings.cpu().numpy())
+        """Embeddings (D,) and means of frames (D',), all of length one."""
+        embeddings = F.normalize(head(frames).embedding.float(), dim=1).cpu().numpy()
+        means = F.normalize(mean_over_time(frames), dim=1).cpu().numpy()
+        rows = zip(embeddings, means, strict=True)
+        return [{EMBEDDING: embedding, MEAN: mean} for embedding, mean in rows]
 
-    def scores(self, split: str, predictions: Mapping[str, Any]) -> list[float]:
-        """Cosine of each trial."""
-        return [float(predictions[t.enrol] @ predictions[t.test]) for t in self._trials[split]]
+    def scores(
+        self, split: str, predictions: Mapping[str, Any], *, of: str = EMBEDDING
+    ) -> list[float]:
+        """Cosine of each trial, of embeddings or of means."""
+        return [
+            float(predictions[t.enrol][of] @ predictions[t.test][of]) for t in self._trials[split]
+        ]
+
+    def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Of the means of the frames that the head is given."""
+        same = [t.same for t in self._trials["test"]]
+        return {"eer": equal_error_rate(self.scores("test", predictions, of=MEAN), same)}
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of trials; minimum cost at a prior of 0.01."""

@@ -57,6 +57,7 @@ class QbE(Search[Config]):
     name, corpus, Config = "qbe", "quesst14", Config
     monitor, mode, headline = "dev/mtwv", "max", "test/mtwv"
     headline_mode, unit = "max", ""
+    trivial_answer = "finding nothing"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -124,6 +125,10 @@ class QbE(Search[Config]):
             query: {d: round(s, DECIMALS) for d, s in zip(documents, row, strict=True)}
             for query, row in zip(queries, scores.tolist(), strict=True)
         }
+
+    def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Of finding nothing, by definition."""
+        return {"mtwv": 0.0}
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """MTWV, between 0 and 1."""

@@ -21,10 +21,9 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs" / "superb"
 
 
 @pytest.fixture(scope="session")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+def corpora(mini_cache: Path) -> dict[str, str | None]:
     """Corpus name -> folder of a few synthetic utterances."""
-    cache = tmp_path_factory.mktemp("corpora")
-    return {name: str(superb_corpus(name, cache, tiny=True)) for name in NAMES}
+    return {name: str(superb_corpus(name, mini_cache, tiny=True)) for name in NAMES}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 
 from downstream.cache import MARKER, CacheConfig, FeatureCache, KeptFiles, open_cache
 from downstream.features import Features
+from downstream.task import Example
 from downstream.upstream import Frozen
 
 from .test_tasks import MakeTask
@@ -214,6 +215,21 @@ def test_a_damaged_file_is_computed_again_and_counted(
     if damage != "one bit":  # of the others, a loader sees that they cannot be used
         path.write_bytes(damaged)
         assert cache.files.num_samples("a") is None
+
+
+def test_a_recording_that_was_changed_in_place_has_another_key(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    """Also if it is as long as before."""
+    task, path = make_task("er"), tmp_path / "a.wav"
+    path.write_bytes(b"one")
+    example = Example("a", str(path), 0, 100, 0)
+    os.utime(path, ns=(0, 10**9))
+    first = task.key(example, training=False)
+    assert first == task.key(example, training=False)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 2 * 10**9))
+    assert task.key(example, training=False) != first
 
 
 def test_features_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:

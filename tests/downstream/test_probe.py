@@ -119,3 +119,26 @@ def test_predictions_are_in_the_order_of_the_examples(
     assert list(probe.all_learners()[0].predictions["test"]) == [
         e.id for e in task.examples("test")
     ]
+
+
+def test_each_update_and_place_drops_something_else_and_the_same_each_time(
+    make_task: MakeTask, frozen: Frozen
+) -> None:
+    probe, data = probe_and_data(make_task("asr"), frozen)
+    learner, batch = probe.all_learners()[0], next(iter(data.train_dataloader()))
+    features = probe(batch)
+    learner.train()
+    losses = [float(learner.loss(features, batch, *drawn)) for drawn in ((0, 0), (1, 0), (0, 1))]
+    assert len(set(losses)) == 3
+    assert float(learner.loss(features, batch, 0, 0)) == losses[0]
+
+
+def test_head_and_layer_weights_are_clipped_together(make_task: MakeTask, frozen: Frozen) -> None:
+    probe, _ = probe_and_data(make_task("er"), frozen)
+    probe._logs = lambda: False  # type: ignore[method-assign]
+    (learner,) = probe.all_learners()
+    for p in learner.parameters():
+        p.grad = torch.ones_like(p)
+    probe.on_before_optimizer_step(torch.optim.SGD(learner.parameters()))
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters()])
+    assert float(norm) == pytest.approx(probe.optim.clip, rel=1e-4)

@@ -59,10 +59,9 @@ def mfcc_labels(tmp_path: Path, recordings: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def paths(mini_cache: Path) -> list[str]:
     """Words that say where tiny corpora lie."""
-    cache = tmp_path_factory.mktemp("corpora")
-    return [f"--paths.{name}={superb_corpus(name, cache, tiny=True)}" for name in NAMES]
+    return [f"--paths.{name}={superb_corpus(name, mini_cache, tiny=True)}" for name in NAMES]
 
 
 @pytest.fixture

@@ -59,6 +59,9 @@ def test_a_task_ends_with_a_result_that_can_be_doubted(
     assert got["kind"] == "official"
     assert abs(sum(got["layer_weights"]) - 1) < 1e-4
     assert got["counts"]["test_utterances"] > 0
+    assert got["headline"] in got["trivial"]
+    assert got["trivial_answer"] in (said := capsys.readouterr().out)
+    assert "learning nothing" in said
     assert len(got["checkpoint_sha256"]) == 64
     assert got["config"]["optim.total_updates"] == 6
     run = Path(got["run"])

@@ -51,6 +51,21 @@ def test_seeds_become_mean_and_sample_standard_deviation(folder: Path, write: Wr
     assert cells(section(table(folder), MINI), "fbank") == ["12.0 ± 2.0 (3)"]
 
 
+def test_what_learns_nothing_has_a_row_of_its_own(folder: Path, write: Write) -> None:
+    answer = {"trivial_answer": "the cosine of mean frames"}
+    write("asv", "fbank", 31.0, trivial={"test/eer": 45.0}, **answer)
+    write("asv", "random", 25.0, trivial={"test/eer": 31.25}, **answer)
+    write("er", "random", 50.0, trivial={"test/accuracy": 25.0}, trivial_answer="the first class")
+    write("ss", "random", 1.0)
+    text = section(table(folder), MINI)
+    assert cells(text, "learning nothing") == ["31.2 to 45.0", "25.0", "-"]
+    assert "- learning nothing, asv: the cosine of mean frames\n" in text
+    assert "- learning nothing, er: the first class\n" in text
+    assert text.index("| learning nothing |") < text.index("| fbank |")
+    page, _ = read_page(folder)
+    assert "31.2 to 45.0" in page
+
+
 def test_a_missing_cell_says_so_and_how_to_fill_it(folder: Path, write: Write) -> None:
     write("asv", "wavlm_base", 5.0, kind="official", corpus="official")
     text = section(table(folder), OFFICIAL)

@@ -95,6 +95,26 @@ def test_what_is_added_is_a_stretch_of_the_partner() -> None:
     assert any(torch.equal(added, part.sign()) for part in second.unfold(0, len(added), 1))
 
 
+def test_places_in_both_are_drawn_over_all_of_them() -> None:
+    """The beginning of the second utterance is as likely as its end, and so in the first."""
+    first, second = waveforms = square_waves([0.1, 0.7], size=2000)
+    starts, offsets = [], []
+    for seed in range(200):
+        difference = mix(SPEECH, waveforms, seed=seed).waveforms[0] - first
+        where = torch.nonzero(difference)[:, 0]
+        added = difference[where].sign()
+        if len(added) < 30:
+            continue  # too short to tell where it is from
+        same = (second.sign().unfold(0, len(added), 1) == added).all(1)
+        (offset,) = torch.nonzero(same)[:, 0].tolist()
+        starts.append(int(where[0]) / (2000 - len(added)))
+        offsets.append(offset / (2000 - len(added)))
+    for shares in (starts, offsets):
+        quarters = np.histogram(shares, bins=4, range=(0, 1))[0] / len(shares)
+        assert quarters.min() > 0.15
+        assert quarters.max() < 0.35
+
+
 def test_overlap_is_at_most_the_partner() -> None:
     waveforms, lengths = square_waves([0.1, 0.7]), torch.tensor([SIZE, 30])
     waveforms[1, 30:] = 0

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One update: its gradient is the mean over its hidden frames, however batches are shared."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from wavlm_lightning import WavLMConfig
+from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.pretrain.data import PretrainBatch
+from wavlm_lightning.pretrain.objective import ObjectiveConfig, feature_penalty
+from wavlm_lightning.pretrain.pretrainer import OptimConfig, Pretrainer
+
+OBJECTIVE = ObjectiveConfig(projection_dim=16, temperature=0.1, feature_penalty=10.0)
+CLUSTERS = 20
+
+
+def optim(clip: float = 0.0) -> OptimConfig:
+    return OptimConfig(
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        weight_decay=0.01,
+        warmup_updates=1,
+        total_updates=9,
+        clip=clip,
+    )
+
+
+def batch_of(rows: int, hidden: int, seed: int) -> PretrainBatch:
+    """Rows of a second, `hidden` frames of each hidden."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = int(conv_lengths(16_000))
+    masked = torch.zeros(rows, frames, dtype=torch.bool)
+    masked[:, 5 : 5 + hidden] = True
+    return PretrainBatch(
+        0.1 * torch.randn(rows, 16_000, generator=generator),
+        torch.full((rows,), 16_000),
+        torch.randint(CLUSTERS, (rows, frames, 1), generator=generator),
+        masked,
+        torch.zeros(rows, dtype=torch.int64),
+        [f"{seed}-{i}" for i in range(rows)],
+        0,
+    )
+
+
+BATCHES = [batch_of(2, 10, 0), batch_of(1, 30, 1)]  # 20 and 30 hidden frames
+
+
+def make(tiny: WavLMConfig, clip: float = 0.0) -> Pretrainer:
+    return Pretrainer(tiny, OBJECTIVE, optim(clip), num_clusters=(CLUSTERS,), seed=0)
+
+
+def wanted_gradient(module: Pretrainer) -> list[Tensor]:
+    """Of the mean over the hidden frames of both batches, by the definition."""
+    module.train()
+    loss, frames = torch.zeros(()), 0
+    for batch in BATCHES:
+        features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
+        out = module.objective(features.output, batch.labels, batch.masked)
+        hidden = int(batch.masked.sum())
+        loss = loss + out.loss + 10.0 * feature_penalty(features.frontend) * hidden
+        frames += hidden
+    return list(torch.autograd.grad(loss / frames, list(module.parameters())))
+
+
+def fitted(module: Pretrainer, tmp_path: Any) -> list[Tensor]:
+    """The gradient that the optimizer was given, of one update of two batches."""
+    found: list[Tensor] = []
+
+    class Look(lightning.Callback):
+        def on_before_zero_grad(self, *_: Any) -> None:
+            found[:] = [p.grad.clone() for p in module.parameters() if p.grad is not None]
+
+        def on_train_end(self, *_: Any) -> None:
+            self.on_before_zero_grad()
+
+    trainer = lightning.Trainer(
+        max_steps=1,
+        accumulate_grad_batches=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[Look()],
+    )
+    trainer.fit(module, DataLoader(BATCHES, batch_size=None))  # type: ignore[arg-type]
+    return found
+
+
+def test_gradient_is_the_mean_over_the_hidden_frames_of_all_batches(
+    tiny: WavLMConfig, tmp_path: Any
+) -> None:
+    wanted = wanted_gradient(make(tiny))
+    found = fitted(make(tiny), tmp_path)
+    assert len(found) == len(wanted) > 20
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_is_clipped_over_all_parameters(tiny: WavLMConfig, tmp_path: Any) -> None:
+    wanted = wanted_gradient(make(tiny))
+    norm = float(torch.nn.utils.get_total_norm(wanted))
+    most = norm / 3
+    for ours, theirs in zip(fitted(make(tiny, most), tmp_path), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs / 3, rtol=1e-3, atol=1e-6)
+
+
+def test_processes_and_batches_are_undone(
+    tiny: WavLMConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning divides by accumulated batches, distributed training by processes."""
+    module = make(tiny)
+    trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=3, precision="32-true")
+    monkeypatch.setattr(Pretrainer, "trainer", property(lambda _: trainer))
+    monkeypatch.setattr(Pretrainer, "global_step", property(lambda _: 0))
+    monkeypatch.setattr(Pretrainer, "_log_update", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(3))
+    for p in module.parameters():
+        p.grad = torch.ones_like(p)
+    module._sums[2] = 50.0  # hidden frames here; 150 in all processes
+    module.on_before_optimizer_step(None)  # type: ignore[arg-type]
+    for p in module.parameters():
+        torch.testing.assert_close(p.grad, torch.full_like(p, 1000.0 * 4 * 3 / 150))
+
+
+def test_dropout_differs_between_places_and_not_between_ways_to_share_them(
+    tiny: WavLMConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make(tiny)
+    monkeypatch.setattr(Pretrainer, "global_step", property(lambda _: 5))
+
+    def drawn(batch_idx: int, *, world: int, rank: int, steps: int) -> float:
+        trainer = SimpleNamespace(accumulate_grad_batches=steps, world_size=world)
+        monkeypatch.setattr(Pretrainer, "trainer", property(lambda _: trainer))
+        monkeypatch.setattr(Pretrainer, "global_rank", property(lambda _: rank))
+        module.on_train_batch_start(BATCHES[0], batch_idx)
+        return float(torch.rand(()))
+
+    alone = [drawn(i, world=1, rank=0, steps=4) for i in range(4)]
+    two = [drawn(i // 2, world=2, rank=i % 2, steps=2) for i in range(4)]
+    assert alone == two
+    assert len(set(alone)) == 4
