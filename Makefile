@@ -47,7 +47,7 @@ endif
 # What a shell's profile sets works as if it were typed, so it is said.
 $(foreach v,$(filter-out SHELL,$(KNOWN)),$(if $(filter environment%,$(origin $(v))),$(shell echo note: $(v)=$(call quoted,$(value $(v))) is taken from the environment >&2)))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table submission lexicon export finetune labels manifest config bench test check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table submission lexicon export finetune labels manifest config bench test mutate check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"

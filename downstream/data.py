@@ -361,10 +361,10 @@ class TaskData(lightning.LightningDataModule):
                         self._by_key[name] = example
         return self.task.load(self._by_key[key], None).waveform
 
-    def to_keep(self) -> list[Example]:
-        """Utterances whose features can be kept."""
+    def to_keep(self) -> list[tuple[str, Example]]:
+        """Split and example of the utterances whose features can be kept."""
         return [
-            example
+            (split, example)
             for split, examples in self.splits.items()
             for example in examples
             if self.task.key(example, training=split == "train") is not None

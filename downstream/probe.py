@@ -78,6 +78,7 @@ class Probe(lightning.LightningModule):
         self.task = learners[0].task  # all have the same one, but for what is drawn and chosen
         self._indexed: dict[str, Rows] = {}  # by learner
         self._place = 0  # of the batch within its update
+        self.latest: dict[str, Tensor] = {}  # figures of the last batch, logged or not
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
 
     def at_work(self) -> list[Learner]:
@@ -133,6 +134,7 @@ class Probe(lightning.LightningModule):
         self._stop_diverged(losses, batch)
         rows = zip(self.all_learners(), losses, strict=True)
         finite = [loss if x.diverged is None else x.no_loss() for x, loss in rows]
+        self.latest = {"train/loss": torch.stack(finite).detach().sum() / len(self.at_work())}
         if self._logs():
             self._log_losses(torch.stack(finite).detach())
         return torch.stack(finite).sum()

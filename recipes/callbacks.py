@@ -101,7 +101,8 @@ def progress(total_updates: int, figures: Figures) -> Callback:
 
 
 def _shown(trainer: lightning.Trainer, figures: Figures) -> dict[str, str]:
-    logged = trainer.callback_metrics
+    # What a module says of its last batch is newer than what it has logged.
+    logged = {**trainer.callback_metrics, **getattr(trainer.lightning_module, "latest", {})}
     return {
         name: form.format(float(logged[key]))
         for key, (name, form) in figures.items()

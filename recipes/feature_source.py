@@ -31,6 +31,16 @@ class FeatureSource(NamedTuple):
             if self.cache.damaged:
                 print(f"features of {self.cache.damaged} damaged files were computed again")
 
+    def first_pass(self, data: TaskData) -> list[str]:
+        """A line if features are still to be computed: that takes longer than what comes after."""
+        if self.cache is None:
+            return []
+        keys = [data.task.key(e, training=split == "train") for split, e in data.to_keep()]
+        missing = sum(not self.cache.files.path(str(key)).exists() for key in keys)
+        if not missing:
+            return []
+        return [f"first pass over the upstream: features of {missing} of {len(keys)} utterances"]
+
     @property
     def counts(self) -> dict[str, float]:
         """For the result."""
@@ -68,7 +78,7 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
             source = FeatureSource(POOLED, means.left_to_do, cache, means)
             data.pool()
     if keeps and examples and source.cache is None:
-        frames = sum(example.num_samples for example in examples) / upstream.stride
+        frames = sum(example.num_samples for _, example in examples) / upstream.stride
         cache = open_cache(
             settings.cache, about, num_values=frames * width, load=data.waveform, tell=tell
         )

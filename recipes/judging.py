@@ -4,6 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def judge(
 ) -> dict[str, Outcome]:
     """The best checkpoint of each head on dev and test, and what comes with it."""
     evaluator = build_evaluator(settings.trainer, processes)
-    on_test = scores_on_test(lambda: _test(evaluator, probe, data), probe, folder)
+    tell = partial(print, flush=True) if processes.first else None
+    on_test = scores_on_test(lambda: _test(evaluator, probe, data), probe, folder, tell=tell)
     if probe.task.chosen_on_test:
         best = _chosen_on_test(probe, on_test, folder, processes)
     for learner in probe.at_work():

@@ -6,6 +6,7 @@ from typing import Any
 
 from downstream.results import ProbeResult, read_probe_results
 from recipes.runs import RESULT
+from recipes.scores import score_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.files import read_json
 from wavlm_lightning.hashing import file_sha256
@@ -148,9 +149,13 @@ def _scores(source: Path, run: dict[str, Any], folder: Path) -> list[str]:
         found = [r for r in read_probe_results(folder) if r.config.get("upstream.sha256") == digest]
     if not found:
         return table or ["No scores were found."]
-    lines = [
-        f"| {r.task} | {_corpus(r)} | {r.headline} | {r.metrics[r.headline]:.2f} |" for r in found
-    ]
+    of_seeds: dict[tuple[str, str, str], list[float]] = {}
+    for r in found:
+        of_seeds.setdefault((r.task, _corpus(r), r.headline), []).append(r.metrics[r.headline])
+    lines = []
+    for about, values in of_seeds.items():
+        score = score_of(values).text(2, count=len(values) > 1)
+        lines.append(f"| {' | '.join(about)} | {score} |")
     return [*table, "| task | corpus | figure | score |", "|---|---|---|--:|", *lines]
 
 

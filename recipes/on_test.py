@@ -19,7 +19,11 @@ Scores = dict[str, dict[int, float]]  # by learner and update
 
 
 def scores_on_test(
-    test: Callable[[], Mapping[str, Mapping[str, float]]], probe: Probe, folder: Path
+    test: Callable[[], Mapping[str, Mapping[str, float]]],
+    probe: Probe,
+    folder: Path,
+    *,
+    tell: Callable[[str], None] | None = None,
 ) -> Scores:
     """The headline of each learner at each checkpoint; the probe has the last one's weights then.
 
@@ -27,11 +31,14 @@ def scores_on_test(
         test: Gives the figures of each learner with the weights that the probe has.
         probe: Of the run.
         folder: Of the run.
+        tell: Is given a line before each.
     """
     pattern = evenly_kept(folder)
     found: Scores = {x.name: {} for x in probe.at_work()}
     updates = sorted(int(p.stem.removeprefix("update")) for p in pattern.parent.glob(pattern.name))
-    for update in updates:
+    for number, update in enumerate(updates, 1):
+        if tell is not None:
+            tell(f"testing {number} of {len(updates)} checkpoints")
         probe.load_state_dict(read_checkpoint(evenly_kept(folder, update))["state_dict"])
         for name, metrics in test().items():
             found[name][update] = metrics[probe.task.headline]

@@ -109,7 +109,7 @@ def _run(
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         print(_about(settings, probe, data, source, resumed=resume is not None), flush=True)
-        for line in [*data.warnings(), *probe.task.warnings()]:
+        for line in [*data.warnings(), *probe.task.warnings(), *source.first_pass(data)]:
             print(line, flush=True)
     keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
     trainer = _trainer(

@@ -62,10 +62,11 @@ def summarize(results: Sequence[ProbeResult]) -> list[Section]:
     mini = [r for r in results if r.kind == "mini"]
     reference, published = read_reference(), _published(protocols)
     numbers = {name: i for i, name in enumerate(upstreams_of(results))}
-    sections = [
+    papers = [
         _official(official, protocols, reference),
         scoreboard(official, reference, numbers=numbers, published=published),
     ]
+    sections = papers if official else []
     if mini:
         sections.append(Section(KINDS["mini"], _unpublished(mini, reference)))
         sections.append(scoreboard(mini, reference, numbers=numbers))
@@ -77,6 +78,8 @@ def summarize(results: Sequence[ProbeResult]) -> list[Section]:
             # Few folders serve ten tasks: without one row that has them all there is no score.
             if any(not missing(row_of(own, reference), reference) for own in _by_upstream(rows)):
                 sections.append(scoreboard(rows, reference, numbers=numbers, level=4))
+    if not official:  # what there is of one's own comes first
+        sections += papers
     sections += [*weights(results), curves(results, numbers)]
     sections += [*confusions(results), *trades(results, numbers)]
     return [*sections, _provenance(results)]

@@ -103,7 +103,8 @@ def test_published_scores_never_stand_beside_other_corpora(
     assert "20.1" not in section(text, OFFICIAL)
     assert "| wavlm_base |" not in section(text, OFFICIAL)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "(paper)" not in page.split(f"<h2>{title}</h2>")[1]
+    assert "(paper)" not in page.split(f"<h2>{title}</h2>")[1].split("<h2>")[0]
+    assert page.index(title) < page.index(f"<h2>{OFFICIAL}</h2>")  # what is one's own comes first
 
 
 def test_official_scores_stand_beside_published_ones(folder: Path, write: Write) -> None:

@@ -41,6 +41,18 @@ def test_equalize_reduces_every_row_to_the_smallest_count() -> None:
     torch.testing.assert_close(after.sum(1), before.sum(1).min().expand(4))
 
 
+def test_equalize_shows_frames_from_all_over_the_row() -> None:
+    """As the released code, which draws them: not the first spans alone."""
+    lengths, places = [390] * 5, []
+    for seed in range(40):
+        before, after = (m(lengths, generators(5, seed=seed)) for m in (HUBERT, EQUAL))
+        shown = before & ~after
+        places += torch.nonzero(shown)[:, 1].tolist()
+    thirds = np.histogram(places, bins=3, range=(0, 390))[0] / len(places)
+    assert len(places) > 300
+    assert thirds.min() > 0.2
+
+
 def test_equalize_hides_nothing_new() -> None:
     before, after = HUBERT([200] * 5, generators(5)), EQUAL([200] * 5, generators(5))
     assert not bool((after & ~before).any())
