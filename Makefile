@@ -47,7 +47,7 @@ endif
 # What a shell's profile sets works as if it were typed, so it is said.
 $(foreach v,$(filter-out SHELL,$(KNOWN)),$(if $(filter environment%,$(origin $(v))),$(shell echo note: $(v)=$(call quoted,$(value $(v))) is taken from the environment >&2)))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table submission lexicon export finetune labels manifest config bench test mutate check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench test mutate check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -100,6 +100,9 @@ sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UP
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
 	@python -m recipes.table $(words)
+
+fidelity: .venv/.run ## where the tasks are as published and where not, value by value
+	@python -m recipes.fidelity $(if $(call said,TASK),$(call quoted,$(TASK)))
 
 export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
 	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
