@@ -203,10 +203,10 @@ class TransformersUpstream(nn.Module):
             waveforms = normalize_waveforms(waveforms, lengths)
         frames = conv_lengths(lengths)
         if bool((lengths == waveforms.shape[1]).all()):
-            return Features(self._layers(waveforms, None), frames)
+            return Features(self.layers(waveforms, None), frames)
         if self.over_time:
             rows = [
-                self._layers(row[None, : int(n)], None)
+                self.layers(row[None, : int(n)], None)
                 for row, n in zip(waveforms, lengths, strict=True)
             ]
             padded = (
@@ -215,9 +215,10 @@ class TransformersUpstream(nn.Module):
             )
             return Features(tuple(padded), frames)
         mask = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
-        return Features(self._layers(waveforms, mask.long()), frames)
+        return Features(self.layers(waveforms, mask.long()), frames)
 
-    def _layers(self, waveforms: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def layers(self, waveforms: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """All layers (B, F, D) of waveforms (B, T) that are normalised where the model wants it."""
         out = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
         layers: tuple[Tensor, ...] = out.hidden_states
         if self.pre_norm:  # the last state after the final norm, as SUPERB has it
@@ -296,7 +297,7 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
     if not config.source:
         raise ValueError(f"upstream.kind={config.kind} wants upstream.source: a file or folder")
     if config.kind == "transformers":
-        model, digest = _from_transformers(config)
+        model, digest = load_transformers(config.source, download=config.download)
         return Frozen(TransformersUpstream(model), precision=config.precision), digest
     try:
         path = local_path(config.source, download=config.download)
@@ -326,7 +327,14 @@ def kind_of(path: Path) -> str:
     return "wavlm"
 
 
-def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
+def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
+    """A HuBERT or wav2vec 2.0 of transformers, and the SHA-256 of its weights.
+
+    Raises:
+        FileNotFoundError: if there is nothing at the source.
+        ModuleNotFoundError: without transformers.
+        ValueError: naming the source, if it is another model or does not fit.
+    """
     try:
         from transformers import HubertModel, PretrainedConfig, Wav2Vec2Model
         from transformers.utils import logging
@@ -335,7 +343,7 @@ def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
             "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
         ) from error
     logging.disable_progress_bar()
-    source, here = str(config.source), not config.download
+    here = not download
     try:
         # The file alone, before anything else: what it says of code to run is not looked at.
         about, _ = PretrainedConfig.get_config_dict(source, local_files_only=here)
@@ -346,7 +354,7 @@ def _from_transformers(config: UpstreamConfig) -> tuple[nn.Module, str]:
                 "upstream.kind=wavlm"
             )
     except OSError as error:
-        hint = "" if config.download else "; upstream.download=true fetches a hub id"
+        hint = "" if download else "; upstream.download=true fetches a hub id"
         raise FileNotFoundError(f"no transformers model at {source}{hint}") from error
     cls = HubertModel if kind == "hubert" else Wav2Vec2Model
     try:

@@ -9,7 +9,6 @@ a killed run goes on where it was.
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import RECEPTIVE_FIELD
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.label_report import report_labels
-from wavlm_lightning.pretrain.labels import QUANTIZER, open_labels
+from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
 
 
@@ -34,7 +33,12 @@ def build_parser() -> Parser:
     parser.add_argument("--root", type=str, required=True, help="folder of recordings")
     parser.add_argument("--out", type=str, required=True, help="label folder to write")
     parser.add_section(LabelSection, skip={"folders"})
-    parser.add_argument("--quantizer", type=str | None, default=None, help="codebook to reuse")
+    parser.add_argument(
+        "--quantizer",
+        type=str | None,
+        default=None,
+        help="codebook to take: ours, or scikit-learn's of joblib",
+    )
     parser.add_number("min_samples", Range(RECEPTIVE_FIELD, MOST), type=int, default=32_000)
     parser.add_section(ReadOptions)
     parser.add_number("seed", SEEDS, type=int, default=0)
@@ -59,6 +63,7 @@ def main(argv: list[str]) -> int:
             teacher=Path(section.teacher) if section.teacher else None,
             seed=args.seed,
             processes=processes,
+            codebook=Path(args.quantizer) if args.quantizer else None,
         )
         if processes.first:
             _report(out, manifests, processes)
@@ -70,8 +75,6 @@ def main(argv: list[str]) -> int:
 
 def _manifests(args, out: Path) -> None:  # type: ignore[no-untyped-def]
     out.mkdir(parents=True, exist_ok=True)
-    if args.quantizer and not (out / QUANTIZER).exists():
-        shutil.copyfile(args.quantizer, out / QUANTIZER)
     if (out / "train.tsv").exists():
         if (listed := read_manifest(out / "train.tsv").root) != Path(args.root).resolve():
             raise ValueError(f"{out} labels {listed}: write to another folder, or remove it")

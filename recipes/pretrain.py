@@ -12,7 +12,7 @@ from recipes.common import accelerator, quiet_libraries
 from recipes.endings import exit_status
 from recipes.loggers import check_loggers
 from recipes.processes import Processes, join, start_all, wanted_devices
-from recipes.recordings import Recordings, check_roots, prepare_recordings
+from recipes.recordings import Recordings, check_roots, prepare_recordings, same_recordings
 from recipes.runs import RESULT, point_to, running
 from recipes.settings import MINI, Settings, check_chain, read_settings, teacher_settings
 from recipes.stages import Iteration, make_labels, train_iteration
@@ -35,7 +35,8 @@ def _main(argv: list[str]) -> int:
         chain = []  # what they would have made is there
     chain.append(settings)
     check_chain(chain)
-    check_roots(settings)
+    for number, stage in enumerate(chain, start=1):
+        check_roots(stage, of="" if stage is settings else f"teachers, item {number}: ")
     check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     flags = settings.trainer
     count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
@@ -57,11 +58,14 @@ def run(chain: list[Settings], folder: Path, *, processes: Processes, started: f
     done: list[Iteration] = []
     for number, stage in enumerate(chain, start=1):
         place = folder if stage is settings else folder / f"iteration{number}"
+        own = recordings
+        if not same_recordings(stage, settings):
+            own = prepare_recordings(stage, place / "manifests", processes)
         if processes.first:
-            own = "" if stage is settings else f" with {settings.teachers[number - 1]}"
-            print(f"--- iteration {number} of {len(chain)}, in {place}{own}", flush=True)
+            about = "" if stage is settings else f" with {settings.teachers[number - 1]}"
+            print(f"--- iteration {number} of {len(chain)}, in {place}{about}", flush=True)
         teacher = done[-1].checkpoint if done else None
-        done.append(_iteration(stage, recordings, place, teacher=teacher, processes=processes))
+        done.append(_iteration(stage, own, place, teacher=teacher, processes=processes))
     if processes.first:
         _finish(settings, recordings, folder, done=done, started=started)
 

@@ -12,6 +12,8 @@ from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.pretrain.corpora import build_corpus, build_noise
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
 
+# Settings that say which recordings there are; the others say how they are trained on.
+LISTED = ("root", "noise", "dev_share", "check", "bad_files", "min_samples")
 MANIFESTS = ("train", "dev", "noise_train", "noise_dev")
 
 
@@ -23,8 +25,17 @@ class Recordings:
     counts: dict[str, float]
 
 
-def check_roots(settings: Settings) -> None:
+def same_recordings(a: Settings, b: Settings) -> bool:
+    """Whether two iterations train on the same ones."""
+    return all(getattr(a.data, name) == getattr(b.data, name) for name in LISTED)
+
+
+def check_roots(settings: Settings, *, of: str = "") -> None:
     """Find what is wrong with the folders before anything is written.
+
+    Args:
+        settings: Of an iteration.
+        of: What errors begin with, to tell which iteration it is.
 
     Raises:
         FileNotFoundError: naming the key and the folder that is not there.
@@ -33,13 +44,14 @@ def check_roots(settings: Settings) -> None:
     wants_noise = settings.mixing.prob > 0 and settings.mixing.noise_prob > 0
     if wants_noise and settings.data.noise is None:
         raise ValueError(
-            f"mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say data.noise=DIR, or "
-            "mixing.noise_prob=0 to mix speech with speech alone"
+            f"{of}mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say "
+            "data.noise=DIR, or mixing.noise_prob=0 to mix speech with speech alone"
         )
     roots = {"root": settings.data.root, "noise": settings.data.noise if wants_noise else None}
     for key, root in roots.items():
         if root is not None and root != MINI and not Path(root).is_dir():
-            raise FileNotFoundError(f"data.{key}={root} is not a folder: say data.{key}=DIR")
+            hint = "teachers=[...]" if of else f"data.{key}=DIR"
+            raise FileNotFoundError(f"{of}data.{key}={root} is not a folder: say {hint}")
 
 
 def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:

@@ -2,6 +2,7 @@
 """The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import lightning
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from recipes.callbacks import KeepBest, SaveAndStop, counter, progress
@@ -21,9 +21,9 @@ from recipes.processes import Processes
 from recipes.recordings import Recordings
 from recipes.settings import LabelSection, Settings
 from recipes.starting import start_from
+from recipes.teachers import load_teacher
 from recipes.throughput import HOURS, SHARE, Throughput
 from wavlm_lightning.files import read_json, write_text
-from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -44,6 +44,7 @@ from wavlm_lightning.pretrain.manifest import (
 )
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
+from wavlm_lightning.pretrain.sklearn_codebook import read_sklearn_centroids
 
 FIGURES = {
     "train/loss": ("loss", "{:.3f}"),
@@ -73,13 +74,26 @@ def make_labels(
     teacher: Path | None,
     seed: int,
     processes: Processes,
+    codebook: Path | None = None,
 ) -> Path:
-    """Label folder: a codebook, unless it is there, then the codes of all frames of both splits."""
+    """Label folder: a codebook, unless it is there, then the codes of all frames of both splits.
+
+    Args:
+        section: How labels are made.
+        manifests: Of both splits.
+        folder: Of the labels.
+        teacher: Whose hidden layer is clustered.
+        seed: Of the codebook.
+        processes: Who shares the work.
+        codebook: A codebook to take: ours, or scikit-learn's as fairseq's recipe leaves it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     features = _features(section, teacher)
     about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
     if isinstance(features, Hidden):
         about |= {"layer": section.layer, "teacher_sha256": features.sha256}
+    if processes.first and codebook is not None and not (folder / QUANTIZER).exists():
+        _take_codebook(codebook, folder / QUANTIZER, features=features, about=about)
     if processes.first and not (folder / QUANTIZER).exists():
         frames = sample_frames(
             manifests["train"],
@@ -117,6 +131,26 @@ def make_labels(
     return folder
 
 
+def _take_codebook(
+    source: Path, target: Path, *, features: LabelFeatures, about: dict[str, Any]
+) -> None:
+    """Put a codebook where that of a label folder lies; scikit-learn's does not say of what it is.
+
+    Raises:
+        ValueError: naming the file, if it is none, or of frames of another width.
+    """
+    if source.suffix == target.suffix:
+        shutil.copyfile(source, target)
+        return
+    centroids = read_sklearn_centroids(source)
+    if centroids.shape[1] != features.dim:
+        raise ValueError(
+            f"{source} has centroids of width {centroids.shape[1]}, the features have "
+            f"{features.dim}: is it of this teacher and layer?"
+        )
+    Quantizer(centroids, about).save(target)
+
+
 def _same_labels(
     folder: Path, quantizer: Quantizer, *, section: LabelSection, about: dict[str, Any]
 ) -> None:
@@ -138,10 +172,7 @@ def _features(section: LabelSection, teacher: Path | None) -> LabelFeatures:
             "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give the "
             "iterations before in teachers"
         )
-    model = load_wavlm(teacher)
-    if torch.cuda.is_available():
-        model = model.cuda()
-    return Hidden(model, section.layer)
+    return Hidden(load_teacher(teacher), section.layer)
 
 
 def train_iteration(

@@ -67,7 +67,7 @@ class SD(Task[Config]):
     name, corpus, Config = "sd", "librimix", Config
     monitor, mode, headline = "dev/frame_accuracy", "max", "test/der"
     headline_mode, unit = "min", "%"
-    trivial_answer = "one speaker throughout"
+    trivial_answer = "one speaker or both throughout, whichever is better"
     published_on_test = True
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -183,11 +183,14 @@ class SD(Task[Config]):
         }
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of one speaker who never stops."""
+        """Of speakers who never stop, one or both."""
         seconds = {name: p["seconds"] for name, p in predictions.items()}
         turns = {name: p["turns"] for name, p in predictions.items()}
-        one = {name: [Turn("0", 0.0, end)] for name, end in seconds.items()}
-        return {"der": diarization_error_rate(turns, one, seconds)}
+        rates = []
+        for speakers in ("0", "01"):
+            always = {n: [Turn(s, 0.0, end) for s in speakers] for n, end in seconds.items()}
+            rates.append(diarization_error_rate(turns, always, seconds))
+        return {"der": min(rates)}
 
     def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Threshold and median filter with the lowest error rate on dev."""

@@ -65,12 +65,19 @@ def test_of_texts_it_is_an_empty_one(
     assert make_task(name).trivial(predictions) == wanted
 
 
-def test_of_diarization_it_is_one_speaker_throughout(make_task: MakeTask) -> None:
-    """Five of ten seconds are the first speaker's, two the second's, of which one overlaps."""
-    turns = [Turn("a", 0.0, 5.0), Turn("b", 4.0, 6.0)]
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        ((0, 5), (4, 6), 6 / 7),  # one: 4 s of false alarm, 1 s missed, 1 s confused, of 7 s
+        ((0, 10), (2, 10), 2 / 18),  # both: 2 s without the second, of 18 s
+    ],
+)
+def test_of_diarization_it_is_speakers_who_never_stop(
+    make_task: MakeTask, first: tuple[int, int], second: tuple[int, int], wanted: float
+) -> None:
+    turns = [Turn("a", *first), Turn("b", *second)]
     predictions = {"x": {"turns": turns, "seconds": 10.0, "probabilities": np.zeros((500, 2))}}
-    # False alarm 4 s, missed 1 s of the overlap, confused 1 s of b, over 7 s of speech.
-    assert make_task("sd").trivial(predictions) == {"der": pytest.approx(100 * 6 / 7)}
+    assert make_task("sd").trivial(predictions) == {"der": pytest.approx(100 * wanted)}
 
 
 def test_of_verification_it_is_the_cosine_of_mean_frames(

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from recipes.pretrain import main
 from recipes.runs import open_run
 from recipes.settings import read_settings
 from wavlm_lightning import load_wavlm
+from wavlm_lightning.pretrain.labels import open_labels
+from wavlm_lightning.pretrain.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -85,6 +88,32 @@ def test_chain_leaves_what_the_contract_says(
     said = capsys.readouterr().out
     assert "masked accuracy, clean dev speech" in said
     assert "next: " in said
+
+
+def test_a_teacher_may_learn_from_recordings_of_its_own(
+    words: list[str], recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the released models' did: LibriSpeech's labels for a mix that is a hundred times it."""
+    other = tmp_path / "other"
+    for path in sorted((recordings / "speech" / "train").iterdir())[:8]:
+        (other / "train").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, other / "train" / path.name)
+    shutil.copytree(recordings / "speech" / "dev", other / "dev")
+    teacher = {"labels.features": "mfcc", "mixing.prob": 0.0, "optim.total_updates": 3}
+    teacher |= {"data.root": str(other), "data.noise": None, "optim.warmup_updates": 1}
+    assert main([*words, f"--teachers={json.dumps([teacher])}"]) == 0
+    folder = latest(words)
+    first, last = folder / "iteration1", folder
+    listed = {run: read_manifest(run / "manifests" / "train.tsv") for run in (first, last)}
+    assert (listed[first].root, len(listed[first])) == (other.resolve(), 8)
+    assert (listed[last].root, len(listed[last])) == ((recordings / "speech").resolve(), 12)
+    assert not (first / "manifests" / "noise_train.tsv").exists()
+    for run in (first, last):
+        labels = open_labels(run / "labels", "train", listed[run])
+        assert len(labels.offsets) == len(listed[run]) + 1
+    teacher["data.root"] = str(tmp_path / "nowhere")
+    assert main([*words, f"--teachers={json.dumps([teacher])}"]) == 1
+    assert "teachers, item 1: data.root=" in capsys.readouterr().err
 
 
 def test_logs_hold_both_validations_and_the_training_curve(

@@ -42,8 +42,51 @@ class Mfcc:
         return torch.cat([cepstra, first, compute_deltas(first)]).T.contiguous()
 
 
+class Teacher(Protocol):
+    """A model whose blocks give frames every 20 ms."""
+
+    dim: int
+    num_layers: int  # blocks
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its weights."""
+        ...
+
+    def prepared(self, waveforms: Tensor) -> Tensor:
+        """Waveforms (1, T) of a whole recording as the model wants them, where it runs."""
+        ...
+
+    def layer(self, waveforms: Tensor, number: int) -> Tensor:
+        """Output (F, D) of a block, counted from 1, for part (1, T) of what is prepared."""
+        ...
+
+
+class WavLMTeacher:
+    """A WavLM of ours."""
+
+    def __init__(self, model: WavLM):
+        self.model = model.eval()
+        self.dim, self.num_layers = model.config.dim, model.config.num_layers
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tensors, in whatever file they lie."""
+        return content_sha256(dict(self.model.state_dict()))
+
+    def prepared(self, waveforms: Tensor) -> Tensor:
+        """(1, T) -> (1, T), normalised as a whole where the size asks for it."""
+        batch = waveforms.to(self.model.mask_vector.device)
+        return normalize_waveforms(batch, None) if self.model.config.normalize_waveform else batch
+
+    def layer(self, waveforms: Tensor, number: int) -> Tensor:
+        """(1, T) -> (F, D)."""
+        lengths = torch.tensor([waveforms.shape[1]], device=waveforms.device)
+        return self.model.encode(waveforms, lengths).layers[number][0]
+
+
 class Hidden:
-    """Output of one block of a WavLM: 50 frames a second.
+    """Output of one block of a teacher: 50 frames a second.
 
     Differs from fairseq's feature dump, which loses a frame every 100 s: parts overlap by what the
     convolutions need, so that frame f of a file of any length stands at sample 320 f.
@@ -51,33 +94,29 @@ class Hidden:
 
     rate = SAMPLE_RATE // HOP
 
-    def __init__(self, model: WavLM, layer: int, *, chunk_frames: int = CHUNK_FRAMES):
+    def __init__(self, teacher: Teacher, layer: int, *, chunk_frames: int = CHUNK_FRAMES):
         """`layer` counts from 1, the output of the first block."""
-        if not 1 <= layer <= model.config.num_layers:
+        if not 1 <= layer <= teacher.num_layers:
             raise ValueError(
-                f"labels.layer={layer}: the teacher has layers 1 to {model.config.num_layers}"
+                f"labels.layer={layer}: the teacher has layers 1 to {teacher.num_layers}"
             )
-        self.model, self.layer, self.dim = model.eval(), layer, model.config.dim
+        self.teacher, self.layer, self.dim = teacher, layer, teacher.dim
         self.chunk_frames = chunk_frames
 
     @property
     def sha256(self) -> str:
-        """Hash of the teacher's weights, in whatever file they lie."""
-        return content_sha256(dict(self.model.state_dict()))
+        """Hash of the teacher's weights."""
+        return self.teacher.sha256
 
     @torch.inference_mode()
     def __call__(self, waveform: Tensor) -> Tensor:
         """(T,) -> (F, D)."""
-        device = self.model.mask_vector.device
-        batch = waveform[None].to(device)
-        if self.model.config.normalize_waveform:
-            batch = normalize_waveforms(batch, None)
+        batch = self.teacher.prepared(waveform[None])
         step, overlap = self.chunk_frames * HOP, RECEPTIVE_FIELD - HOP
         parts = []
         for start in range(0, max(batch.shape[1] - overlap, 1), step):
             part = batch[:, start : start + step + overlap]
             if part.shape[1] < RECEPTIVE_FIELD:
                 break
-            lengths = torch.tensor([part.shape[1]], device=device)
-            parts.append(self.model.encode(part, lengths).layers[self.layer][0].float().cpu())
+            parts.append(self.teacher.layer(part, self.layer).float().cpu())
         return torch.cat(parts)

@@ -9,7 +9,7 @@ from torchaudio.compliance import kaldi
 
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.pretrain.label_features import Hidden, Mfcc
+from wavlm_lightning.pretrain.label_features import Hidden, Mfcc, WavLMTeacher
 
 CHUNK = 5  # frames
 LENGTHS = [400, 719, 720, 1_679, 1_680, 1_681, 1_999, 2_000, 3_280, 3_599, 3_600, 9_999, 16_000]
@@ -55,7 +55,7 @@ def test_differences_are_kaldis_regression_over_five_frames(waveform: torch.Tens
 def test_chunks_keep_the_frame_count(
     tiny_model: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    frames = Hidden(tiny_model, 1, chunk_frames=CHUNK)(waveform[:num_samples])
+    frames = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=CHUNK)(waveform[:num_samples])
     assert frames.shape == (conv_lengths(num_samples), 32)
 
 
@@ -63,29 +63,30 @@ def test_chunks_keep_the_frame_count(
 def test_chunks_keep_the_frame_grid(
     pointwise: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    chunked = Hidden(pointwise, 1, chunk_frames=CHUNK)(waveform[:num_samples])
-    whole = Hidden(pointwise, 1)(waveform[:num_samples])
+    chunked = Hidden(WavLMTeacher(pointwise), 1, chunk_frames=CHUNK)(waveform[:num_samples])
+    whole = Hidden(WavLMTeacher(pointwise), 1)(waveform[:num_samples])
     torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_chunks_give_what_each_part_gives_alone(tiny_model: WavLM, waveform: torch.Tensor) -> None:
-    chunked = Hidden(tiny_model, 1, chunk_frames=50)(waveform)
-    alone = Hidden(tiny_model, 1)(waveform[16_000:32_000])
+    chunked = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=50)(waveform)
+    alone = Hidden(WavLMTeacher(tiny_model), 1)(waveform[16_000:32_000])
     torch.testing.assert_close(chunked[50:], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_is_the_layers_output(tiny_model: WavLM, waveform: torch.Tensor) -> None:
     with torch.no_grad():
         wanted = tiny_model(waveform[None], torch.tensor([len(waveform)])).layers[1][0]
-    torch.testing.assert_close(Hidden(tiny_model, 1)(waveform), wanted)
+    torch.testing.assert_close(Hidden(WavLMTeacher(tiny_model), 1)(waveform), wanted)
 
 
 def test_teacher_is_put_in_eval_mode(tiny_model: WavLM) -> None:
     model = copy.deepcopy(tiny_model).train()
-    assert not Hidden(model, 1).model.training
+    WavLMTeacher(model)
+    assert not model.training
 
 
 @pytest.mark.parametrize("layer", [0, 2])
 def test_missing_layer_is_refused_with_the_key(tiny_model: WavLM, layer: int) -> None:
     with pytest.raises(ValueError, match=rf"labels\.layer={layer}: .* layers 1 to 1"):
-        Hidden(tiny_model, layer)
+        Hidden(WavLMTeacher(tiny_model), layer)

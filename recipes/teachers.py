@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose hidden layers are clustered: a WavLM of any layout, or a HuBERT or wav2vec 2.0."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from downstream.upstream import TransformersUpstream, kind_of, load_transformers
+from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.wavlm import normalize_waveforms
+from wavlm_lightning.pretrain.label_features import Teacher, WavLMTeacher
+
+
+class TransformersTeacher:
+    """A HuBERT or wav2vec 2.0 of transformers."""
+
+    def __init__(self, model: nn.Module, sha256: str):
+        self.upstream, self._sha256 = TransformersUpstream(model.eval()), sha256
+        self.dim, self.num_layers = self.upstream.dim, self.upstream.num_layers - 1
+        self.device = next(model.parameters()).device
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its file, or of its tensors."""
+        return self._sha256
+
+    def prepared(self, waveforms: Tensor) -> Tensor:
+        """(1, T) -> (1, T), normalised as a whole where the model was trained so."""
+        batch = waveforms.to(self.device)
+        return batch if self.upstream.over_time else normalize_waveforms(batch, None)
+
+    def layer(self, waveforms: Tensor, number: int) -> Tensor:
+        """(1, T) -> (F, D)."""
+        return self.upstream.layers(waveforms, None)[number][0]
+
+
+def load_teacher(source: Path) -> Teacher:
+    """The teacher at a file or folder, on the GPU if there is one.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: naming the file, if it cannot be read.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind_of(source) == "transformers":
+        model, digest = load_transformers(str(source), download=False)
+        return TransformersTeacher(model.to(device), digest)
+    return WavLMTeacher(load_wavlm(source).to(device))
