@@ -24,7 +24,7 @@ def work():
         raise StopSignal("saved")
     signal.signal(signal.SIGTERM, stop)
     pathlib.Path(sys.argv[1]).write_text("ready")
-    time.sleep(60)
+    time.sleep(600)
     return 0
 
 sys.exit(exit_status(work))
@@ -76,12 +76,12 @@ def test_sigterm_reaches_the_child_and_its_end_is_waited_for(tmp_path: Path) -> 
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not ready.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(parent.pid, signal.SIGTERM)
-    out, err = parent.communicate(timeout=60)
+    out, err = parent.communicate(timeout=300)
     assert out == "child ended with 143\n"
     assert err == "saved; the same command goes on from there\n"
 

@@ -48,12 +48,12 @@ def test_training_goes_on_when_the_service_of_wandb_is_killed(
         text=True,
     )
     logs = tmp_path / "runs" / "tiny"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(logs.glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     for helper in helpers() - before:
         os.kill(helper, signal.SIGKILL)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-2000:]
     assert error.count("warning: W&B failed") == 1
     assert "Traceback" not in error

@@ -52,7 +52,7 @@ def training(words: list[str], mfcc_labels: Path, tmp_path: Path) -> subprocess.
             "--data.num_workers=1",
         ]
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while not (tmp_path / "runs" / "tiny" / "latest" / "checkpoints" / "last.ckpt").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1][-2000:]
@@ -69,7 +69,7 @@ def test_training_processes_end_with_their_killed_launcher_and_save(
     before = checkpoint.stat().st_mtime_ns
     training.kill()
     training.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while any(map(alive, family)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, family))
@@ -79,7 +79,7 @@ def test_training_processes_end_with_their_killed_launcher_and_save(
 def test_a_lost_process_is_named_in_one_line(training: subprocess.Popen[str]) -> None:
     ranks = [p for p in children(training.pid) if b"RANK=1\0" in environment(p)]
     os.kill(ranks[0], signal.SIGKILL)
-    _, error = training.communicate(timeout=120)
+    _, error = training.communicate(timeout=300)
     assert training.returncode == 1
     assert "error: process 1 was killed (SIGKILL" in error
     assert "the same command goes on from the last checkpoint" in error
@@ -88,7 +88,7 @@ def test_a_lost_process_is_named_in_one_line(training: subprocess.Popen[str]) ->
 
 def test_the_end_of_a_terminal_saves_as_sigterm_does(training: subprocess.Popen[str]) -> None:
     os.killpg(training.pid, signal.SIGHUP)
-    _, error = training.communicate(timeout=120)
+    _, error = training.communicate(timeout=300)
     assert training.returncode == 143, error[-2000:]
     assert "the same command goes on from there" in error
     assert "Traceback" not in error
