@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,10 +67,23 @@ class Quantizer:
 
     @classmethod
     def load(cls, path: Path) -> "Quantizer":
-        """Read what `save` wrote."""
-        with safe_open(path, "pt") as file:
-            features = json.loads(file.metadata()["features"])
-            return cls(file.get_tensor("centroids"), features)
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: naming the file.
+            ValueError: naming the file, if it holds no codebook.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                features = json.loads(file.metadata()["features"])
+                centroids = file.get_tensor("centroids")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no file {path}") from error
+        except (SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds no codebook ({error}): make the labels again"
+            ) from error
+        return cls(centroids, features)
 
 
 def fit_kmeans(

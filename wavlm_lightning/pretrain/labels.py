@@ -30,6 +30,7 @@ ABOUT, QUANTIZER = "labels.json", "quantizer.safetensors"
 SHARD_UTTERANCES = 200  # what a killed run loses at most
 MAX_DIFFERENCE_SECONDS = 0.1  # between audio and labels; fairseq 3d262bb, hubert_dataset.py
 NO_LABEL = -1
+DESCRIBED = {"rate": int, "num_clusters": int, "quantizer_sha256": str, "manifest": str}
 Progress = Callable[[int, int], None]
 
 
@@ -208,25 +209,45 @@ def open_labels(folder: Path, split: str, manifest: Manifest) -> Labels:
         FileNotFoundError: if the folder or a file of it is missing.
         ValueError: if the labels are of other audio, another length or not of one codebook.
     """
-    about_path = folder / ABOUT
-    if not about_path.is_file():
-        raise FileNotFoundError(f"no labels in {folder}: make labels writes labels.json there")
-    about = read_json(about_path)["splits"].get(split)
-    if about is None:
-        raise FileNotFoundError(f"{about_path} has no split {split}: run make labels for it")
-    for name in (f"{split}.labels.npy", f"{split}.offsets.npy"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing: run make labels again")
+    about = _about(folder / ABOUT, split)
     labels = Labels(
         f"{folder}/{split}",
-        np.load(folder / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False),
-        np.load(folder / f"{split}.offsets.npy", mmap_mode="r", allow_pickle=False),
+        _array(folder / f"{split}.labels.npy"),
+        _array(folder / f"{split}.offsets.npy"),
         about["rate"],
         about["num_clusters"],
         about["quantizer_sha256"],
     )
     _check(labels, manifest, about["manifest"])
     return labels
+
+
+def _about(path: Path, split: str) -> dict[str, Any]:
+    """What `labels.json` says of a split."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no labels in {path.parent}: make labels writes labels.json there")
+    content = read_json(path)
+    splits = content.get("splits") if isinstance(content, dict) else None
+    about = splits.get(split) if isinstance(splits, dict) else None
+    if about is None:
+        raise FileNotFoundError(f"{path} has no split {split}: run make labels for it")
+    for key, kind in DESCRIBED.items():
+        if not isinstance(about, dict) or not isinstance(about.get(key), kind):
+            raise ValueError(f"{path}: {key} of {split} is missing or wrong: run make labels again")
+    return about
+
+
+def _array(path: Path) -> NDArray[Any]:
+    """A file of one row of whole numbers, mapped into memory."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run make labels again")
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): run make labels again") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"{path} holds no row of whole numbers: run make labels again")
+    return array
 
 
 def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
@@ -236,6 +257,10 @@ def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
             "run make labels for this manifest"
         )
     counts = np.diff(labels.offsets)
+    if labels.offsets[0] != 0 or labels.offsets[-1] != len(labels.codes) or (counts < 0).any():
+        raise ValueError(
+            f"{labels.name}: labels and offsets do not fit each other: run make labels again"
+        )
     difference = np.abs(counts / labels.rate - manifest.num_samples / SAMPLE_RATE)
     if (worst := int(difference.argmax())) >= 0 and difference[worst] > MAX_DIFFERENCE_SECONDS:
         raise ValueError(

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -373,3 +374,65 @@ def test_manifest_of_parts_is_labelled_by_part(tmp_path: Path, manifest: Manifes
     labels = open_labels(tmp_path / "labels", "train", parts)
     wanted = quantizer(Samples()(parts.read(1))).numpy()
     np.testing.assert_array_equal(labels.utterance(1), wanted)
+
+
+def spoil_file(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "rubbish":
+        path.write_bytes(b"rubbish" * 100)
+    elif how == "objects":
+        np.save(path, np.array([{}, None]), allow_pickle=True)
+    elif how == "fractions":
+        np.save(path, np.linspace(0, 1, 10))
+    elif how == "a table":
+        np.save(path, np.zeros((3, 4), np.int64))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["train.labels.npy", "train.offsets.npy"])
+@pytest.mark.parametrize("how", ["cut", "empty", "rubbish", "objects", "fractions", "a table"])
+def test_a_damaged_file_is_named(folder: Path, manifest: Manifest, name: str, how: str) -> None:
+    spoil_file(folder / name, how)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} .*run make labels again"):
+        open_labels(folder, "train", manifest)
+
+
+@pytest.mark.bad_input
+def test_offsets_of_other_labels_are_refused(folder: Path, manifest: Manifest) -> None:
+    path = folder / "train.offsets.npy"
+    offsets = np.load(path)
+    offsets[-1] += 3
+    np.save(path, offsets)
+    with pytest.raises(ValueError, match="labels and offsets do not fit each other"):
+        open_labels(folder, "train", manifest)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("[]", "has no split train"),
+        ('{"splits": []}', "has no split train"),
+        ('{"splits": {"train": 3}}', "rate of train is missing or wrong"),
+        ('{"splits": {"train": {"rate": "fast"}}}', "rate of train is missing or wrong"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_a_description_that_is_none_is_named(
+    folder: Path, manifest: Manifest, content: str, wanted: str
+) -> None:
+    (folder / "labels.json").write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"labels\.json:? {wanted}"):
+        open_labels(folder, "train", manifest)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("how", ["cut", "empty", "rubbish"])
+def test_a_damaged_codebook_is_named(folder: Path, how: str) -> None:
+    spoil_file(folder / "quantizer.safetensors", how)
+    with pytest.raises(ValueError, match=r"quantizer\.safetensors holds no codebook"):
+        Quantizer.load(folder / "quantizer.safetensors")
