@@ -27,6 +27,7 @@ DECODED = ("MP3",)  # formats whose headers are not checked against what follows
 BLOCK_FRAMES = 2**20  # decoded at a time
 MAX_PEAK = 16.0  # 24 dB above full scale; more is a file of another number format
 MAX_CANCELLED_DB = 30.0  # by which the mean of channels may lie below them
+ID3 = b"ID3"  # what a tag before MP3 audio begins with
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -245,4 +246,6 @@ def _reason(path: str | Path, error: Exception) -> str:
         return "empty file"
     if start == LFS_POINTER:
         return "a pointer that Git LFS left; git lfs pull fetches the file itself"
+    if start.startswith(ID3):  # libsndfile says then that there is no such file
+        return "an ID3 tag and no audio behind it"
     return "not readable as audio: " + str(error).split(": ")[-1].strip().rstrip(".")

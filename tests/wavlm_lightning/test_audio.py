@@ -186,6 +186,15 @@ def test_a_file_that_is_cut_off_is_never_taken_for_a_whole_one(tmp_path: Path, n
             audio_length(tmp_path / name)
 
 
+@pytest.mark.bad_input
+def test_a_tag_without_audio_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"ID3\x03\x00\x00\x00\x00\x0f\x76" + bytes(2_048))
+    for look in (read_audio, check_audio, audio_length):
+        with pytest.raises(AudioError, match=r"a\.mp3: an ID3 tag and no audio behind it"):
+            look(path)
+
+
 def test_a_wav_that_was_written_into_a_pipe_is_as_long_as_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tones(1, 16_000)[:, 0], 16_000)
