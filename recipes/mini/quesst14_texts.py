@@ -43,7 +43,8 @@ def items(language: str, *, num_documents: int, num_queries: int, seed: int) -> 
     terms = _terms(documents)
     pairs = [term for term in terms if " " in term]
     single = [term for term in terms if " " not in term]
-    few = min(len(pairs), 2 * num_queries // 3)  # a third of the queries
+    # Of a single word of 10 to 20 frames, fifty documents always hold something like it.
+    few = min(len(pairs), 2 * num_queries)
     kept = rng.permutation(pairs)[:few].tolist()
     kept += rng.permutation(single)[: 2 * num_queries - few].tolist()
     if len(kept) < 2 * num_queries:
