@@ -6,6 +6,7 @@ python -m recipes.config --config=configs/pretrain/mini.yaml [--key=value ...]
 
 import sys
 
+from recipes.endings import end_with_reader
 from recipes.settings import read_settings
 from wavlm_lightning.config import ConfigError, flat
 
@@ -24,4 +25,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main(sys.argv[1:]))

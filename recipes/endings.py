@@ -50,6 +50,11 @@ def exit_status(work: Callable[[], int]) -> int:
         return 1
 
 
+def end_with_reader() -> None:
+    """For programs that only print: end without a word when nobody reads on, as `head` does."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
 def _lost_contact(error: RuntimeError) -> bool:
     """Whether it is what torch.distributed says when another process is gone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

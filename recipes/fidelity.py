@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from downstream import task_names
+from recipes.endings import end_with_reader
 from recipes.probe_settings import CONFIGS
 from wavlm_lightning.config import ConfigError, flat, read_yaml
 
@@ -85,4 +86,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from downstream.results import read_probe_results
 from recipes.blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
+from recipes.endings import end_with_reader
 from recipes.report import to_html
 from recipes.summary import summarize
 from wavlm_lightning.config import Parser, one_line
@@ -96,4 +97,5 @@ def escape(text: str) -> str:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main(sys.argv[1:]))

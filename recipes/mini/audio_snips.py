@@ -32,6 +32,7 @@ _ROOT = Path("SNIPS")
 _SEED = 71
 _VOICES_PER_SHARD = 2
 _BYTES_PER_UTTERANCE = 180_000  # about 75 kB are used
+_TRIES = 10_000  # to find a sentence that is new
 _WORDS = (4, 9)  # fewest and most in a sentence
 _US, _GB, _OTHER = "en-us", "en-gb-x-rp", "en-029"
 _MAN, _WOMAN, _CHILD = 0, 1, 4  # indices that `speaker` makes these of
@@ -201,12 +202,22 @@ def _orders(sizes: Sizes) -> dict[str, list[Order]]:
         for intent in cycle(_TEMPLATES):
             if len(own) == count:
                 break
-            order = _order(rng, intent)
-            while order.text in seen or not _WORDS[0] <= len(order.tags) <= _WORDS[1]:
-                order = _order(rng, intent)
-            seen.add(order.text)
-            own.append(order)
+            own.append(_new_order(rng, intent, seen))
+            seen.add(own[-1].text)
     return out
+
+
+def _new_order(rng: np.random.Generator, intent: str, seen: set[str]) -> Order:
+    """A sentence of an intent that is not among those seen.
+
+    Raises:
+        ValueError: if its templates seem to give no more.
+    """
+    for _ in range(_TRIES):
+        order = _order(rng, intent)
+        if order.text not in seen and _WORDS[0] <= len(order.tags) <= _WORDS[1]:
+            return order
+    raise ValueError(f"the templates of {intent} give no more sentences than {len(seen)} of all")
 
 
 def _order(rng: np.random.Generator, intent: str) -> Order:

@@ -14,6 +14,7 @@ from recipes.callbacks import StopSignal
 from recipes.endings import exit_status, run_child
 from wavlm_lightning.errors import NonFiniteLossError
 
+ROOT = Path(__file__).parent.parent.parent
 CHILD = """
 import pathlib, signal, sys, time
 from recipes.endings import exit_status
@@ -84,6 +85,19 @@ def test_sigterm_reaches_the_child_and_its_end_is_waited_for(tmp_path: Path) -> 
     out, err = parent.communicate(timeout=300)
     assert out == "child ended with 143\n"
     assert err == "saved; the same command goes on from there\n"
+
+
+@pytest.mark.parametrize("program", ["config", "fidelity"])
+def test_a_reader_that_has_seen_enough_ends_what_only_prints(program: str) -> None:
+    command = [sys.executable, "-m", f"recipes.{program}"]
+    if program == "config":
+        command.append("--config=configs/pretrain/mini.yaml")
+    writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    writer.stdout.close()  # before a line is printed
+    assert writer.stderr.read() == b""
+    assert writer.wait(timeout=300) in (-signal.SIGPIPE, 0)
 
 
 def test_status_of_a_child_is_its_own() -> None:

@@ -119,6 +119,13 @@ def test_a_teacher_may_learn_from_recordings_of_its_own(
     assert "teachers, item 1: data.root=" in capsys.readouterr().err
 
 
+def test_a_hubert_is_trained_by_the_same_chain(words: list[str], mfcc_labels: Path) -> None:
+    own = [f"--labels.folders=[{mfcc_labels}]", "--model.position_bias=none", "--mixing.prob=0"]
+    assert main([*words, *own]) == 0
+    model = load_wavlm(latest(words) / "checkpoints" / "last.ckpt")
+    assert not [name for name in model.state_dict() if "gate" in name or "position_bias" in name]
+
+
 def test_logs_hold_both_validations_and_the_training_curve(
     words: list[str], mfcc_labels: Path
 ) -> None:

@@ -51,11 +51,11 @@ def dense_table(table: Tensor) -> Tensor:
 
 
 def attend_eager(
-    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
     """(B, H, F, d) queries, keys, values; gate (B, H, F) -> (B, H, F, d). The reference."""
     scores = scaled_scores(q, k)
-    if bias.table is not None:
+    if bias.table is not None and gate is not None:
         scores = scores + gate[..., None].float() * bias.table.float()
     if bias.padding is not None:
         scores = scores.masked_fill(bias.padding[:, None, None], -torch.inf)
@@ -64,11 +64,11 @@ def attend_eager(
 
 
 def attend_sdpa(
-    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
     """As `attend_eager`, through torch's scaled dot product with an additive mask."""
     mask = None
-    if bias.table is not None:
+    if bias.table is not None and gate is not None:
         mask = (gate[..., None] * bias.table).to(q.dtype)
     if bias.padding is not None:
         base = q.new_zeros(()) if mask is None else mask
@@ -78,11 +78,12 @@ def attend_sdpa(
 
 @torch.compiler.disable
 def attend_chunked(
-    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
     """As `attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
     seed = draw_seed() if dropout > 0 else 0
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    gate = q.new_zeros(q.shape[:3]) if gate is None else gate  # without a table nothing reads it
     out: Tensor = ChunkedAttention.apply(
         q, k, v, gate.contiguous(), bias.table, bias.lengths, dropout, seed
     )
@@ -98,7 +99,7 @@ def _flex() -> Callable[..., Tensor]:
 
 
 def attend_flex(
-    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor, bias: Bias, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
     """As `attend_eager` with a table (H, 2F-1), without ever holding an F x F tensor.
 
@@ -110,7 +111,7 @@ def attend_flex(
     table, padding, last = bias.table, bias.padding, q.shape[2] - 1
 
     def score(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        if table is not None:
+        if table is not None and gate is not None:
             score = score + gate[b, h, i] * table[h, j - i + last]
         if padding is not None:
             score = torch.where(padding[b, j], -torch.inf, score)
@@ -144,14 +145,18 @@ class SelfAttention(nn.Module):
         self.dropout = config.attention_dropout
         self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.value, self.output = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.gate = nn.Linear(dim // self.num_heads, 8)
-        self.gate_scale = nn.Parameter(torch.ones(1, self.num_heads, 1, 1))
+        self.gate: nn.Linear | None = None
+        if config.position_bias == "gated":
+            self.gate = nn.Linear(dim // self.num_heads, 8)
+            self.gate_scale = nn.Parameter(torch.ones(1, self.num_heads, 1, 1))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, F, d)
 
-    def gates(self, x: Tensor) -> Tensor:
+    def gates(self, x: Tensor) -> Tensor | None:
         """Factor (B, H, F) on the position bias of each query, of the module's input (B, F, D)."""
+        if self.gate is None:
+            return None
         # Four outputs are summed to one logit: their weights are summed instead.
         weight = self.gate.weight.unflatten(0, (2, 4)).sum(1)
         bias = self.gate.bias.unflatten(0, (2, 4)).sum(1)

@@ -16,7 +16,7 @@ Attention = Literal["auto", "eager", "sdpa", "chunked", "flex"]
 # Fields that weights were trained for; another value needs other weights.
 TRAINED_FOR = (
     "num_layers", "dim", "ffn_dim", "num_heads", "frontend_dim", "frontend_norm", "norm_first",
-    "num_buckets", "max_distance", "position_kernel", "position_groups",
+    "num_buckets", "max_distance", "position_kernel", "position_groups", "position_bias",
 )  # fmt: skip
 SIZES = ("mini", "base", "base_plus", "large")
 
@@ -50,6 +50,8 @@ class WavLMConfig(Checked):
             with it, as in the released code. False: the bias survives.
         block_padding: count valid frames as the released code does, up to one more than the
             convolutions give.
+        position_bias: "gated" is WavLM's relative position bias, scaled by a gate; "none" leaves
+            both out, which makes the model a HuBERT.
         num_buckets: rows of the relative position table.
         max_distance: frames beyond which all distances share a bucket.
         position_kernel: taps of the convolutional position embedding, in frames.
@@ -82,6 +84,7 @@ class WavLMConfig(Checked):
     layer_drop_official: bool = False
     block_padding: bool = False
     attention: Attention = "auto"
+    position_bias: Literal["gated", "none"] = "gated"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -85,7 +85,9 @@ class Encoder(nn.Module):
         self.position = ConvPosition(
             config.dim, config.position_kernel, groups=config.position_groups
         )
-        self.position_bias = nn.Embedding(config.num_buckets, config.num_heads)
+        self.position_bias: nn.Embedding | None = None
+        if config.position_bias == "gated":
+            self.position_bias = nn.Embedding(config.num_buckets, config.num_heads)
         self.norm = nn.LayerNorm(config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.recompute = False  # blocks keep their input alone, and run again when going back
@@ -103,8 +105,10 @@ class Encoder(nn.Module):
         out = block(x, bias, backend)
         return out
 
-    def table(self, num_frames: int) -> Tensor:
+    def table(self, num_frames: int) -> Tensor | None:
         """Position bias (H, 2F-1) of the distances -(F-1) ... F-1, before any gate."""
+        if self.position_bias is None:
+            return None
         device = self.position_bias.weight.device
         distances = torch.arange(1 - num_frames, num_frames, device=device)
         buckets = relative_buckets(
@@ -139,7 +143,7 @@ class Encoder(nn.Module):
         frames = x.shape[1]
         backend = choose(self.config.attention, num_frames=frames, training=torch.is_grad_enabled())
         dropped = self._dropped(generator)
-        table: Tensor | None = self.table(frames)
+        table = self.table(frames)
         if table is not None and backend in DENSE:
             table = dense_table(table)
         if self.config.layer_drop_official and dropped[0]:
@@ -149,7 +153,7 @@ class Encoder(nn.Module):
         for block, skip in zip(self.layers, dropped, strict=True):
             x = x + _unused(block) if skip else self._block(block, x, bias, backend)
             layers.append(x)
-        if all(dropped):
+        if all(dropped) and self.position_bias is not None:
             x = x + _unused(self.position_bias)
         output = self.norm(x) if self.config.norm_first else x
         if self.config.last_layer_normed:

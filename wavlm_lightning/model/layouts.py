@@ -146,9 +146,23 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def _of_wavlm(model: WavLM) -> State:
+    """Its tensors, if it is one.
+
+    Raises:
+        ValueError: for a HuBERT, which these layouts do not describe.
+    """
+    if model.config.position_bias != "gated":
+        raise ValueError(
+            "model.position_bias=none is a HuBERT: only our own checkpoints and TO=torch_export "
+            "hold it, the layouts of WavLM do not"
+        )
+    return model.state_dict()
+
+
 def to_released(model: WavLM) -> State:
     """The state dict that the released inference class loads (`model` of its checkpoint files)."""
-    state = rename(model.state_dict(), "ours", "released")
+    state = rename(_of_wavlm(model), "ours", "released")
     if model.config.frontend_norm == "layer":
         state = {_FRONTEND_NORM.sub(r"\g<1>1.\2", n): t for n, t in state.items()}
     return state
@@ -156,7 +170,7 @@ def to_released(model: WavLM) -> State:
 
 def to_transformers(model: WavLM) -> State:
     """The state dict of transformers' `WavLMModel`."""
-    return rename(model.state_dict(), "ours", "transformers")
+    return rename(_of_wavlm(model), "ours", "transformers")
 
 
 def to_torchaudio(model: WavLM) -> State:

@@ -25,6 +25,8 @@ def forward_operations(config: WavLMConfig, num_samples: int) -> float:
     d = config.dim
     total += frames * channels * d
     total += frames * config.position_kernel * d // config.position_groups * d
-    block = 4 * d * d + 2 * d * config.ffn_dim + GATE_OUTPUTS * d
+    block = 4 * d * d + 2 * d * config.ffn_dim
+    if config.position_bias == "gated":
+        block += GATE_OUTPUTS * d
     total += config.num_layers * frames * (block + 2 * frames * d)
     return 2 * total

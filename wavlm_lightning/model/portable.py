@@ -49,7 +49,8 @@ class PortableWavLM(nn.Module):
             x = encoder.norm(x)
         frames = torch.arange(x.shape[1], device=x.device)
         distances = frames[None] - frames[:, None] + x.shape[1] - 1
-        bias = Bias(encoder.table(x.shape[1])[:, distances], None)  # (H, F, F)
+        table = encoder.table(x.shape[1])
+        bias = Bias(None if table is None else table[:, distances], None)  # (H, F, F)
         layers = [x]
         for block in encoder.layers:
             layers.append(block(layers[-1], bias, "eager"))
