@@ -17,10 +17,12 @@ def test_file_loads_with_all_its_iterations(file: Path) -> None:
     settings = read_settings(argv)
     chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
     assert settings.run.name == file.stem
-    assert settings.model.size == file.stem
+    hubert = file.stem.startswith("hubert_")
+    assert settings.model.size == file.stem.removeprefix("hubert_")
+    assert settings.model.position_bias == ("none" if hubert else "gated")
     assert next(iter([*chain, settings])).labels.features == "mfcc"
     assert all(s.mixing.prob == 0 for s in chain)
-    assert settings.mixing.prob == 0.2
+    assert settings.mixing.prob == (0 if hubert else 0.2)
 
 
 def test_resolved_configuration_loads_again_and_is_the_same(tmp_path: Path) -> None:

@@ -257,16 +257,16 @@ def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
             "run make labels for this manifest"
         )
     counts = np.diff(labels.offsets)
-    if labels.offsets[0] != 0 or labels.offsets[-1] != len(labels.codes) or (counts < 0).any():
-        raise ValueError(
-            f"{labels.name}: labels and offsets do not fit each other: run make labels again"
-        )
     difference = np.abs(counts / labels.rate - manifest.num_samples / SAMPLE_RATE)
     if (worst := int(difference.argmax())) >= 0 and difference[worst] > MAX_DIFFERENCE_SECONDS:
         raise ValueError(
             f"{labels.name}: {manifest[worst].name} has {counts[worst]} labels "
             f"({counts[worst] / labels.rate:.2f} s at {labels.rate} a second) and "
             f"{manifest.num_samples[worst] / SAMPLE_RATE:.2f} s of audio: run make labels again"
+        )
+    if labels.offsets[0] != 0 or labels.offsets[-1] != len(labels.codes) or (counts < 0).any():
+        raise ValueError(
+            f"{labels.name}: labels and offsets do not fit each other: run make labels again"
         )
     if fingerprint != manifest.fingerprint():
         raise ValueError(
