@@ -297,3 +297,38 @@ def test_ss_masks_of_one_give_the_mixture_back(make_task: MakeTask, frozen: Froz
         torch.testing.assert_close(
             estimates[row][0], batch.waveforms[row, :length], rtol=1e-3, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_batches_and_bfloat16_move_what_a_head_gives_by_little(
+    make_task: MakeTask, frozen: Frozen, name: str
+) -> None:
+    """Where features are not kept, a score depends on both, within what README states."""
+    task = make_task(name)
+    probe, data = probe_and_data(task, frozen)
+    learner = probe.all_learners()[0]
+    rounded = Frozen(frozen.upstream, precision="bfloat16")  # type: ignore[arg-type]
+    exact = Frozen(frozen.upstream, precision="float32")  # type: ignore[arg-type]
+
+    def outputs(upstream: Frozen, batches: list[Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for batch in batches:
+            frames = learner(upstream(batch.waveforms, batch.lengths), batch)
+            out = learner.head(frames)
+            rows = out.embedding if name == "asv" else out
+            for id_, row, length in zip(batch.ids, rows, frames.lengths.tolist(), strict=True):
+                in_time = row.ndim > 1 and row.shape[0] == frames.x.shape[1]
+                found[id_] = (
+                    row[:length] if in_time else row[..., :length, :] if row.ndim > 1 else row
+                )
+        return found
+
+    with torch.no_grad():
+        alone = outputs(exact, rows(task, data, "test"))
+        together = list(data.test_dataloader())
+        for upstream, most in ((exact, 1e-4), (rounded, 0.03)):
+            found = outputs(upstream, together)
+            assert found.keys() == alone.keys()
+            for id_, wanted in alone.items():
+                moved = float((found[id_] - wanted).norm() / wanted.norm())
+                assert moved < most, (id_, moved)
