@@ -129,8 +129,8 @@ config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...]
 bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)
 
-test: .venv/.dev ## all tests
-	@python -m pytest
+test: .venv/.dev ## all tests, two at a time
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 mutate: .venv/.dev ## break the core a line at a time; the tests must notice:  make mutate [only=mixing]
 	@python -m tests.mutate $(call quoted,$(only))

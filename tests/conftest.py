@@ -69,9 +69,13 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mini_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tiny corpora are made, once a session; WAVLM_TEST_CORPORA=DIR keeps them for others."""
-    kept = os.environ.get("WAVLM_TEST_CORPORA")
-    return Path(kept) if kept else tmp_path_factory.mktemp("corpora")
+    """Where tiny corpora are made, once for all that test; WAVLM_TEST_CORPORA=DIR keeps them."""
+    if kept := os.environ.get("WAVLM_TEST_CORPORA"):
+        return Path(kept)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    (shared / "corpora").mkdir(exist_ok=True)
+    return shared / "corpora"
 
 
 @pytest.fixture(scope="session")
