@@ -15,6 +15,7 @@ import soundfile
 from recipes.pretrain import main
 from tests.conftest import write_speech
 
+pytestmark = pytest.mark.bad_input
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -71,3 +71,29 @@ def test_a_list_without_the_language_is_refused(corpus: Path) -> None:
     (corpus / "scoring/language_key_dev.lst").write_text("q/dev_queries/x.wav czech\n")
     with pytest.raises(ValueError, match="no recording has the language nnenglish"):
         queries(corpus, "dev")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "declared",
+    [
+        # A billion laughs, and a file of this machine.
+        '<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">',
+        '<!ENTITY a SYSTEM "file:///etc/hostname">',
+        '<!ENTITY % a SYSTEM "http://example.org/a.dtd"> %a;',
+    ],
+)
+def test_entities_are_refused_and_never_expanded(corpus: Path, declared: str) -> None:
+    path = corpus / "scoring" / "groundtruth_quesst14_dev" / "x.ecf.xml"
+    body = ECF.format(EXCERPT.format(1).replace('"1"', '"&a;"'))
+    path.write_text(f'<?xml version="1.0"?>\n<!DOCTYPE ecf [{declared}]>\n{body}')
+    with pytest.raises(ValueError, match=r"x\.ecf\.xml"):
+        truth(corpus, "dev")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("content", ["", "<ecf>", "rubbish", "<ecf><excerpt/></ecf>"])
+def test_xml_that_is_none_is_named(corpus: Path, content: str) -> None:
+    (corpus / "scoring" / "groundtruth_quesst14_dev" / "x.ecf.xml").write_text(content)
+    with pytest.raises(ValueError, match=r"x\.ecf\.xml"):
+        truth(corpus, "dev")
