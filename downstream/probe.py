@@ -134,10 +134,11 @@ class Probe(lightning.LightningModule):
         self._stop_diverged(losses, batch)
         rows = zip(self.all_learners(), losses, strict=True)
         finite = [loss if x.diverged is None else x.no_loss() for x, loss in rows]
-        self.latest = {"train/loss": torch.stack(finite).detach().sum() / len(self.at_work())}
+        together = torch.stack(finite)
+        self.latest = {"train/loss": together.detach().sum() / len(self.at_work())}
         if self._logs():
-            self._log_losses(torch.stack(finite).detach())
-        return torch.stack(finite).sum()
+            self._log_losses(together.detach())
+        return together.sum()
 
     def _stop_diverged(self, losses: list[Tensor], batch: Batch) -> None:
         """Train those no further whose loss is not finite; an error if none is left.

@@ -50,6 +50,9 @@ def main(argv: list[str]) -> int:
     try:
         args = build_parser().parse_args(argv)
         section = section_of(LabelSection, args)
+        for key in ("teacher", "quantizer"):
+            if args[key] and not Path(args[key]).exists():
+                raise FileNotFoundError(f"{key}={args[key]}: there is nothing")
         processes = join()
         out = Path(args.out)
         if processes.first:

@@ -54,20 +54,32 @@ def _main(argv: list[str]) -> int:
 def run(chain: list[Settings], folder: Path, *, processes: Processes, started: float) -> None:
     """All iterations, the last one in `folder` itself, then the result and the table."""
     settings = chain[-1]
-    recordings = prepare_recordings(settings, folder / "manifests", processes)
+    places = [folder / f"iteration{number}" for number in range(1, len(chain))] + [folder]
+    recordings = _recordings(chain, places, processes)
     done: list[Iteration] = []
-    for number, stage in enumerate(chain, start=1):
-        place = folder if stage is settings else folder / f"iteration{number}"
-        own = recordings
-        if not same_recordings(stage, settings):
-            own = prepare_recordings(stage, place / "manifests", processes)
+    for number, (stage, place) in enumerate(zip(chain, places, strict=True), start=1):
         if processes.first:
             about = "" if stage is settings else f" with {settings.teachers[number - 1]}"
             print(f"--- iteration {number} of {len(chain)}, in {place}{about}", flush=True)
         teacher = done[-1].checkpoint if done else None
+        own = recordings[number - 1]
         done.append(_iteration(stage, own, place, teacher=teacher, processes=processes))
     if processes.first:
         _finish(settings, recordings, folder, done=done, started=started)
+
+
+def _recordings(
+    chain: list[Settings], places: list[Path], processes: Processes
+) -> list[Recordings]:
+    """Of each iteration, all of them looked at before the first one trains, the same ones once."""
+    found: dict[int, Recordings] = {}  # by the place in the chain, the last first
+    for i in reversed(range(len(chain))):
+        same = next((j for j in found if same_recordings(chain[i], chain[j])), None)
+        if same is None:
+            found[i] = prepare_recordings(chain[i], places[i] / "manifests", processes)
+        else:
+            found[i] = found[same]
+    return [found[i] for i in range(len(chain))]
 
 
 def _iteration(
@@ -99,7 +111,7 @@ def _iteration(
 
 def _finish(
     settings: Settings,
-    recordings: Recordings,
+    recordings: list[Recordings],
     folder: Path,
     *,
     done: list[Iteration],
@@ -122,11 +134,20 @@ def _finish(
         selected_on="last",
         config=flat(settings.values) | _hash_of_init(settings),
         checkpoint=last.checkpoint,
-        counts=recordings.counts,
+        counts=_counts(recordings),
         seconds=seconds,
     )
     point_to(folder)
     print(_table(settings, folder, done, seconds), flush=True)
+
+
+def _counts(recordings: list[Recordings]) -> dict[str, float]:
+    """Of the last iteration, and under its number those of any that had recordings of its own."""
+    counts = dict(recordings[-1].counts)
+    for number, own in enumerate(recordings[:-1], start=1):
+        if own is not recordings[-1]:
+            counts |= {f"iteration{number}: {name}": value for name, value in own.counts.items()}
+    return counts
 
 
 def _hash_of_init(settings: Settings) -> dict[str, str]:

@@ -25,9 +25,21 @@ class Recordings:
     counts: dict[str, float]
 
 
+def wants_noise(settings: Settings) -> bool:
+    """Whether an iteration mixes noise into speech."""
+    return settings.mixing.prob > 0 and settings.mixing.noise_prob > 0
+
+
 def same_recordings(a: Settings, b: Settings) -> bool:
-    """Whether two iterations train on the same ones."""
-    return all(getattr(a.data, name) == getattr(b.data, name) for name in LISTED)
+    """Whether an iteration has all that it needs in the recordings of another, which it may share.
+
+    Args:
+        a: An iteration.
+        b: The other one.
+    """
+    return (wants_noise(b) or not wants_noise(a)) and all(
+        getattr(a.data, name) == getattr(b.data, name) for name in LISTED
+    )
 
 
 def check_roots(settings: Settings, *, of: str = "") -> None:
@@ -41,13 +53,13 @@ def check_roots(settings: Settings, *, of: str = "") -> None:
         FileNotFoundError: naming the key and the folder that is not there.
         ValueError: if noise is needed and not given.
     """
-    wants_noise = settings.mixing.prob > 0 and settings.mixing.noise_prob > 0
-    if wants_noise and settings.data.noise is None:
+    mixed = wants_noise(settings)
+    if mixed and settings.data.noise is None:
         raise ValueError(
             f"{of}mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say "
             "data.noise=DIR, or mixing.noise_prob=0 to mix speech with speech alone"
         )
-    roots = {"root": settings.data.root, "noise": settings.data.noise if wants_noise else None}
+    roots = {"root": settings.data.root, "noise": settings.data.noise if mixed else None}
     for key, root in roots.items():
         if root is not None and root != MINI and not Path(root).is_dir():
             hint = "teachers=[...]" if of else f"data.{key}=DIR"
@@ -104,5 +116,4 @@ def _roots(settings: Settings) -> tuple[Path, Path | None]:
         mini = mini_corpus(Path(".cache/mini"), progress=counter("speaking the mini corpus"))
         speech = str(mini.librispeech) if speech == MINI else speech
         noise = str(mini.noise) if noise == MINI else noise
-    wants_noise = settings.mixing.noise_prob > 0
-    return Path(speech), Path(noise) if wants_noise and noise else None
+    return Path(speech), Path(noise) if wants_noise(settings) and noise else None

@@ -2,7 +2,6 @@
 """The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,7 +139,7 @@ def _take_codebook(
         ValueError: naming the file, if it is none, or of frames of another width.
     """
     if source.suffix == target.suffix:
-        shutil.copyfile(source, target)
+        Quantizer.load(source).save(target)
         return
     centroids = read_sklearn_centroids(source)
     if centroids.shape[1] != features.dim:

@@ -88,6 +88,23 @@ def test_labels_of_a_hubert_are_written(tmp_path: Path, recordings: Path) -> Non
     assert len(set(found.codes.tolist())) > 1
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize("content", [b"", b"rubbish"])
+def test_a_codebook_that_is_none_leaves_no_codebook(
+    tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (tmp_path / "q.safetensors").write_bytes(content)
+    words = [f"--root={recordings / 'speech'}", f"--out={tmp_path / 'out'}", "--features=mfcc"]
+    words += ["--num_clusters=5", f"--quantizer={tmp_path / 'q.safetensors'}"]
+    assert labels.main(words) == 1
+    assert "q.safetensors holds no codebook" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "quantizer.safetensors").exists()
+    missing = [*words[:-1], f"--quantizer={tmp_path / 'no.bin'}"]
+    assert labels.main([*missing, f"--out={tmp_path / 'other'}"]) == 1
+    assert "no.bin: there is nothing" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()  # before recordings are read
+
+
 def test_a_codebook_of_scikit_learn_labels_as_it_predicts(
     tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,9 +114,33 @@ def test_a_teacher_may_learn_from_recordings_of_its_own(
     for run in (first, last):
         labels = open_labels(run / "labels", "train", listed[run])
         assert len(labels.offsets) == len(listed[run]) + 1
+    counts = json.loads((folder / "result.json").read_text())["counts"]
+    assert (counts["train_utterances"], counts["iteration1: train_utterances"]) == (12, 8)
     teacher["data.root"] = str(tmp_path / "nowhere")
     assert main([*words, f"--teachers={json.dumps([teacher])}"]) == 1
     assert "teachers, item 1: data.root=" in capsys.readouterr().err
+
+
+def test_all_recordings_are_looked_at_before_the_first_iteration_trains(
+    words: list[str], recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bad file of a later iteration would else end the run days after its start."""
+    other = tmp_path / "other"
+    shutil.copytree(recordings / "speech", other)
+    first = {"labels.features": "mfcc", "mixing.prob": 0.0, "optim.total_updates": 3}
+    second = {"labels.layer": 1, "mixing.prob": 0.0, "optim.total_updates": 3}
+    third = {**second, "data.root": str(other), "data.noise": None}
+    (other / "train" / "00.wav").write_bytes(b"")
+    teachers = f"--teachers={json.dumps([first, second, third])}"
+    assert main([*words, teachers]) == 1
+    assert "00.wav: empty file" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.ckpt"))
+    shutil.copy2(recordings / "speech" / "train" / "00.wav", other / "train" / "00.wav")
+    both = f"--teachers={json.dumps([{**third, 'labels.features': 'mfcc'}, third])}"
+    assert main([*words, both, "--run.name=shared"]) == 0
+    run = tmp_path / "runs" / "shared" / "latest"
+    made = [p for p in run.rglob("manifests") if p.is_dir()]
+    assert len(made) == 2  # of the last iteration, and of both teachers together
 
 
 def test_a_hubert_is_trained_by_the_same_chain(words: list[str], mfcc_labels: Path) -> None:

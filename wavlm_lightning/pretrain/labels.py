@@ -115,7 +115,7 @@ def merge_labels(folder: Path, split: str, manifest: Manifest, quantizer: Quanti
 def has_labels(folder: Path, split: str) -> bool:
     """True if the split is labelled and complete."""
     path = folder / ABOUT
-    return path.is_file() and split in read_json(path)["splits"]
+    return path.is_file() and split in _splits(path)
 
 
 def _parts(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> Path:
@@ -149,15 +149,15 @@ def _merge(folder: Path, split: str, files: list[Path]) -> None:
 def _describe(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:
     quantizer.save(folder / QUANTIZER)
     path = folder / ABOUT
-    about: dict[str, Any] = read_json(path) if path.exists() else {"splits": {}}
-    about["splits"][split] = {
+    splits = _splits(path) if path.exists() else {}
+    splits[split] = {
         "quantizer_sha256": quantizer.sha256,
         "manifest": manifest.fingerprint(),
         "utterances": len(manifest),
         "num_clusters": len(quantizer.centroids),
         **quantizer.features,
     }
-    write_text(path, json.dumps(about, indent=2) + "\n")
+    write_text(path, json.dumps({"splits": splits}, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -226,15 +226,20 @@ def _about(path: Path, split: str) -> dict[str, Any]:
     """What `labels.json` says of a split."""
     if not path.is_file():
         raise FileNotFoundError(f"no labels in {path.parent}: make labels writes labels.json there")
-    content = read_json(path)
-    splits = content.get("splits") if isinstance(content, dict) else None
-    about = splits.get(split) if isinstance(splits, dict) else None
+    about = _splits(path).get(split)
     if about is None:
         raise FileNotFoundError(f"{path} has no split {split}: run make labels for it")
     for key, kind in DESCRIBED.items():
         if not isinstance(about, dict) or not isinstance(about.get(key), kind):
             raise ValueError(f"{path}: {key} of {split} is missing or wrong: run make labels again")
     return about
+
+
+def _splits(path: Path) -> dict[str, Any]:
+    """What `labels.json` describes, by split; nothing if it is of another form."""
+    content = read_json(path)
+    splits = content.get("splits") if isinstance(content, dict) else None
+    return splits if isinstance(splits, dict) else {}
 
 
 def _array(path: Path) -> NDArray[Any]:

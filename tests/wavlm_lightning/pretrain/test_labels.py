@@ -428,6 +428,8 @@ def test_a_description_that_is_none_is_named(
     (folder / "labels.json").write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=rf"labels\.json:? {wanted}"):
         open_labels(folder, "train", manifest)
+    if content != "{":
+        assert not has_labels(folder, "dev")
 
 
 @pytest.mark.bad_input
