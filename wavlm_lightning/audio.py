@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavlm_lightning.files import LFS_HINT, LFS_POINTER
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 RATES = (2_000, 768_000)  # Hz; a rate beyond these is a damaged header
@@ -28,7 +29,6 @@ BLOCK_FRAMES = 2**20  # decoded at a time
 MAX_PEAK = 16.0  # 24 dB above full scale; more is a file of another number format
 MAX_CANCELLED_DB = 30.0  # by which the mean of channels may lie below them
 ID3 = b"ID3"  # what a tag before MP3 audio begins with
-LFS_POINTER = b"version https://git-lfs"
 
 
 class AudioError(ValueError):
@@ -245,7 +245,7 @@ def _reason(path: str | Path, error: Exception) -> str:
     if not start:
         return "empty file"
     if start == LFS_POINTER:
-        return "a pointer that Git LFS left; git lfs pull fetches the file itself"
+        return LFS_HINT
     if start.startswith(ID3):  # libsndfile says then that there is no such file
         return "an ID3 tag and no audio behind it"
     return "not readable as audio: " + str(error).split(": ")[-1].strip().rstrip(".")

@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import torch
 
-from wavlm_lightning.files import replacing
+from wavlm_lightning.files import LFS_HINT, LFS_POINTER, replacing
 from wavlm_lightning.hashing import content_sha256
 
 HASH = "content_sha256"  # key of the hash
-POINTER = b"version https://git-lfs"  # how a file begins that Git LFS left in place of another
 # Instead of torch's advice to trust the file.
 CODE = "it holds more than tensors and plain values, and code in a file is never run"
 
@@ -103,11 +102,11 @@ def why_unreadable(path: Path, *, kind: Literal["torch", "safetensors"]) -> str:
         kind: Whose it should be.
     """
     with path.open("rb") as file:
-        start = file.read(len(POINTER))
+        start = file.read(len(LFS_POINTER))
     if not start:
         return "it is empty"
-    if start == POINTER:
-        return "it is a pointer that Git LFS left; git lfs pull fetches the file itself"
+    if start == LFS_POINTER:
+        return f"it is {LFS_HINT}"
     if not start.strip(b"\0"):
         return "it begins with zeros, as files do that a power cut left behind"
     begins = start.startswith((b"PK", b"\x80")) if kind == "torch" else start[8:9] == b"{"

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 PART = ".part"  # what names of unfinished files end in
+# How a file begins that Git LFS left in place of another, and what to do about it.
+LFS_POINTER = b"version https://git-lfs"
+LFS_HINT = "a pointer that Git LFS left; git lfs pull fetches the file itself"
 PREVIOUS = ".previous"  # before the suffix of a file that is kept beside its successor
 
 

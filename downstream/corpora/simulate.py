@@ -5,13 +5,15 @@ A draw is a pure function of the generator it is given.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.corpora.manifest import Row
+from downstream.corpora.lengths import Lengths
+from downstream.corpora.manifest import Row, read, rows_of
 from downstream.metrics.der import Turn
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -22,18 +24,25 @@ BELOW_PEAK_DB = 35.0  # softer windows are silence
 SHORTEST_PAUSE = 10  # windows, 0.2 s: shorter ones belong to the speech around them
 
 
-def check_speakers(rows: Sequence[Row], split: str) -> None:
-    """Find out before training that mixtures can be made.
+def rows_to_mix(folder: Path, split: str, *, lengths: Lengths) -> list[Row]:
+    """Rows of a split of a manifest folder, of which mixtures can be made.
+
+    Args:
+        folder: A person's own.
+        split: train, dev or test.
+        lengths: Of recordings.
 
     Raises:
-        ValueError: if all rows of a split are of one speaker.
+        ValueError: as `manifest.read` and `manifest.rows_of`, and if all rows are of one speaker.
     """
+    rows = rows_of(read(folder, needs=("speaker",), lengths=lengths), split, folder)
     speakers = {row.speaker for row in rows}
     if len(speakers) < 2:
         raise ValueError(
             f"mixtures want two speakers, all {len(rows)} rows of {split} are of "
             f"{', '.join(speakers)}"
         )
+    return rows
 
 
 def partner(rows: Sequence[Row], index: int, rng: np.random.Generator) -> Row:

@@ -79,10 +79,7 @@ class SD(Task[Config]):
     def _read(self, split: str) -> list[Example]:
         most = round(self.config.chunk_seconds * SAMPLE_RATE)
         if self.sources.manifest is not None:
-            folder = self.sources.manifest
-            every = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
-            rows = manifest.rows_of(every, split, folder)
-            simulate.check_speakers(rows, split)
+            rows = simulate.rows_to_mix(self.sources.manifest, split, lengths=self.sources.lengths)
             self._rows[split] = rows
             return [
                 Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))

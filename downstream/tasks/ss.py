@@ -77,10 +77,7 @@ class SS(Task[Config]):
 
     def _read(self, split: str) -> list[Example]:
         if self.sources.manifest is not None:
-            folder = self.sources.manifest
-            every = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
-            rows = manifest.rows_of(every, split, folder)
-            simulate.check_speakers(rows, split)
+            rows = simulate.rows_to_mix(self.sources.manifest, split, lengths=self.sources.lengths)
             self._rows[split] = rows
             most = round(self.config.max_seconds * SAMPLE_RATE)
             return [

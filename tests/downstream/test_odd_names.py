@@ -13,7 +13,7 @@ from downstream import load_task, task_names
 from downstream.data import DataConfig, TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.learner import Learner
-from downstream.probe import OptimConfig, Probe
+from downstream.probe import Probe
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen
 from recipes.packing import write_submission
@@ -21,18 +21,10 @@ from tests.conftest import write_speech
 from wavlm_lightning.names import original_name
 
 from .conftest import small_config
+from .test_tasks import OPTIM
 
 SPEAKERS = ["a/b", "../../x", "my call 3", "x" * 300, "日本語の話者", "plain", "..", "(who)"]
 COLUMNS = ("id", "path", "split", "speaker", "label", "text", "extra")
-OPTIM = OptimConfig(
-    name="adam",
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.0,
-    clip=1.0,
-    total_updates=1,
-)
 
 
 @pytest.fixture(scope="module")
