@@ -196,6 +196,8 @@ def main(argv: list[str]) -> int:
     if options.temporary is not None:
         os.environ["TMPDIR"] = str(options.temporary)
         tempfile.tempdir = None
+    for folder in filter(None, (options.folder, options.temporary)):
+        folder.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="kills-", dir=options.folder)) / "all"
     common = prepare(root)
     began = time.monotonic()
