@@ -82,7 +82,7 @@ class Ours(nn.Module):
 
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         found = self.encoder(waveforms, self._lengths(waveforms), masked)
-        out = self.head(found.output, labels, masked)
+        out = self.head(found.output, labels, masked.flatten().nonzero()[:, 0])
         return out.loss + 10 * out.frames * feature_penalty(found.frontend)
 
 
@@ -113,7 +113,7 @@ class Transformers(nn.Module):
 
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         found = self.encoder(waveforms, mask_time_indices=masked)
-        out = self.head(found.last_hidden_state, labels, masked)
+        out = self.head(found.last_hidden_state, labels, masked.flatten().nonzero()[:, 0])
         return out.loss + 10 * out.frames * feature_penalty(found.extract_features)
 
 
@@ -141,7 +141,7 @@ class Torchaudio(nn.Module):
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         features, _ = self.encoder.feature_extractor(waveforms, None)
         hidden = self.encoder.encoder(features)
-        out = self.head(hidden, labels, masked)
+        out = self.head(hidden, labels, masked.flatten().nonzero()[:, 0])
         return out.loss + 10 * out.frames * feature_penalty(features)
 
 

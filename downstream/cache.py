@@ -119,7 +119,7 @@ class FeatureCache:
                     own = self._loaded(key).to(waveforms.device)
                 layers = self._compute(key, own, compute)
             rows.append(layers)
-        counts = torch.tensor([row.shape[1] for row in rows], device=lengths.device)
+        counts = torch.tensor([row.shape[1] for row in rows])
         padded = _padded(rows, waveforms.device)
         together = padded if padded.dtype == torch.float32 else None
         return Features(padded.unbind(0), counts, together)
@@ -153,7 +153,7 @@ class FeatureCache:
         Raises:
             ValueError: for features that are not finite, which are not kept.
         """
-        length = torch.tensor([len(waveform)], device=waveform.device)
+        length = torch.tensor([len(waveform)])
         layers = torch.cat(compute(waveform[None], length).layers).float().cpu()
         if not bool(torch.isfinite(layers).all()):
             raise ValueError(

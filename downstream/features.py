@@ -10,7 +10,7 @@ class Features(NamedTuple):
     """What an upstream makes of a batch."""
 
     layers: tuple[Tensor, ...]  # each (B, F, D); layer 0 enters the first block
-    lengths: Tensor  # (B,) int64 valid frames
+    lengths: Tensor  # (B,) int64 valid frames, on the host
     stacked: Tensor | None = None  # (L, B, F, D) float32: the same layers, where they lie together
 
 
@@ -18,7 +18,7 @@ class Frames(NamedTuple):
     """One feature vector a frame, the input of every head."""
 
     x: Tensor  # (B, F, D) float32, zero on padding
-    lengths: Tensor  # (B,) int64 valid frames
+    lengths: Tensor  # (B,) int64 valid frames, on the host
 
 
 class Upstream(Protocol):

@@ -39,8 +39,12 @@ class WeightedSum(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, *layers: Tensor) -> Tensor:
         ctx.save_for_backward(weights, *layers)
         out = torch.zeros_like(layers[0], dtype=weights.dtype)
-        for weight, layer in zip(weights.tolist(), layers, strict=True):
-            out.add_(layer, alpha=weight)
+        if weights.device.type == "cpu":  # numbers are there, and convert a layer as it is added
+            for value, layer in zip(weights.tolist(), layers, strict=True):
+                out.add_(layer, alpha=value)
+        else:
+            for weight, layer in zip(weights, layers, strict=True):
+                out.addcmul_(layer.to(out.dtype), weight)
         return out
 
     @staticmethod
@@ -86,7 +90,7 @@ class Featurizer(nn.Module):
         else:
             x = WeightedSum.apply(self.logits.softmax(0), *layers)
         if int(lengths.min()) < x.shape[1]:
-            x = x.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0)
+            x = x.masked_fill(padding_mask(lengths, x.shape[1], x.device)[..., None], 0)
         return Frames(x, lengths)
 
 

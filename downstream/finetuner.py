@@ -28,6 +28,7 @@ from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.seeding import generator, seed_torch, torch_generator, torch_seed
+from wavlm_lightning.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,12 @@ class Finetuner(lightning.LightningModule):
         """Last layer of a batch."""
         features = self.model(batch.waveforms, batch.lengths)
         return Frames(features.output, features.lengths)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move what a device computes with; what the host reads stays there."""
+        return to_device(batch, device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout depends on a batch's place in its update, however many processes share it."""

@@ -43,7 +43,7 @@ def permutation_bce(logits: Tensor, active: Tensor, lengths: Tensor) -> Tensor:
     >>> bool(permutation_bce(logits, swapped, torch.tensor([2])) < 1e-6)
     True
     """
-    valid = ~padding_mask(lengths, logits.shape[1])[..., None]  # (B, F, 1)
+    valid = ~padding_mask(lengths, logits.shape[1], logits.device)[..., None]  # (B, F, 1)
     costs = []
     for order in permutations(range(logits.shape[2])):
         bce = F.binary_cross_entropy_with_logits(
@@ -64,10 +64,11 @@ def permutation_mse(estimates: Tensor, targets: Tensor, lengths: Tensor) -> Tens
         targets: (B, S, F, N).
         lengths: (B,) valid frames.
     """
-    valid = ~padding_mask(lengths, estimates.shape[2])[:, None, :, None]
+    valid = ~padding_mask(lengths, estimates.shape[2], estimates.device)[:, None, :, None]
     speakers = estimates.shape[1]
     costs = []
     for order in permutations(range(speakers)):
         error = (estimates - targets[:, list(order)]).square() * valid
         costs.append(error.sum((1, 2, 3)))
+    lengths = lengths.to(estimates.device, non_blocking=True)
     return (torch.stack(costs).amin(0) / lengths / speakers).mean()

@@ -24,6 +24,7 @@ from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.transfer import to_device
 
 UPSTREAM = "upstream."
 
@@ -109,6 +110,12 @@ class Probe(lightning.LightningModule):
             weight_decay=self.optim.weight_decay,
             fused=fused,
         )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move what a device computes with; what the host reads stays there."""
+        return to_device(batch, device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout depends on the update and the batch's place in it, on nothing before."""

@@ -43,19 +43,24 @@ def spec_augment(
     frames: Frames, config: SpecAugmentConfig, rngs: Sequence[np.random.Generator]
 ) -> Frames:
     """Frames (B, F, D) with parts hidden; one generator a row."""
-    rows = []
+    rows, (size, dim) = [], frames.x.shape[1:]
+    # Drawn for all rows, and moved to the device at once.
+    keep_features = np.ones((len(rngs), dim), np.float32)
+    keep_times = np.ones((len(rngs), size), np.float32)
     for row, (length, rng) in enumerate(zip(frames.lengths.tolist(), rngs, strict=True)):
         x = frames.x[row, :length]
         if config.warp_window and length > 2 * config.warp_window:
             x = _warp(x, config.warp_window, rng)
-        keep = np.ones((length, x.shape[1]), np.float32)
         for _ in range(config.num_feature_masks):
-            keep[:, _stretch(x.shape[1], config.feature_width, rng)] = 0
+            keep_features[row, _stretch(dim, config.feature_width, rng)] = 0
         for _ in range(config.num_time_masks):
-            keep[_stretch(length, config.time_width, rng)] = 0
-        x = x * torch.from_numpy(keep).to(x.device)
-        rows.append(F.pad(x, (0, 0, 0, frames.x.shape[1] - length)))
-    return Frames(torch.stack(rows), frames.lengths)
+            keep_times[row, _stretch(length, config.time_width, rng)] = 0
+        rows.append(F.pad(x, (0, 0, 0, size - length)))
+    features, times = (
+        torch.from_numpy(keep).to(frames.x.device, non_blocking=True)
+        for keep in (keep_features, keep_times)
+    )
+    return Frames(torch.stack(rows) * features[:, None] * times[..., None], frames.lengths)
 
 
 def _stretch(size: int, width: int, rng: np.random.Generator) -> slice:

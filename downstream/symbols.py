@@ -65,7 +65,7 @@ def ctc_loss(
 
     Args:
         logits: (B, F, U).
-        lengths: (B,) int64 frames.
+        lengths: (B,) int64 frames, on the host.
         encoded: symbols of each row.
         reduction: "mean" divides each row by its symbols and averages them; "sum" does neither.
     """
@@ -73,7 +73,7 @@ def ctc_loss(
         logits.float().log_softmax(-1).transpose(0, 1),  # (F, B, U)
         torch.tensor([n for e in encoded for n in e], device=logits.device),
         lengths,
-        torch.tensor([len(e) for e in encoded], device=logits.device),
+        torch.tensor([len(e) for e in encoded]),  # on the host, as the frames: torch reads both
         blank=BLANK,
         reduction=reduction,
         zero_infinity=True,
@@ -179,7 +179,7 @@ class SymbolTask(Task[C]):
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Target and greedy hypothesis."""
-        logits = head(frames).float()
+        logits = head(frames).float().cpu()
         best = logits.argmax(-1)
         out = []
         for row, text in enumerate(batch.targets):

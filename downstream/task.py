@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     """Examples side by side; only the task looks into the targets."""
 
     waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding; (B, 0) if nobody needs them
-    lengths: Tensor  # (B,) int64 samples
+    lengths: Tensor  # (B,) int64 samples, on the host
     targets: list[Any]
     ids: list[str]
     indices: list[int]  # places in the split's examples

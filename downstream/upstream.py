@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from downstream.features import Features, Upstream
 from wavlm_lightning.fields import Checked, seed
 from wavlm_lightning.files import read_json
-from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, conv_lengths
+from wavlm_lightning.lengths import (
+    HOP,
+    RECEPTIVE_FIELD,
+    SAMPLE_RATE,
+    conv_lengths,
+    padding_mask,
+)
 from wavlm_lightning.model.checkpoint import CONFIG, load_wavlm, local_path
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.layouts import some
@@ -118,7 +124,11 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
-        """Waveforms (B, T) with lengths (B,) -> layers of (B, F, D) and their lengths (B,)."""
+        """Waveforms (B, T) with lengths (B,) -> layers of (B, F, D) and their lengths (B,).
+
+        Both lengths are on the host.
+        """
+        lengths = lengths.cpu()
         if self.in_bfloat16(waveforms.device.type) and not self._rounded:
             self._round_weights()
         with self._autocast(waveforms.device.type), threads(self.threads):
@@ -139,8 +149,8 @@ def _groups(lengths: Tensor) -> list[Tensor]:
             groups.append([])
         groups[-1].append(row)
     if len(groups) == 1:
-        return [torch.arange(len(lengths), device=lengths.device)]
-    return [torch.tensor(rows, device=lengths.device) for rows in groups]
+        return [torch.arange(len(lengths))]
+    return [torch.tensor(rows) for rows in groups]
 
 
 def _joined(parts: list[Features], groups: list[Tensor]) -> Features:
@@ -214,8 +224,8 @@ class TransformersUpstream(nn.Module):
                 for layer in zip(*rows, strict=True)
             )
             return Features(tuple(padded), frames)
-        mask = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
-        return Features(self.layers(waveforms, mask.long()), frames)
+        padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+        return Features(self.layers(waveforms, (~padding).long()), frames)
 
     def layers(self, waveforms: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         """All layers (B, F, D) of waveforms (B, T) that are normalised where the model wants it."""
@@ -251,7 +261,7 @@ class Fbank(nn.Module):
         """Waveforms (B, T) with lengths (B,) -> one layer (B, F, 240), lengths (B,)."""
         rows = [self._row(w[: int(n)]) for w, n in zip(waveforms, lengths, strict=True)]
         x, frames = nn.utils.rnn.pad_sequence(rows, batch_first=True), [len(r) for r in rows]
-        return Features((x,), torch.tensor(frames, device=lengths.device))
+        return Features((x,), torch.tensor(frames))
 
     def _row(self, waveform: Tensor) -> Tensor:
         from torchaudio.compliance import kaldi

@@ -20,7 +20,7 @@ from wavlm_lightning.model.checkpoint import (
     save_torchaudio,
     save_transformers,
 )
-from wavlm_lightning.model.portable import save_exported
+from wavlm_lightning.model.export import save_exported
 
 RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
 

@@ -98,7 +98,7 @@ def build_parser(task: str, model: WavLMConfig) -> Parser:
     parser.add_section(WandbSection, "wandb", default=WandbSection())
     parser.add_section(TrainerSection, "trainer", default=TrainerSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
-    parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
+    parser.add_argument("--compile", type=bool, default=False, help="torch.compile the encoder")
     parser.add_argument(
         "--recompute", type=bool, default=False, help="run blocks twice to keep less"
     )

@@ -80,7 +80,7 @@ def _run(
         module.model.load_state_dict(load_wavlm(settings.source).state_dict())
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
-        module.model.encoder.compile_blocks()
+        module.model.compile_regions()
     keep = KeepBest(best, monitor=task.monitor, mode=task.mode)
     trainer = _trainer(settings, data, folder, processes, keep)
     if processes.first:

@@ -129,11 +129,11 @@ def _by_layer(
 
 
 def _features(batch: Batch, upstream: Frozen, source: FeatureSource, device: str) -> Features:
-    waveforms, lengths = batch.waveforms.to(device), batch.lengths.to(device)
+    waveforms = batch.waveforms.to(device)
     compute: Any = upstream
     if source.cache is not None and batch.keys is not None:
         compute = partial(source.cache, batch.keys, compute=upstream)
-    features: Features = compute(waveforms, lengths)
+    features: Features = compute(waveforms, batch.lengths)
     return features
 
 

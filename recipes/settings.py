@@ -14,7 +14,7 @@ from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
-from wavlm_lightning.model.config import SIZES, WavLMConfig
+from wavlm_lightning.model.config import COMPILABLE, SIZES, WavLMConfig
 from wavlm_lightning.names import safe_name
 from wavlm_lightning.pretrain.corpora import ReadOptions
 from wavlm_lightning.pretrain.data import DataConfig
@@ -98,7 +98,7 @@ def build_parser(model: WavLMConfig) -> Parser:
     parser.add_section(RunSection, "run")
     parser.add_section(WandbSection, "wandb", default=WandbSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
-    parser.add_argument("--compile", type=bool, default=False, help="blocks by torch.compile")
+    parser.add_argument("--compile", type=bool, default=False, help="torch.compile the encoder")
     parser.add_argument(
         "--recompute",
         type=bool,
@@ -220,8 +220,11 @@ def check_chain(chain: list[Settings]) -> None:
             )
         if stage.mask.prob == 0 and stage.mask.min_spans == 0:
             raise ValueError("mask.prob=0 with mask.min_spans=0 hides nothing: there is no task")
-        if stage.model.attention == "flex" and stage.model.attention_dropout > 0:
-            raise ValueError("model.attention=flex wants model.attention_dropout=0")
+        if stage.compile and stage.model.attention not in COMPILABLE:
+            raise ValueError(
+                f"model.attention must be {' or '.join(COMPILABLE)} with compile=true (got "
+                f"{stage.model.attention})"
+            )
         if labels.folders or labels.teacher or labels.features == "mfcc":
             continue
         teacher = stage if stage.init else before

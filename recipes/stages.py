@@ -232,7 +232,7 @@ def _fit(
     )
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
-        module.model.encoder.compile_blocks()
+        module.model.compile_regions()
     trainer = _trainer(settings, folder, processes)
     resume = to_resume(folder, processes)
     if settings.source is not None and resume is None:

@@ -59,8 +59,15 @@ def block_lengths(lengths: Tensor, num_samples: int, num_frames: int) -> Tensor:
     )
 
 
-def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """(B, size) bool, True on padding, for lengths (B,)."""
+def padding_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
+    """(B, size) bool, True on padding.
+
+    Args:
+        lengths: (B,) int64, best on the host.
+        size: Of the padded dimension.
+        device: Of the mask; None: that of the lengths.
+    """
+    lengths = lengths.to(device or lengths.device, non_blocking=True)
     return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]
 
 

@@ -12,7 +12,7 @@ from downstream.features import Frames
 
 def mean_over_time(frames: Frames) -> Tensor:
     """(B, F, D) -> (B, D), over valid frames; padding is zero already."""
-    return frames.x.sum(1) / frames.lengths[:, None]
+    return frames.x.sum(1) / frames.lengths.to(frames.x.device, non_blocking=True)[:, None]
 
 
 class MeanPoolLinear(nn.Module):

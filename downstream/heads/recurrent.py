@@ -21,7 +21,7 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
             [5., 4., 0.]])
     """
     places = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
-    mirrored = lengths[:, None] - 1 - places
+    mirrored = lengths.to(x.device, non_blocking=True)[:, None] - 1 - places
     index = torch.where(mirrored >= 0, mirrored, places)
     return x.gather(1, index[..., None].expand_as(x))
 
@@ -39,7 +39,7 @@ class Blstm(nn.Module):
         onward, _ = self.onward(x)
         back, _ = self.backward_(reverse(x, lengths))
         out = torch.cat([onward, reverse(back, lengths)], dim=2)
-        return out.masked_fill(padding_mask(lengths, x.shape[1])[..., None], 0)
+        return out.masked_fill(padding_mask(lengths, x.shape[1], x.device)[..., None], 0)
 
 
 class ProjectedBlstm(nn.Module):

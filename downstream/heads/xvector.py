@@ -82,8 +82,8 @@ def _he(module: nn.Module) -> None:
 
 def statistics(x: Tensor, lengths: Tensor) -> Tensor:
     """Mean and unbiased standard deviation over valid frames: (B, D, F) -> (B, 2D)."""
-    valid = ~padding_mask(lengths, x.shape[2])[:, None]  # (B, 1, F)
-    count = lengths[:, None]
+    valid = ~padding_mask(lengths, x.shape[2], x.device)[:, None]  # (B, 1, F)
+    count = lengths.to(x.device, non_blocking=True)[:, None]
     mean = (x * valid).sum(2) / count
     centred = (x - mean[..., None]) * valid
     variance = centred.square().sum(2) / (count - 1)

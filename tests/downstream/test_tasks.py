@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every task on its tiny corpus: examples, loss, predictions, score; batch mates do not matter."""
 
+import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from downstream import load_task, task_names
 from downstream.corpora import librimix
@@ -20,6 +23,7 @@ from downstream.probe import OptimConfig, Probe
 from downstream.task import Batch, Task
 from downstream.upstream import Fbank, Frozen
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.transfer import to_device
 
 from .conftest import TASKS
 
@@ -123,6 +127,32 @@ def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_utterances(
     weights = [frames if name == "sd" else 1 for _, frames in alone]
     mean = np.average([value for value, _ in alone], weights=weights)
     assert together == pytest.approx(mean, rel=1e-3, abs=1e-4)
+
+
+def ctc_on_a_device(log_probs: Tensor, targets: Tensor, *lengths: Tensor, **_: Any) -> Tensor:
+    assert [x.device.type for x in (targets, *lengths)] == ["meta", "cpu", "cpu"]
+    return log_probs.mean()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_training_step_reads_nothing_that_the_device_computes(
+    make_task: MakeTask, frozen: Frozen, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without data stand for a device's: reading one, or waiting for one, raises."""
+    # They have neither autocast, which is the upstream's alone, nor CTC, which reads lengths.
+    monkeypatch.setattr(Frozen, "_autocast", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", ctc_on_a_device)
+    task = make_task(name)
+    probe, data = probe_and_data(task, copy.deepcopy(frozen))
+    dataset: Any = data.eval_dataloader("train").dataset
+    dataset.training = True
+    batch = to_device(dataset[[(0, i) for i in range(4)]], torch.device("meta"))
+    assert batch.waveforms.device.type == "meta"
+    learner = probe.to("meta").all_learners()[0]
+    loss = learner.loss(probe(batch), batch, 0)
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(p.grad is not None for p in learner.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -11,9 +11,9 @@ import transformers
 
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
+from wavlm_lightning.model.kernels import plain_operations
 from wavlm_lightning.model.layouts import rename
 from wavlm_lightning.model.operations import forward_operations
-from wavlm_lightning.model.portable import PortableWavLM
 
 
 def plain(tiny: WavLMConfig, **changes: Any) -> WavLMConfig:
@@ -125,12 +125,13 @@ def test_it_comes_back_from_our_checkpoints_and_goes_into_no_layout_of_wavlm(
     assert not (tmp_path / "a.pt").exists()
 
 
-def test_the_portable_form_gives_the_same(tiny: WavLMConfig) -> None:
+def test_plain_operations_give_the_same(tiny: WavLMConfig) -> None:
     model = WavLM(plain(tiny)).eval()
     x = 0.1 * torch.randn(1, 8_000)
     with torch.no_grad():
         wanted = model(x, torch.tensor([8_000])).layers
-        found = PortableWavLM(model)(x)
+        with plain_operations():
+            found = model(x).layers
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

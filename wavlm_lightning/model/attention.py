@@ -5,49 +5,54 @@ Every query row scales one shared table of distance biases by a gate that it com
 input (Chen et al. 2021, section 3.1). Differs from the paper, as the released weights do: the gate
 reads the input of the attention module, not the projected query.
 
-Back-ends agree; `eager` is the reference. `table` (H, 2F-1) holds the bias of distance r at
-r + F - 1, looked up once a forward pass.
+Back-ends agree; `eager` is the reference.
 
-    back-end   memory            dropout   gradient   where
-    eager      square            yes       yes        everywhere
-    sdpa       square            yes       yes        everywhere; the fastest for short inference
-    chunked    linear            yes       yes        everywhere; the fastest for training on a CPU
-    flex       linear            no        on CUDA    compiles, so needs a C++ compiler or Triton
+    back-end   memory            where
+    eager      square            everywhere; the reference
+    sdpa       square            everywhere; the fastest on a GPU and for short inference on a CPU
+    chunked    linear            everywhere; the fastest for training on a CPU, and for long audio
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavlm_lightning.model.chunked import ChunkedAttention, scaled_scores
 from wavlm_lightning.model.config import Attention, WavLMConfig
-from wavlm_lightning.model.dropout import draw_seed
+from wavlm_lightning.model.kernels.chunked import ChunkedAttention, scaled_scores
+from wavlm_lightning.model.kernels.dropout import draw_seed
 
-# Frames from which inference goes in chunks: scores of a whole minute take gigabytes.
-LONG = 1024
+# Frames above which `auto` goes in chunks: there, scores of all frames with all take gigabytes. On
+# a GPU chunks are slow (a loop on the host), so only where the scores would fill it.
+LONG_ON_CPU = 1024
+LONG = 8192
 
 
 class Bias(NamedTuple):
     """Position bias shared by all layers of one forward pass, and which keys are padding."""
 
-    table: Tensor | None  # (H, 2F-1) or, for the dense back-ends, (H, F, F); None: no bias
+    table: Tensor | None  # (H, F, F) or, for `chunked`, (H, 2F-1) by distance; None: no bias
     padding: Tensor | None  # (B, F) bool, True on padding; None: no padding
-    lengths: tuple[int, ...] | None = None  # valid frames of each row; None: no padding
+    lengths: tuple[int, ...] | None = None  # valid frames of each row, for `chunked`; None: all
 
 
 def dense_table(table: Tensor) -> Tensor:
     """Biases by distance (H, 2F-1) -> by query and key (H, F, F).
 
+    Entry (i, j) is the bias of the distance j - i, which the table holds at j - i + F - 1. One copy
+    of the table, padded by one, after the other: where rows are one element shorter than copies,
+    each row starts one distance earlier. No index, so the gradient is a plain sum in a fixed order.
+
     >>> dense_table(torch.tensor([[-1.0, 0.0, 1.0]]))
     tensor([[[ 0.,  1.],
              [-1.,  0.]]])
     """
-    num_frames = (table.shape[-1] + 1) // 2
-    return table.unfold(-1, num_frames, 1).flip(1)
+    num_heads, width = table.shape
+    frames = (width + 1) // 2
+    copies = F.pad(table, (0, 1))[:, None].expand(-1, frames, -1).reshape(num_heads, -1)
+    rows = copies[:, : frames * width].view(num_heads, frames, width)
+    return rows[..., frames - 1 :]
 
 
 def attend_eager(
@@ -90,50 +95,22 @@ def attend_chunked(
     return out
 
 
-@cache
-def _flex() -> Callable[..., Tensor]:
-    from torch.nn.attention.flex_attention import flex_attention
+def choose(backend: Attention, num_frames: int, *, kernels: bool) -> Attention:
+    """What "auto" stands for; any other back-end is itself.
 
-    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)  # type: ignore[arg-type]
-    return compiled
-
-
-def attend_flex(
-    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
-) -> Tensor:
-    """As `attend_eager` with a table (H, 2F-1), without ever holding an F x F tensor.
-
-    Raises:
-        ValueError: for attention dropout, which FlexAttention does not have.
+    Args:
+        backend: As configured.
+        num_frames: Frames of the batch.
+        kernels: Whether the kernels of a CPU are in use.
     """
-    if dropout > 0:
-        raise ValueError("attention=flex has no attention dropout: say model.attention_dropout=0")
-    table, padding, last = bias.table, bias.padding, q.shape[2] - 1
-
-    def score(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        if table is not None and gate is not None:
-            score = score + gate[b, h, i] * table[h, j - i + last]
-        if padding is not None:
-            score = torch.where(padding[b, j], -torch.inf, score)
-        return score
-
-    return _flex()(q.contiguous(), k.contiguous(), v.contiguous(), score_mod=score)
-
-
-def choose(backend: Attention, *, num_frames: int, training: bool) -> Attention:
-    """What "auto" stands for; any other back-end is itself."""
     if backend != "auto":
         return backend
-    return "chunked" if training or num_frames > LONG else "sdpa"
+    if kernels and torch.is_grad_enabled():
+        return "chunked"
+    return "chunked" if num_frames > (LONG_ON_CPU if kernels else LONG) else "sdpa"
 
 
-BACKENDS = {
-    "eager": attend_eager,
-    "sdpa": attend_sdpa,
-    "chunked": attend_chunked,
-    "flex": attend_flex,
-}
-DENSE = ("eager", "sdpa")  # back-ends that want the table by query and key
+BACKENDS = {"eager": attend_eager, "sdpa": attend_sdpa, "chunked": attend_chunked}
 
 
 class SelfAttention(nn.Module):

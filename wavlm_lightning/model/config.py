@@ -12,7 +12,8 @@ from typing import Any, Literal
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import KERNELS, STRIDES
 
-Attention = Literal["auto", "eager", "sdpa", "chunked", "flex"]
+Attention = Literal["auto", "eager", "sdpa", "chunked"]
+COMPILABLE = ("auto", "sdpa")  # back-ends that torch.compile can read
 # Fields that weights were trained for; another value needs other weights.
 TRAINED_FOR = (
     "num_layers", "dim", "ffn_dim", "num_heads", "frontend_dim", "frontend_norm", "norm_first",
@@ -56,8 +57,8 @@ class WavLMConfig(Checked):
         max_distance: frames beyond which all distances share a bucket.
         position_kernel: taps of the convolutional position embedding, in frames.
         position_groups: its groups.
-        attention: back-end; "auto" takes `chunked` for training and for long inference, `sdpa` for
-            short inference.
+        attention: back-end; "auto" takes `sdpa`, but on a CPU `chunked` for training, and on every
+            device for long audio.
     """
 
     size: str

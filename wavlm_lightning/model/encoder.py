@@ -9,35 +9,18 @@ released), and a dropped block takes part with weight zero, so that distributed 
 parameter.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model.attention import DENSE, Bias, SelfAttention, choose, dense_table
+from wavlm_lightning.model.attention import Bias, SelfAttention, choose, dense_table
 from wavlm_lightning.model.config import Attention, WavLMConfig
-from wavlm_lightning.model.dropout import dropout
+from wavlm_lightning.model.kernels import use_kernels
+from wavlm_lightning.model.kernels.dropout import dropout
+from wavlm_lightning.model.kernels.gelu_linear import gelu_linear
 from wavlm_lightning.model.position import ConvPosition, relative_buckets
-
-
-class GeluLinear(torch.autograd.Function):
-    """Linear of the GELU of x, which is computed again when going back instead of being kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        grad = grads[0].flatten(0, -2)
-        dweight = grad.T @ F.gelu(x).flatten(0, -2)
-        dx = torch.ops.aten.gelu_backward(grads[0] @ weight, x)
-        return dx, dweight, grad.sum(0)
 
 
 class Block(nn.Module):
@@ -57,12 +40,12 @@ class Block(nn.Module):
         return dropout(x, rate, training=self.training)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        x = self.feed_forward_in(x)  # (B, F, ffn_dim)
-        if self.training and self.activation_dropout > 0:
-            x = self.feed_forward_out(self._drop(F.gelu(x), self.activation_dropout))
+        x, out = self.feed_forward_in(x), self.feed_forward_out  # (B, F, ffn_dim)
+        drops = self.training and self.activation_dropout > 0
+        if use_kernels(x) and not drops:
+            x = gelu_linear(x, out.weight, out.bias)
         else:
-            out = self.feed_forward_out
-            x = GeluLinear.apply(x, out.weight.to(x.dtype), out.bias.to(x.dtype))
+            x = out(self._drop(F.gelu(x), self.activation_dropout))
         return self._drop(x, self.dropout)
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
@@ -90,13 +73,9 @@ class Encoder(nn.Module):
             self.position_bias = nn.Embedding(config.num_buckets, config.num_heads)
         self.norm = nn.LayerNorm(config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.compiled = False  # blocks are
         self.recompute = False  # blocks keep their input alone, and run again when going back
         self.apply(_init_bert)
-
-    def compile_blocks(self) -> None:
-        """Run blocks through torch.compile; names of parameters stay as they are."""
-        for block in self.layers:
-            block.compile(dynamic=True)
 
     def _block(self, block: nn.Module, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
@@ -125,7 +104,7 @@ class Encoder(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor | None, *, generator: torch.Generator | None = None
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """(B, F, D) with valid frames (B,), None for no padding -> layers and output.
+        """(B, F, D) with valid frames (B,) on the host, None for no padding -> layers and output.
 
         The layers are num_layers + 1 of (B, F, D); the output (B, F, D) is the last one, always
         after the final layer norm where there is one: what pre-training predicts from.
@@ -133,22 +112,22 @@ class Encoder(nn.Module):
         Args:
             generator: of the CPU, for LayerDrop; the same state on all ranks drops the same layers.
         """
-        padding = None if lengths is None else padding_mask(lengths, x.shape[1])
-        if padding is not None:
+        padding = None
+        if lengths is not None:
+            padding = padding_mask(lengths, x.shape[1], x.device)
             x = x.masked_fill(padding[..., None], 0)
         x = x + self.position(x)
         if not self.config.norm_first:
             x = self.norm(x)
         x = dropout(x, self.config.dropout, training=self.training)
-        frames = x.shape[1]
-        backend = choose(self.config.attention, num_frames=frames, training=torch.is_grad_enabled())
+        backend: Attention = "sdpa"  # what a compiler reads
+        if not self.compiled:
+            backend = choose(self.config.attention, x.shape[1], kernels=use_kernels(x))
         dropped = self._dropped(generator)
-        table = self.table(frames)
-        if table is not None and backend in DENSE:
-            table = dense_table(table)
+        table = self.table(x.shape[1])
         if self.config.layer_drop_official and dropped[0]:
             table = None
-        bias = Bias(table, padding, None if lengths is None else tuple(lengths.tolist()))
+        bias = _bias(table, padding, lengths, backend)
         layers = [x]
         for block, skip in zip(self.layers, dropped, strict=True):
             x = x + _unused(block) if skip else self._block(block, x, bias, backend)
@@ -159,6 +138,15 @@ class Encoder(nn.Module):
         if self.config.last_layer_normed:
             layers[-1] = output
         return tuple(layers), output
+
+
+def _bias(
+    table: Tensor | None, padding: Tensor | None, lengths: Tensor | None, backend: Attention
+) -> Bias:
+    """What a back-end reads of biases by distance (H, 2F-1) and padding (B, F)."""
+    if backend == "chunked":
+        return Bias(table, padding, None if lengths is None else tuple(lengths.tolist()))
+    return Bias(None if table is None else dense_table(table), padding)
 
 
 def _unused(module: nn.Module) -> Tensor:

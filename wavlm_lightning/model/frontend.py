@@ -4,22 +4,21 @@
 Seven strided convolutions without bias, GELU after each (wav2vec 2.0, Baevski et al. 2020);
 normalised over time once for Base, over channels everywhere for Large (WavLM, Chen et al. 2021).
 
-Activations are channels-last, (B, T, C), and convolutions are matrix products.
-
 Differs from the released code: the group norm's statistics leave padding out, unless
 `masked_group_norm` is off. Released Base models see zeros as part of the utterance, and an
 utterance's features then depend on its batch mates.
 """
 
-from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wavlm_lightning.lengths import conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.convolution import ActivatedConv, FirstTwo, Norm, activated
+from wavlm_lightning.model.kernels import use_kernels
+from wavlm_lightning.model.kernels.feature_encoder import feature_encoder
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -36,7 +35,7 @@ class ScaleGradient(torch.autograd.Function):
 
 
 class ConvLayer(nn.Module):
-    """Weights of a convolution, and of its norm: over time, over channels, or none."""
+    """A strided convolution, its norm (over time, over channels, or none), and a GELU."""
 
     def __init__(self, dims: tuple[int, int], kernel: int, *, stride: int, norm: nn.Module | None):
         super().__init__()
@@ -44,44 +43,39 @@ class ConvLayer(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight)
         self.norm = norm
 
-    @property
-    def channel_norm(self) -> Norm | None:
-        """What is applied before the GELU, as the next layer reads it."""
-        norm = self.norm
-        return (norm.weight, norm.bias, norm.eps) if isinstance(norm, nn.LayerNorm) else None
-
-    def first(self, windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Samples under the kernel (B, T', k), valid frames (B,) -> (B, k, C) and (B, C).
-
-        Windows times the first plus the second are the first layer's outputs, normalised over time:
-        the convolution is linear, so the mean and variance of its output follow from those of the
-        few samples under its kernel.
-        """
-        weight, norm = self.conv.weight[:, 0].float().T, self.norm  # (k, C)
-        if not isinstance(norm, nn.GroupNorm):
-            matrices = weight.expand(len(windows), -1, -1)
-            return matrices, weight.new_zeros(len(windows), weight.shape[1])
-        mean, covariance = _moments(windows, lengths)
-        wide = weight.to(mean.dtype)
-        variance = ((covariance @ wide) * wide).sum(1).clamp(min=0)  # (B, C)
-        gain = (torch.rsqrt(variance + norm.eps) * norm.weight).float()
-        shift = norm.bias.float() - gain * (mean @ wide).float()  # (B, C)
-        return weight * gain[:, None], shift
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """(B, C, T) and padding (B, T') of the output, None for no padding -> (B, C', T')."""
+        x = self.conv(x)
+        if isinstance(self.norm, nn.LayerNorm):
+            y = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        elif isinstance(self.norm, nn.GroupNorm):
+            y = self.norm(x) if padding is None else norm_over_time(x, padding, self.norm)
+        else:
+            y = x
+        # Norms give float32 under autocast; activations are kept in what the convolution gave.
+        return F.gelu(y.to(x.dtype))
 
 
-def _moments(windows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean (B, k) and covariance (B, k, k) of windows (B, T', k) over valid frames.
+def norm_over_time(x: Tensor, padding: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """As the norm, one group a channel, of (B, C, T) over frames that are not padding (B, T)."""
+    x, valid = x.float(), ~padding[:, None]
+    count = valid.sum(-1, keepdim=True)
+    x = x - (x * valid).sum(-1, keepdim=True) / count
+    variance = (x * valid).square().sum(-1, keepdim=True) / count
+    x = x * torch.rsqrt(variance + norm.eps)
+    return x * norm.weight[:, None] + norm.bias[:, None]
 
-    In float64, where the device has it: a filter may leave little of a large variance.
-    """
-    x = windows if windows.device.type == "mps" else windows.double()
-    if lengths is None:
-        x = x - (mean := x.mean(1))[:, None]
-        return mean, x.transpose(1, 2) @ x / x.shape[1]
-    valid = ~padding_mask(lengths, x.shape[1])[..., None]
-    mean = (x * valid).sum(1) / lengths[:, None]
-    x = (x - mean[:, None]) * valid
-    return mean, x.transpose(1, 2) @ x / lengths[:, None, None]
+
+class ConvLayers(nn.ModuleList):
+    """All convolutions, one after the other, in plain operations."""
+
+    def forward(self, waveforms: Tensor, padding: Tensor | None) -> Tensor:
+        """(B, T) and padding (B, T') of the first layer, None for no padding -> (B, F, C)."""
+        x = waveforms[:, None]
+        for layer in self:
+            x = layer(x, padding)
+            padding = None  # the first norm alone goes over time
+        return x.transpose(1, 2)
 
 
 class FrontEnd(nn.Module):
@@ -91,7 +85,8 @@ class FrontEnd(nn.Module):
         super().__init__()
         self.grad_scale = config.frontend_grad_scale
         self.masked = config.masked_group_norm
-        self.layers = nn.ModuleList()
+        self.layers = ConvLayers()
+        self.compiled = False  # layers are
         dim_in = 1
         for i, (dim, kernel, stride) in enumerate(config.conv_layers):
             norm: nn.Module | None = None
@@ -104,37 +99,31 @@ class FrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) with valid samples (B,), None for no padding -> (B, F, C)."""
-        device, layers = waveforms.device.type, cast(list[ConvLayer], list(self.layers))
-        dtype = layers[0].conv.weight.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        frames = None
+        first = cast(ConvLayer, self.layers[0]).conv
+        frames = None  # valid ones of the first layer
         if lengths is not None and self.masked:
-            frames = conv_lengths(lengths, layers[0].conv.kernel_size, layers[0].conv.stride)
-        with (
-            torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0),
-            torch.autocast(device, enabled=False),
-        ):
-            x = _run(layers, waveforms, frames, dtype)
+            frames = conv_lengths(lengths, first.kernel_size, first.stride)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0):
+            if use_kernels(waveforms) and not self.compiled:
+                x = self._kernel(waveforms, frames)
+            else:
+                size = conv_lengths(waveforms.shape[1], first.kernel_size, first.stride)
+                x = self.layers(waveforms, _padding(frames, size, waveforms.device))
         if self.training and 0 < self.grad_scale != 1:
             x = ScaleGradient.apply(x, self.grad_scale)
         return x
 
+    def _kernel(self, waveforms: Tensor, frames: Tensor | None) -> Tensor:
+        layers = cast(list[ConvLayer], list(self.layers))
+        dtype = layers[0].conv.weight.dtype
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        with torch.autocast("cpu", enabled=False):
+            return feature_encoder(layers, waveforms, frames, dtype)
 
-def _run(
-    layers: list[ConvLayer], waveforms: Tensor, frames: Tensor | None, dtype: torch.dtype
-) -> Tensor:
-    """(B, T), valid frames (B,) of the first layer -> (B, F, C) of this dtype."""
-    conv = layers[0].conv
-    windows = waveforms.float().unfold(1, conv.kernel_size[0], conv.stride[0])  # (B, T', k)
-    x: Tensor | None = None
-    for before, layer in pairwise(layers):
-        weight, stride = layer.conv.weight.to(dtype), layer.conv.stride[0]
-        gain, bias, eps = before.channel_norm or (None, None, 0.0)
-        if x is None:
-            first = before.first(windows, frames)
-            x = FirstTwo.apply(windows, *first, weight, gain, bias, eps, stride)
-        else:
-            x = ActivatedConv.apply(x, weight, gain, bias, eps, stride)
-    assert x is not None
-    return activated(x, layers[-1].channel_norm)
+
+def _padding(frames: Tensor | None, size: int, device: torch.device) -> Tensor | None:
+    """Padding (B, size) on the device for valid frames (B,) on the host."""
+    if frames is None:
+        return None
+    return padding_mask(frames, size, device)

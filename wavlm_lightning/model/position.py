@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
+from wavlm_lightning.precision import autocast_dtype
+
 # With AMX, bfloat16 convolutions of torch 2.11 return garbage for long kernels in groups of fewer
 # channels than this: such a one, the mini model's, is computed in float32.
 MIN_BF16_CHANNELS = 16
+AS_PRODUCTS = ("cuda",)  # devices on which the convolution is computed as matrix products
 
 
 def relative_buckets(distances: Tensor, num_buckets: int, *, max_distance: int) -> Tensor:
@@ -51,16 +55,23 @@ class ConvPosition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, D), zero on padding -> (B, F, D), to be added to x."""
-        kernel, device = self.weight_v.shape[-1], x.device.type
         # The operation behind torch.nn.utils' weight_norm: other orders round differently.
         weight = torch._weight_norm(self.weight_v, self.weight_g, 2)
-        bias: Tensor = self.bias
-        y = x.transpose(1, 2)  # (B, D, F)
-        exact = device == "cpu" and weight.shape[1] < MIN_BF16_CHANNELS
-        if exact:
-            y, weight, bias = y.float(), weight.float(), bias.float()
-        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not exact):
-            y = F.conv1d(y, weight, bias, padding=kernel // 2, groups=self.groups).to(x.dtype)
-        if kernel % 2 == 0:
-            y = y[..., :-1]  # an even kernel gives one frame too many
-        return F.gelu(y).transpose(1, 2)
+        if x.device.type in AS_PRODUCTS:
+            dtype = autocast_dtype(x)
+            before = weight.shape[2] // 2
+            y = grouped_convolution(x.to(dtype), weight, groups=self.groups, before=before)
+            return F.gelu(y + self.bias.to(dtype)).to(x.dtype)
+        return F.gelu(self._convolve(x.transpose(1, 2), weight)).transpose(1, 2)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(B, D, F) and taps (D, D / groups, kernel) -> (B, D, F) in x's dtype."""
+        kernel, padding = weight.shape[2], weight.shape[2] // 2
+        if x.device.type == "cpu" and weight.shape[1] < MIN_BF16_CHANNELS:
+            exact = [t.float() for t in (x, weight, self.bias)]
+            with torch.autocast("cpu", enabled=False):
+                y = F.conv1d(*exact, padding=padding, groups=self.groups)  # type: ignore[call-overload]
+        else:
+            y = F.conv1d(x, weight, self.bias, padding=padding, groups=self.groups)
+        y = y.to(x.dtype)
+        return y[..., :-1] if kernel % 2 == 0 else y  # an even kernel gives one frame too many

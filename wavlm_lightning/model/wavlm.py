@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, block_lengths, conv_lengths, padding_mask
-from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.dropout import dropout
+from wavlm_lightning.model.config import COMPILABLE, WavLMConfig
 from wavlm_lightning.model.encoder import Encoder
 from wavlm_lightning.model.frontend import FrontEnd
+from wavlm_lightning.model.kernels.dropout import dropout
 
 
 class Features(NamedTuple):
     """What a WavLM makes of a batch."""
 
     layers: tuple[Tensor, ...]  # num_layers + 1 of (B, F, D); layer 0 enters the first block
-    lengths: Tensor  # (B,) int64 valid frames
+    lengths: Tensor  # (B,) int64 valid frames, on the host
     frontend: Tensor  # (B, F, C) of the convolutions, before projection and layer norm
     output: Tensor  # (B, F, D) last layer after the final layer norm, whatever `layers` ends with
 
@@ -30,6 +30,7 @@ def normalize_waveforms(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
     """Zero mean and unit variance of each row of (B, T) over its valid samples; padding stays 0."""
     if lengths is None:
         return F.layer_norm(waveforms, waveforms.shape[-1:])
+    lengths = lengths.to(waveforms.device, non_blocking=True)
     valid = ~padding_mask(lengths, waveforms.shape[-1])
     centred = waveforms - (waveforms * valid).sum(-1, keepdim=True) / lengths[:, None]
     centred = centred * valid
@@ -49,30 +50,53 @@ class WavLM(nn.Module):
         self.mask_vector = nn.Parameter(torch.rand(config.dim))
         self.encoder = Encoder(config)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor, masked: Tensor | None = None) -> Features:
+    def compile_regions(self, backend: str = "inductor") -> None:
+        """Compile the convolutions, the position embedding and each block for all shapes at once.
+
+        Regions, not the whole: between them LayerDrop chooses blocks, which would be another graph
+        for each choice. Blocks share one. Names of parameters stay as they are.
+
+        Raises:
+            ValueError: for a back-end of attention that a compiler cannot read.
+        """
+        if self.config.attention not in COMPILABLE:
+            raise ValueError(
+                f"model.attention must be {' or '.join(COMPILABLE)} to be compiled (got "
+                f"{self.config.attention})"
+            )
+        # Beyond the limit torch would run the region uncompiled without a word.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        for region in (self.frontend.layers, self.encoder.position, *self.encoder.layers):
+            region.compile(dynamic=True, fullgraph=True, backend=backend)
+        self.frontend.compiled = self.encoder.compiled = True
+
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor | None = None, masked: Tensor | None = None
+    ) -> Features:
         """Features of waveforms as they come from a file.
 
         Args:
             waveforms: (B, T) float32 at 16 kHz in [-1, 1], zero on padding.
-            lengths: (B,) int64 valid samples.
+            lengths: (B,) int64 valid samples; None: all of them. Best on the host, wherever the
+                waveforms are: what is read of them there costs a GPU nothing.
             masked: (B, F) bool, True where a frame is hidden from the transformer.
 
         Raises:
             ValueError: for shapes that do not fit, or an utterance of less than 400 samples.
         """
-        _check(waveforms, lengths)
         return self.encode(self.normalized(waveforms, lengths), lengths, masked=masked)
 
-    def normalized(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Waveforms (B, T) as this size wants them."""
+    def normalized(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """Waveforms (B, T) as this size was trained on; ValueError as `forward`."""
+        samples = _padded(waveforms, lengths)
         if not self.config.normalize_waveform:
             return waveforms
-        return normalize_waveforms(waveforms, _padded(lengths, waveforms.shape[1]))
+        return normalize_waveforms(waveforms, samples)
 
     def encode(
         self,
         waveforms: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None = None,
         *,
         masked: Tensor | None = None,
         silenced: Tensor | None = None,
@@ -87,29 +111,42 @@ class WavLM(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        _check(waveforms, lengths)
-        samples = _padded(lengths, waveforms.shape[1])
+        samples = _padded(waveforms, lengths)
         frontend = self.frontend(waveforms, samples)  # (B, F, C)
-        frames = self._frames(lengths, waveforms.shape[1], num_frames=frontend.shape[1])
         x = self.projection(self.projection_norm(frontend))  # (B, F, D)
         x = dropout(x, self.config.input_dropout, training=self.training)
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_vector.to(x.dtype), x)
         if silenced is not None:
             x = x.masked_fill(silenced[:, None], 0.0)
-        valid = None if samples is None else frames
-        layers, output = self.encoder(x, valid, generator=generator)
+        frames = None if samples is None else self._frames(samples, waveforms.shape[1], x.shape[1])
+        layers, output = self.encoder(x, frames, generator=generator)
+        if frames is None:
+            frames = torch.full(x.shape[:1], x.shape[1])
         return Features(layers, frames, frontend, output)
 
-    def _frames(self, lengths: Tensor, num_samples: int, *, num_frames: int) -> Tensor:
+    def _frames(self, lengths: Tensor, num_samples: int, num_frames: int) -> Tensor:
         if self.config.block_padding:
             return block_lengths(lengths, num_samples, num_frames)
         return conv_lengths(lengths)
 
 
-def _padded(lengths: Tensor, size: int) -> Tensor | None:
-    """The lengths, or None where no row is padded: the un-padded paths are faster."""
-    return None if bool((lengths == size).all()) else lengths
+def _padded(waveforms: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """The lengths on the host, or None where no row is padded: the un-padded paths are faster.
+
+    Raises:
+        ValueError: see `WavLM.forward`.
+    """
+    if lengths is not None:
+        lengths = lengths.cpu()
+        _check(waveforms, lengths)
+        return None if bool((lengths == waveforms.shape[1]).all()) else lengths
+    if waveforms.ndim != 2 or 0 in waveforms.shape or waveforms.shape[1] < RECEPTIVE_FIELD:
+        raise ValueError(
+            f"waveforms must be (B, T) with T at least {RECEPTIVE_FIELD} (got "
+            f"{tuple(waveforms.shape)})"
+        )
+    return None
 
 
 def _check(waveforms: Tensor, lengths: Tensor) -> None:

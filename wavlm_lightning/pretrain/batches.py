@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, conv_lengths
 from wavlm_lightning.seeding import generator
 
 BUCKET_RATIO = 1.05  # lengths within 5 % count as equal, and cropping costs at most that
+# A grid of crops: few lengths, so that a compiler has seen them all after minutes. Attention's
+# memory-efficient kernel of torch wants a bias whose rows are multiples of eight long.
+GRID_RATIO = 1.07
+GRID_FRAMES = 8
 
 
 def bucket_sizes(num_samples: NDArray[np.int64], max_samples: int) -> NDArray[np.int64]:
@@ -25,6 +29,30 @@ def bucket_sizes(num_samples: NDArray[np.int64], max_samples: int) -> NDArray[np
     capped = np.minimum(num_samples, max_samples)
     tops = np.ceil(np.log(capped.clip(min=1)) / math.log(BUCKET_RATIO))
     return np.minimum(np.ceil(BUCKET_RATIO**tops), max_samples).astype(np.int64)
+
+
+def crop_grid(min_samples: int, max_samples: int) -> NDArray[np.int64]:
+    """Lengths in samples that crops may have, rising by 7 % but at least by eight frames.
+
+    >>> len(crop_grid(32_000, 250_000))
+    39
+    >>> crop_grid(32_000, 250_000)[[0, 1, -2, -1]]
+    array([ 30800,  33360, 243280, 248400])
+    """
+    lowest, highest = (
+        max(conv_lengths(n) // GRID_FRAMES, 1) * GRID_FRAMES for n in (min_samples, max_samples)
+    )
+    frames = [lowest]
+    while frames[-1] < highest:
+        wanted = max(GRID_RATIO * frames[-1], frames[-1] + GRID_FRAMES)
+        frames.append(min(int(wanted) // GRID_FRAMES * GRID_FRAMES, highest))
+    return RECEPTIVE_FIELD + HOP * (np.array(frames, np.int64) - 1)
+
+
+def on_grid(num_samples: NDArray[np.int64], grid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The longest length of the grid that each holds; its own where that is below the grid."""
+    place = np.searchsorted(grid, num_samples, side="right") - 1
+    return np.where(place < 0, num_samples, grid[place.clip(min=0)])
 
 
 @dataclass
@@ -37,6 +65,7 @@ class BatchPlan:
         batches_per_update: batches whose gradients make one update.
         max_samples: longest crop.
         seed: of the order.
+        grid: lengths that crops may have, see `crop_grid`; None: any.
     """
 
     num_samples: NDArray[np.int64]
@@ -44,10 +73,13 @@ class BatchPlan:
     batches_per_update: int
     max_samples: int
     seed: int
+    grid: NDArray[np.int64] | None = None
     updates: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._sizes = bucket_sizes(self.num_samples, self.max_samples)
+        if self.grid is not None:
+            self._sizes = on_grid(np.minimum(self.num_samples, self.max_samples), self.grid)
         budget = self.seconds_per_batch * SAMPLE_RATE
         longest = int(np.minimum(self.num_samples, self.max_samples).max(initial=0))
         if longest > budget:
@@ -75,7 +107,7 @@ class BatchPlan:
         """Of the first epoch's audio: batches are cut to their shortest, so nothing is padded."""
         capped = np.minimum(self.num_samples, self.max_samples)
         rows = [capped[batch] for update in self.epoch(0) for batch in update]
-        kept = sum(len(row) * int(row.min()) for row in rows)
+        kept = sum(len(row) * crop_size(row, self.grid) for row in rows)
         return 1 - kept / sum(int(row.sum()) for row in rows)
 
     def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
@@ -90,6 +122,12 @@ class BatchPlan:
             chosen = shuffled[start : start + self.batches_per_update]
             updates.append([batches[i] for i in np.sort(chosen)])
         return updates
+
+
+def crop_size(num_samples: NDArray[np.int64], grid: NDArray[np.int64] | None) -> int:
+    """What all utterances of a batch are cropped to: the shortest, or the grid's length below."""
+    shortest = num_samples.min(keepdims=True)
+    return int((shortest if grid is None else on_grid(shortest, grid))[0])
 
 
 def _cut(sizes: NDArray[np.int64], budget: float) -> NDArray[np.int64]:

@@ -22,10 +22,11 @@ from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.wavlm import normalize_waveforms
-from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler
+from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler, crop_grid, crop_size
 from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.mixing import Mixer
+from wavlm_lightning.pretrain.objective import frames_to_predict
 from wavlm_lightning.processes import leave_signals
 from wavlm_lightning.seeding import generator
 
@@ -36,10 +37,12 @@ class PretrainBatch(NamedTuple):
     """What one step trains on."""
 
     waveforms: Tensor  # (B, T) float32, normalised if the model wants it, mixed
-    lengths: Tensor  # (B,) int64 samples
+    lengths: Tensor  # (B,) int64 samples, on the host
     labels: Tensor  # (B, F, S) int64, -1 where there is none
     masked: Tensor  # (B, F) bool, True where hidden
-    kinds: Tensor  # (B,) int64: 0 clean, 1 another utterance mixed in, 2 noise
+    hidden: Tensor  # (N,) int64 places of hidden frames with labels, see `frames_to_predict`
+    visible: Tensor  # (M,) int64 places of the other frames with labels
+    mixed: int  # utterances with another one or noise mixed in
     ids: list[str]
     epoch: int
 
@@ -55,6 +58,8 @@ class DataConfig(Checked):
         audio_seconds_per_update: seconds of audio behind one update, all processes together;
             the number of batches that are accumulated follows from it.
         num_workers: processes that load, for each training process.
+        grid_crops: training crops have one of about 40 lengths, multiples of eight frames, which a
+            compiler meets within minutes; costs about 3 % of the audio, which the start says.
         snap_crops: crops start at whole frames, so that labels do not jitter by up to half of one.
     """
 
@@ -63,6 +68,7 @@ class DataConfig(Checked):
     seconds_per_batch: float = number(0, 10**6, above=True)
     audio_seconds_per_update: float = number(0, 10**9, above=True)
     num_workers: int = whole(0, 1024, default=2)
+    grid_crops: bool = False
     snap_crops: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +77,11 @@ class DataConfig(Checked):
             raise ValueError(
                 f"data.min_samples={self.min_samples} is above data.max_samples={self.max_samples}"
             )
+
+    @property
+    def grid(self) -> NDArray[np.int64] | None:
+        """Lengths that crops may have; None: any."""
+        return crop_grid(self.min_samples, self.max_samples) if self.grid_crops else None
 
     def batches_per_update(self, world: int) -> int:
         """Batches behind one update, a multiple of the number of processes.
@@ -124,6 +135,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
     ):
         self.split, self.config, self.mask, self.mixer = split, config, mask, mixer
         self.normalize, self.train, self.seed = normalize, train, seed
+        self.grid = config.grid
 
     def __getitem__(self, key: tuple[int, list[int]]) -> PretrainBatch:
         """The batch of (epoch, positions of utterances)."""
@@ -133,12 +145,12 @@ class PretrainDataset(Dataset[PretrainBatch]):
             min(int(self.split.manifest.num_samples[r]), self.config.max_samples) for r in rows
         ]
         if self.train:
-            sizes = [min(sizes)] * len(rows)
+            sizes = [crop_size(np.array(sizes), self.grid)] * len(rows)
         starts = [self._start(epoch, r, size=n) for r, n in zip(rows, sizes, strict=True)]
         waveforms, lengths = pad_batch(
             [self._read(r, s, size=n) for r, s, n in zip(rows, starts, sizes, strict=True)]
         )
-        kinds = torch.zeros(len(rows), dtype=torch.int64)
+        kinds = torch.zeros(len(rows), dtype=torch.int64)  # 1 another utterance mixed in, 2 noise
         if self.mixer is not None:
             waveforms, kinds = self.mixer(waveforms, lengths, self._draws("mix", epoch, rows))
         frames = conv_lengths(lengths)
@@ -150,7 +162,17 @@ class PretrainDataset(Dataset[PretrainBatch]):
                     source.crop(row, start, int(frames[i]))
                 )
         ids = [self.split.manifest[r].name for r in rows]
-        return PretrainBatch(waveforms, lengths, labels, masked, kinds, ids, epoch)
+        return PretrainBatch(
+            waveforms,
+            lengths,
+            labels,
+            masked,
+            hidden=frames_to_predict(labels, masked),
+            visible=frames_to_predict(labels, ~masked),
+            mixed=int((kinds > 0).sum()),
+            ids=ids,
+            epoch=epoch,
+        )
 
     def _draws(self, purpose: str, epoch: int, rows: list[int]) -> list[np.random.Generator]:
         return [generator(self.seed, purpose, epoch, r) for r in rows]
@@ -211,6 +233,7 @@ class PretrainData(lightning.LightningDataModule):
             config.batches_per_update(world),
             max_samples=config.max_samples,
             seed=seed,
+            grid=config.grid,
         )
         self._dev_batches = _dev_batches(dev, config, seed=seed, world=world)
         self._position = {"epoch": 0, "batch": 0}
@@ -261,6 +284,7 @@ class PretrainData(lightning.LightningDataModule):
             "seconds_per_batch": self.plan.seconds_per_batch,
             "batches_per_update": self.plan.batches_per_update,
             "processes": self._trainer().world_size,
+            "grid_crops": self.config.grid_crops,
             "codebooks": [labels.quantizer_sha256 for labels in self.train.split.labels],
             "precision": str(self._trainer().precision),
         }
@@ -281,7 +305,7 @@ class PretrainData(lightning.LightningDataModule):
         Raises:
             ValueError: if the data or the batches changed, which a resume cannot follow.
         """
-        old, new = state_dict["plan"], self._fingerprint()
+        old, new = {"grid_crops": False} | state_dict["plan"], self._fingerprint()
         if changed := {k: (old.get(k), v) for k, v in new.items() if old.get(k) != v}:
             what = "; ".join(f"{k} was {a}, is {b}" for k, (a, b) in changed.items())
             raise ValueError(

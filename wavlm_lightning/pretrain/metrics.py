@@ -12,7 +12,7 @@ class MaskedMetrics(Metric):
     """Loss and accuracy over hidden frames, and the accuracy of always naming the commonest label.
 
     >>> metrics = MaskedMetrics(num_classes=3)
-    >>> loss = MaskedLoss(torch.tensor(4.0), torch.tensor(1), torch.tensor(4))
+    >>> loss = MaskedLoss(torch.tensor(4.0), torch.tensor(1), 4)
     >>> metrics.update(loss, torch.tensor([0, 2, 2, 2]))
     >>> {k: round(float(v), 2) for k, v in metrics.compute().items()}
     {'loss': 1.0, 'accuracy_masked': 0.25, 'majority': 0.75}
@@ -33,7 +33,7 @@ class MaskedMetrics(Metric):
         """Add a batch: its sums, and the labels (N,) int64 of its hidden frames."""
         self.loss += loss.loss.double()
         self.correct += loss.correct
-        self.counts += torch.bincount(targets, minlength=len(self.counts))
+        self.counts.scatter_add_(0, targets, torch.ones_like(targets))
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all hidden frames; the loss in nats."""

@@ -43,7 +43,19 @@ class MaskedLoss(NamedTuple):
 
     loss: Tensor  # scalar, in nats: cross-entropy summed over frames and label sets
     correct: Tensor  # scalar int64: frames of the first label set whose best code is the label
-    frames: Tensor  # scalar int64: hidden frames that have a label
+    frames: int  # hidden frames that have a label
+
+
+def frames_to_predict(labels: Tensor, masked: Tensor) -> Tensor:
+    """Places (N,) int64, in the flat batch, of frames that are masked and have labels.
+
+    Found where a batch is made: on a GPU, how many there are would be known after a wait.
+
+    Args:
+        labels: (B, F, S) int64, -1 where there is none.
+        masked: (B, F) bool.
+    """
+    return (masked & (labels >= 0).all(-1)).flatten().nonzero()[:, 0]
 
 
 class MaskedPrediction(nn.Module):
@@ -66,29 +78,27 @@ class MaskedPrediction(nn.Module):
                 for x, t in zip(projected, tables, strict=True)
             ]
 
-    def forward(self, hidden: Tensor, labels: Tensor, masked: Tensor) -> MaskedLoss:
-        """Loss on the frames that are hidden and have a label.
+    def forward(self, output: Tensor, labels: Tensor, places: Tensor) -> MaskedLoss:
+        """Loss on some frames.
 
         Args:
-            hidden: (B, F, D) last layer.
+            output: (B, F, D) last layer.
             labels: (B, F, S) int64 codes of S label sets, -1 where there is none.
-            masked: (B, F) bool, True where hidden.
+            places: (N,) int64 frames to predict, of the B * F; see `frames_to_predict`.
 
         >>> head = MaskedPrediction(8, (500,), ObjectiveConfig(
         ...     projection_dim=4, temperature=0.1, feature_penalty=10.0))
-        >>> out = head(torch.randn(2, 5, 8), torch.zeros(2, 5, 1).long(), torch.ones(2, 5).bool())
-        >>> int(out.frames)
+        >>> head(torch.randn(2, 5, 8), torch.zeros(2, 5, 1).long(), torch.arange(10)).frames
         10
         """
-        chosen = masked & (labels >= 0).all(-1)
-        targets = labels[chosen] + self.config.special_classes  # (N, S)
-        logits = self.logits(hidden[chosen])
+        targets = labels.flatten(0, 1).index_select(0, places) + self.config.special_classes
+        logits = self.logits(output.flatten(0, 1).index_select(0, places))
         losses = [
             F.cross_entropy(scores, targets[:, i], reduction="sum")
             for i, scores in enumerate(logits)
         ]
         correct = (logits[0].argmax(-1) == targets[:, 0]).sum()
-        return MaskedLoss(torch.stack(losses).sum(), correct, chosen.sum())
+        return MaskedLoss(torch.stack(losses).sum(), correct, len(places))
 
 
 def feature_penalty(frontend: Tensor) -> Tensor:

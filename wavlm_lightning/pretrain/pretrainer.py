@@ -32,10 +32,12 @@ from wavlm_lightning.pretrain.objective import (
 )
 from wavlm_lightning.pretrain.schedule import rate_for_update
 from wavlm_lightning.seeding import seed_torch, torch_generator, torch_seed
+from wavlm_lightning.transfer import to_device
 
 # The loss of a batch is divided by this before the backward pass and multiplied again before the
 # optimizer: any constant would do, this one keeps half precision in range.
 NOMINAL_FRAMES = 1000.0
+FRAMES = 3  # place of the hidden frames among the sums of an update
 VALIDATIONS = ("dev", "dev_mixed")  # the loaders of PretrainData, in order
 
 
@@ -119,9 +121,8 @@ class Pretrainer(lightning.LightningModule):
         self.audio_seconds = 0.0  # trained on so far, all processes
 
     def _reset_update(self) -> None:
-        # loss, correct, hidden frames, samples, what is added to the loss, utterances, mixed ones
-        self._sums = torch.zeros(7, dtype=torch.float64)
-        self._ids: list[str] = []
+        self._batches: list[PretrainBatch] = []  # of this update and process
+        self._losses: list[Tensor] = []  # (3,) of each: loss, what is added to it, correct frames
 
     @property
     def _half_precision(self) -> bool:
@@ -139,17 +140,23 @@ class Pretrainer(lightning.LightningModule):
             features = self.model.encode(
                 batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
             )
-        loss: MaskedLoss = self.objective(features.output, batch.labels, batch.masked)
+        loss: MaskedLoss = self.objective(features.output, batch.labels, batch.hidden)
         return loss, self._added(features, batch, frames=loss.frames)
 
-    def _added(self, features: Features, batch: PretrainBatch, *, frames: Tensor) -> Tensor:
+    def _added(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
         """What is added to the sum of the loss over `frames` hidden frames."""
         config = self.objective.config
         added = config.feature_penalty * feature_penalty(features.frontend) * frames
         if config.unmasked_weight > 0:
-            visible = self.objective(features.output, batch.labels, ~batch.masked)
+            visible = self.objective(features.output, batch.labels, batch.visible)
             added = added + config.unmasked_weight * visible.loss
         return added
+
+    def transfer_batch_to_device(
+        self, batch: PretrainBatch, device: torch.device, dataloader_idx: int
+    ) -> PretrainBatch:
+        """Move what a device computes with; what the host reads stays there."""
+        return to_device(batch, device)
 
     def on_train_batch_start(self, batch: PretrainBatch, batch_idx: int) -> None:
         """Dropout depends on a batch's place in its update, however many processes share it."""
@@ -163,55 +170,71 @@ class Pretrainer(lightning.LightningModule):
         total = loss.loss + added
         if not self._encoder_learns:  # distributed training wants a gradient of everything
             total = total + zero_loss(self.model.parameters())
-        self._ids += batch.ids
-        if not torch.isfinite(total):
-            raise NonFiniteLossError(self._save_batch(batch))
-        self._sums += torch.stack(
-            [
-                loss.loss.detach(),
-                loss.correct,
-                loss.frames,
-                batch.lengths.sum(),
-                added.detach(),
-                torch.tensor(len(batch.ids), device=self.device),
-                (batch.kinds > 0).sum(),
-            ]
-        ).to(self._sums)
+        self._batches.append(batch)
+        self._losses.append(torch.stack([loss.loss.detach(), added.detach(), loss.correct]))
         return total / NOMINAL_FRAMES
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the gradient into the mean over the update's hidden frames, clip it, and log.
 
-        Clipping is done here because Lightning does not clip for fused optimizers.
+        Clipping is done here because Lightning does not clip for fused optimizers. The host waits
+        for the device once, for all figures of the update.
         """
-        sums = self._sums.to(self.device)
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        frames = float(sums[2])
-        if frames == 0:
-            raise ValueError(
-                f"update {self.global_step}: no hidden frame has a label; labels end too early"
-            )
+        sums = self._sums()
         # Lightning divides by the accumulated batches, distributed training by the processes.
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
         if not self._encoder_learns:  # no gradient, so no weight decay either
             self.model.zero_grad(set_to_none=True)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, NOMINAL_FRAMES * parts / frames)
+        torch._foreach_mul_(gradients, (NOMINAL_FRAMES * parts / sums[FRAMES]).float())
         norm = torch.nn.utils.get_total_norm(gradients)
-        # With half precision an overflow is expected now and then: its scaler skips the update.
-        if not (torch.isfinite(norm) or self._half_precision):
-            raise NonFiniteLossError(
-                f"the gradient of update {self.global_step} is not finite; utterances: "
-                f"{', '.join(self._ids)}. Look at these recordings, or lower optim.lr"
-            )
         most = self.optim.clip or math.inf
         torch.nn.utils.clip_grads_with_norm_(self.parameters(), most, norm)
-        self._log_update(sums.tolist(), norm)
+        *totals, found = torch.cat([sums, norm.to(sums)[None]]).tolist()
+        self._check_update(totals, norm=found)
+        self._log_update(totals, norm=found)
         self._reset_update()
 
-    def _log_update(self, sums: list[float], norm: Tensor) -> None:
-        loss, correct, frames, samples, added, utterances, mixed = sums
+    def _sums(self) -> Tensor:
+        """Over the batches of the update, all processes: (7,) float64, see `_log_update`."""
+        batches = self._batches
+        counts = torch.tensor(
+            [
+                sum(len(batch.hidden) for batch in batches),
+                sum(int(batch.lengths.sum()) for batch in batches),
+                sum(len(batch.ids) for batch in batches),
+                sum(batch.mixed for batch in batches),
+            ],
+            dtype=torch.float64,
+        ).to(self.device, non_blocking=True)
+        sums = torch.cat([torch.stack(self._losses).double().sum(0), counts])
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        return sums
+
+    def _check_update(self, sums: list[float], *, norm: float) -> None:
+        """Stop at a loss or gradient that is not finite, before weights change.
+
+        Raises:
+            NonFiniteLossError: naming utterances; the first bad batch is saved.
+            ValueError: if there was nothing to predict.
+        """
+        if sums[FRAMES] == 0:
+            raise ValueError(
+                f"update {self.global_step}: no hidden frame has a label; labels end too early"
+            )
+        if not all(map(math.isfinite, sums)):
+            raise NonFiniteLossError(self._save_bad_batch())
+        # With half precision an overflow is expected now and then: its scaler skips the update.
+        if not (math.isfinite(norm) or self._half_precision):
+            ids = ", ".join(name for batch in self._batches for name in batch.ids)
+            raise NonFiniteLossError(
+                f"the gradient of update {self.global_step} is not finite; utterances: {ids}. Look "
+                "at these recordings, or lower optim.lr"
+            )
+
+    def _log_update(self, sums: list[float], *, norm: float) -> None:
+        loss, added, correct, frames, samples, utterances, mixed = sums
         self.audio_seconds += samples / SAMPLE_RATE
         shown = {"train/loss": loss / frames, "train/accuracy_masked": correct / frames}
         self.log_dict(shown, prog_bar=True)
@@ -226,7 +249,14 @@ class Pretrainer(lightning.LightningModule):
             }
         )
 
-    def _save_batch(self, batch: PretrainBatch) -> str:
+    def _save_bad_batch(self) -> str:
+        bad = [not bool(losses.isfinite().all()) for losses in self._losses]
+        if not any(bad):
+            return (
+                f"the loss of update {self.global_step} is not finite on another process, whose "
+                "message names the utterances"
+            )
+        batch = self._batches[bad.index(True)]
         path = Path(self.trainer.default_root_dir) / (
             f"nonfinite-update{self.global_step}-rank{self.global_rank}.pt"
         )
@@ -247,7 +277,7 @@ class Pretrainer(lightning.LightningModule):
     ) -> None:
         """Add a batch of clean (loader 0) or mixed (loader 1) speech."""
         loss, _ = self(batch)
-        targets = batch.labels[batch.masked & (batch.labels >= 0).all(-1)][:, 0]
+        targets = batch.labels.flatten(0, 1).index_select(0, batch.hidden)[:, 0]
         self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:

@@ -2,7 +2,6 @@
 """The gate on the position bias, and attention back-ends that agree with the eager one."""
 
 import dataclasses
-import os
 from typing import NamedTuple
 
 import pytest
@@ -10,30 +9,20 @@ import torch
 from torch import Tensor
 
 from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model import chunked
 from wavlm_lightning.model.attention import (
     BACKENDS,
-    DENSE,
     Bias,
     SelfAttention,
     attend_eager,
-    attend_flex,
     dense_table,
 )
-from wavlm_lightning.model.chunked import ChunkedAttention
+from wavlm_lightning.model.kernels import chunked
+from wavlm_lightning.model.kernels.chunked import ChunkedAttention
 
 FRAMES = (21, 13)
 PADDING = torch.arange(21) >= torch.tensor([[21], [13]])
-PLAIN = ("eager", "sdpa", "chunked")  # those that need no compiler
 both_paddings = pytest.mark.parametrize(
     "padding", [None, PADDING], ids=["without_padding", "with_padding"]
-)
-needs_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="FlexAttention's gradient: runs where there is CUDA"
-)
-compiles = pytest.mark.skipif(
-    not torch.cuda.is_available() and "WAVLM_SLOW_TESTS" not in os.environ,
-    reason="compiles for about a minute on a CPU: runs with WAVLM_SLOW_TESTS=1 or CUDA",
 )
 
 
@@ -45,21 +34,16 @@ class Inputs(NamedTuple):
     table: Tensor
 
 
-def inputs(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
+def inputs(dtype: torch.dtype = torch.float32) -> Inputs:
     """Two heads of 16, 21 frames, two rows."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 2, 21, 16)] * 3 + [(2, 2, 21), (2, 41)]
     tensors = (torch.randn(s, generator=generator) for s in shapes)
-    return Inputs(*(t.to(device, dtype).requires_grad_() for t in tensors))
-
-
-def constants() -> Inputs:
-    """As `inputs`, for FlexAttention on a CPU, which takes nothing that wants a gradient."""
-    return Inputs(*(t.detach() for t in inputs()))
+    return Inputs(*(t.to(dtype).requires_grad_() for t in tensors))
 
 
 def attend(backend: str, x: Inputs, padding: Tensor | None) -> Tensor:
-    table = dense_table(x.table) if backend in DENSE else x.table
+    table = x.table if backend == "chunked" else dense_table(x.table)
     bias = Bias(table, padding, None if padding is None else FRAMES)
     out = BACKENDS[backend](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
     return out if padding is None else out.masked_fill(padding[:, None, :, None], 0)
@@ -218,7 +202,7 @@ def test_chunked_memory_grows_with_the_length() -> None:
 
 
 @both_paddings
-@pytest.mark.parametrize("backend", PLAIN)
+@pytest.mark.parametrize("backend", list(BACKENDS))
 def test_bf16_gives_the_output_of_fp32_within_two_percent(
     backend: str, padding: Tensor | None
 ) -> None:
@@ -229,7 +213,7 @@ def test_bf16_gives_the_output_of_fp32_within_two_percent(
 
 
 @both_paddings
-@pytest.mark.parametrize("backend", PLAIN)
+@pytest.mark.parametrize("backend", list(BACKENDS))
 def test_bf16_gives_the_gradients_of_fp32_within_two_percent(
     backend: str, padding: Tensor | None
 ) -> None:
@@ -237,44 +221,6 @@ def test_bf16_gives_the_gradients_of_fp32_within_two_percent(
     found = gradients(backend, inputs(torch.bfloat16), padding)
     errors = {n: relative_error(found[n], reference[n]) for n in reference}
     assert max(errors.values()) < 0.02, errors
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@both_paddings
-def test_score_function_of_flex_gives_the_output_of_eager(padding: Tensor | None) -> None:
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        found = attend("flex", constants(), padding)
-    reference = attend("eager", constants(), padding)
-    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
-
-
-@compiles
-def test_compiled_flex_gives_the_output_of_eager() -> None:
-    reference = attend("eager", constants(), PADDING)
-    found = attend("flex", constants(), PADDING)
-    torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
-
-
-@needs_cuda
-@both_paddings
-def test_flex_gives_the_gradients_of_eager(padding: Tensor | None) -> None:
-    padding = None if padding is None else padding.cuda()
-    reference = gradients("eager", inputs(device="cuda"), padding)
-    found = gradients("flex", inputs(device="cuda"), padding)
-    errors = {n: relative_error(found[n], reference[n]) for n in reference}
-    assert max(errors.values()) < 2e-3, errors  # its products may run in TF32
-
-
-def test_flex_refuses_attention_dropout() -> None:
-    x = inputs()
-    with pytest.raises(ValueError, match=r"say model\.attention_dropout=0"):
-        attend_flex(x.q, x.k, x.v, gate=x.gate, bias=Bias(x.table, None), dropout=0.1)
-
-
-def test_flex_refuses_attention_dropout_when_a_model_trains(tiny, build, batch) -> None:
-    model = build(tiny("base", attention="flex", attention_dropout=0.1, layer_drop=0.0)).train()
-    with pytest.raises(ValueError, match=r"say model\.attention_dropout=0"):
-        model(*batch(4000))
 
 
 def test_eager_drops_attention_weights() -> None:
@@ -303,7 +249,7 @@ def test_fp16_eager_gives_the_output_of_fp32() -> None:
 def test_a_model_gives_the_same_layers_with_every_back_end(tiny, build, batch, size: str) -> None:
     config = tiny(size)
     layers = []
-    for backend in PLAIN:
+    for backend in list(BACKENDS):
         model = build(dataclasses.replace(config, attention=backend))
         with torch.no_grad():
             found = model(*batch(8000, 5000))

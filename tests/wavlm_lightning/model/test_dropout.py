@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from wavlm_lightning.model.dropout import draw_seed, dropout, keep_mask
+from wavlm_lightning.model.kernels.dropout import draw_seed, dropout, keep_mask
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from wavlm_lightning.lengths import conv_lengths
-from wavlm_lightning.model import convolution
 from wavlm_lightning.model.frontend import FrontEnd
+from wavlm_lightning.model.kernels import convolution
 
 SAMPLES = [400, 401, 719, 720, 721, 1039, 1040, 5000, 12_345, 16_000, 19_999, 20_000, 32_000]
 

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavlm_lightning.pretrain.batches import BUCKET_RATIO, BatchPlan, PlanSampler, bucket_sizes
+from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.pretrain.batches import (
+    BUCKET_RATIO,
+    BatchPlan,
+    PlanSampler,
+    bucket_sizes,
+    crop_grid,
+    crop_size,
+    on_grid,
+)
 
 MAX_SAMPLES = 250_000
 
@@ -191,3 +200,39 @@ def test_cropped_share_is_what_is_cut_to_the_shortest_of_a_batch() -> None:
         seed=0,
     )
     assert equal.cropped_share == 0
+
+
+def test_grid_holds_multiples_of_eight_frames_a_few_percent_apart() -> None:
+    grid = crop_grid(32_000, 250_000)
+    frames = [conv_lengths(int(n)) for n in grid]
+    assert all(n % 8 == 0 for n in frames)
+    assert (frames[0], frames[-1]) == (96, 776)  # 99 and 781 fit
+    steps = np.diff(frames)
+    assert (steps >= 8).all()
+    assert (steps <= np.maximum(8, 0.07 * np.array(frames[:-1]))).all()
+    assert len(grid) == 39
+
+
+def test_crops_lie_on_the_grid_and_within_every_utterance() -> None:
+    grid = crop_grid(32_000, MAX_SAMPLES)
+    plan = make_plan(4000, batches_per_update=1, grid=grid)
+    sizes = {
+        crop_size(np.minimum(plan.num_samples[b], MAX_SAMPLES), grid) for (b,) in plan.epoch(0)
+    }
+    assert sizes <= set(grid.tolist())
+    assert len(sizes) > 30
+    for (batch,) in plan.epoch(1):
+        size = crop_size(plan.num_samples[batch], grid)
+        assert size <= plan.num_samples[batch].min()
+        assert size * len(batch) <= 60 * 16_000
+
+
+def test_an_utterance_below_the_grid_keeps_its_length() -> None:
+    grid = np.array([1000, 2000])
+    found = on_grid(np.array([999, 1000, 1999, 2000, 9999]), grid)
+    assert found.tolist() == [999, 1000, 1000, 2000, 2000]
+
+
+def test_cropped_share_counts_what_the_grid_costs() -> None:
+    any_length, grid = make_plan(4000), make_plan(4000, grid=crop_grid(32_000, MAX_SAMPLES))
+    assert any_length.cropped_share < grid.cropped_share < any_length.cropped_share + 0.03

@@ -17,7 +17,11 @@ from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.model.layouts import to_transformers
 from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.label_features import Hidden, WavLMTeacher
-from wavlm_lightning.pretrain.objective import MaskedPrediction, ObjectiveConfig
+from wavlm_lightning.pretrain.objective import (
+    MaskedPrediction,
+    ObjectiveConfig,
+    frames_to_predict,
+)
 from wavlm_lightning.seeding import generator
 
 
@@ -62,10 +66,11 @@ def test_ten_utterances_are_learned_by_heart(tiny: WavLMConfig) -> None:
     labels = torch.randint(20, (10, frames // 4 + 1, 1)).repeat_interleave(4, dim=1)[:, :frames]
     draws = [generator(0, "mask", i) for i in range(10)]
     masked = SpanMask(prob=0.8, length=10, min_spans=2)([frames] * 10, draws)
+    places = frames_to_predict(labels, masked)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=5e-3)
     accuracy = 0.0
     for _ in range(300):
-        out = head(model(waveforms, lengths, masked).output, labels, masked)
+        out = head(model(waveforms, lengths, masked).output, labels, places)
         accuracy = float(out.correct / out.frames)
         if accuracy > 0.95:
             break

@@ -59,16 +59,23 @@ def positions(batch: PretrainBatch) -> torch.Tensor:
 
 
 def assert_same(first: PretrainBatch, second: PretrainBatch) -> None:
-    torch.testing.assert_close(first[:5], second[:5], rtol=0, atol=0)
-    assert first[5:] == second[5:]
+    torch.testing.assert_close(first[:6], second[:6], rtol=0, atol=0)
+    assert first[6:] == second[6:]
 
 
 def test_batch_has_the_shapes_of_its_docstring(ramps: Split) -> None:
     batch = make_dataset(ramps)[0, [0, 1, 2]]
     assert (batch.waveforms.shape, batch.masked.shape) == ((3, 16_000), (3, 49))
-    assert (batch.labels.shape, batch.kinds.tolist()) == ((3, 49, 2), [0, 0, 0])
+    assert (batch.labels.shape, batch.mixed) == ((3, 49, 2), 0)
     assert (batch.waveforms.dtype, batch.labels.dtype) == (torch.float32, torch.int64)
     assert (batch.ids, batch.epoch) == (["0.wav", "1.wav", "2.wav"], 0)
+
+
+def test_crops_of_the_grid_are_as_long_as_it_says(ramps: Split) -> None:
+    config = dataclasses.replace(CONFIG, grid_crops=True)
+    batch = make_dataset(ramps, config=config)[0, [0, 1]]
+    assert batch.waveforms.shape[1] in config.grid.tolist()
+    assert batch.masked.shape[1] % 8 == 0
 
 
 @pytest.mark.parametrize("normalize", [False, True])

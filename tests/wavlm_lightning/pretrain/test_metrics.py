@@ -8,7 +8,7 @@ from wavlm_lightning.pretrain.objective import MaskedLoss
 
 
 def loss(total: float, *, correct: int, frames: int) -> MaskedLoss:
-    return MaskedLoss(torch.tensor(total), torch.tensor(correct), torch.tensor(frames))
+    return MaskedLoss(torch.tensor(total), torch.tensor(correct), frames)
 
 
 def test_batches_count_by_their_frames() -> None:

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavlm_lightning.pretrain.objective import MaskedPrediction, ObjectiveConfig, feature_penalty
+from wavlm_lightning.pretrain.objective import (
+    MaskedLoss,
+    MaskedPrediction,
+    ObjectiveConfig,
+    feature_penalty,
+    frames_to_predict,
+)
 
 DIM = 24
 TAU = 0.07  # not the published one, which anything may have by default
@@ -30,6 +36,11 @@ def make_batch(clusters: tuple[int, ...] = (50,), *, dim: int = DIM) -> tuple[Te
     return hidden, labels, torch.rand(3, 20) < 0.5
 
 
+def predict(head: MaskedPrediction, hidden: Tensor, labels: Tensor, masked: Tensor) -> MaskedLoss:
+    found: MaskedLoss = head(hidden, labels, frames_to_predict(labels, masked))
+    return found
+
+
 def stacked_loss(head: MaskedPrediction, hidden: Tensor, labels: Tensor, masked: Tensor) -> Tensor:
     """The released form: the positive beside all classes, its double among them at -inf."""
     x = head.projection(hidden[masked])  # (N, P)
@@ -46,7 +57,7 @@ def stacked_loss(head: MaskedPrediction, hidden: Tensor, labels: Tensor, masked:
 
 def test_loss_matches_the_stacked_form() -> None:
     head, batch = make_head(), make_batch()
-    ours, theirs = head(*batch), stacked_loss(head, *batch)
+    ours, theirs = predict(head, *batch), stacked_loss(head, *batch)
     torch.testing.assert_close(ours.loss / ours.frames, theirs / ours.frames, rtol=0, atol=1e-6)
 
 
@@ -55,7 +66,7 @@ def test_gradients_match_the_stacked_form() -> None:
     hidden.requires_grad_()
     inputs = [hidden, *head.parameters()]
     count = int(masked.sum())
-    ours = torch.autograd.grad(head(hidden, labels, masked).loss / count, inputs)
+    ours = torch.autograd.grad(predict(head, hidden, labels, masked).loss / count, inputs)
     theirs = torch.autograd.grad(stacked_loss(head, hidden, labels, masked) / count, inputs)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
@@ -63,7 +74,7 @@ def test_gradients_match_the_stacked_form() -> None:
 def test_initial_loss_is_near_that_of_chance() -> None:
     head = make_head((500,), dim=768, projection=256, special=4)
     hidden, labels, masked = make_batch((500,), dim=768)
-    out = head(hidden, labels, masked)
+    out = predict(head, hidden, labels, masked)
     assert abs(float(out.loss.detach() / out.frames) - math.log(504)) < 0.3
 
 
@@ -78,13 +89,17 @@ def test_special_classes_shift_labels() -> None:
     shifted, plain = make_head((50,), special=4), make_head((54,))
     plain.load_state_dict(shifted.state_dict())
     hidden, labels, masked = make_batch()
-    torch.testing.assert_close(shifted(hidden, labels, masked), plain(hidden, labels + 4, masked))
+    torch.testing.assert_close(
+        predict(shifted, hidden, labels, masked), predict(plain, hidden, labels + 4, masked)
+    )
 
 
 def test_visible_frames_do_not_count() -> None:
     head, (hidden, labels, masked) = make_head(), make_batch()
     changed = torch.where(masked[..., None], hidden, torch.randn_like(hidden))
-    torch.testing.assert_close(head(hidden, labels, masked), head(changed, labels, masked))
+    torch.testing.assert_close(
+        predict(head, hidden, labels, masked), predict(head, changed, labels, masked)
+    )
 
 
 def test_frames_without_a_label_do_not_count() -> None:
@@ -93,13 +108,13 @@ def test_frames_without_a_label_do_not_count() -> None:
     shorter = masked.clone()
     shorter[:, 15:] = False
     torch.testing.assert_close(
-        head(hidden, labels, masked), head(hidden, labels.clamp(min=0), shorter)
+        predict(head, hidden, labels, masked), predict(head, hidden, labels.clamp(min=0), shorter)
     )
 
 
 def test_no_hidden_frame_gives_zero_with_a_gradient() -> None:
     head, (hidden, labels, masked) = make_head(), make_batch()
-    out = head(hidden, labels, torch.zeros_like(masked))
+    out = predict(head, hidden, labels, torch.zeros_like(masked))
     out.loss.backward()
     assert (float(out.loss.detach()), int(out.frames)) == (0.0, 0)
     assert float(head.classes.grad.abs().sum()) == 0.0
@@ -119,8 +134,8 @@ def test_two_label_sets_add_their_losses() -> None:
                 "classes": both.classes[rows],
             }
         )
-        total = total + one(hidden, labels[..., i : i + 1], masked).loss
-    torch.testing.assert_close(both(hidden, labels, masked).loss, total)
+        total = total + predict(one, hidden, labels[..., i : i + 1], masked).loss
+    torch.testing.assert_close(predict(both, hidden, labels, masked).loss, total)
 
 
 def test_correct_counts_frames_whose_nearest_code_is_the_label() -> None:
@@ -131,7 +146,7 @@ def test_correct_counts_frames_whose_nearest_code_is_the_label() -> None:
         head.classes.copy_(torch.eye(3))
     hidden = torch.eye(3)[[0, 1, 2, 2]][None]
     labels = torch.tensor([0, 1, 2, 0])[None, :, None]
-    out = head(hidden, labels, torch.ones(1, 4, dtype=torch.bool))
+    out = predict(head, hidden, labels, torch.ones(1, 4, dtype=torch.bool))
     assert (int(out.correct), int(out.frames)) == (3, 4)
 
 
@@ -142,7 +157,7 @@ def test_perfect_frames_have_the_loss_of_orthogonal_codes() -> None:
         head.projection.bias.zero_()
         head.classes.copy_(torch.eye(504))
     labels = torch.arange(504)[None, :, None]
-    out = head(torch.eye(504)[None], labels, torch.ones(1, 504, dtype=torch.bool))
+    out = predict(head, torch.eye(504)[None], labels, torch.ones(1, 504, dtype=torch.bool))
     wanted = torch.tensor(math.log1p(503 * math.exp(-1 / TAU)))  # 0.0003 nats
     torch.testing.assert_close(out.loss / out.frames, wanted, rtol=1e-3, atol=1e-6)
 
@@ -162,9 +177,9 @@ def test_head_has_the_released_parameter_counts(
 def test_half_batches_over_the_total_count_are_one_batch() -> None:
     head, (hidden, labels, masked) = make_head(), make_batch()
     masked[0], masked[1:, ::4] = True, False  # unequal: the halves hide 20 and fewer frames
-    whole = head(hidden, labels, masked)
+    whole = predict(head, hidden, labels, masked)
     wanted = torch.autograd.grad(whole.loss / whole.frames, list(head.parameters()))
-    parts = [head(hidden[p], labels[p], masked[p]) for p in (slice(0, 1), slice(1, 3))]
+    parts = [predict(head, hidden[p], labels[p], masked[p]) for p in (slice(0, 1), slice(1, 3))]
     assert int(parts[0].frames) != int(parts[1].frames)
     grads = [torch.autograd.grad(p.loss, list(head.parameters())) for p in parts]
     count = parts[0].frames + parts[1].frames

@@ -13,7 +13,11 @@ from torch.utils.data import DataLoader
 from wavlm_lightning import WavLMConfig
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.pretrain.data import PretrainBatch
-from wavlm_lightning.pretrain.objective import ObjectiveConfig, feature_penalty
+from wavlm_lightning.pretrain.objective import (
+    ObjectiveConfig,
+    feature_penalty,
+    frames_to_predict,
+)
 from wavlm_lightning.pretrain.pretrainer import OptimConfig, Pretrainer
 
 OBJECTIVE = ObjectiveConfig(projection_dim=16, temperature=0.1, feature_penalty=10.0)
@@ -38,14 +42,18 @@ def batch_of(rows: int, hidden: int, seed: int) -> PretrainBatch:
     frames = int(conv_lengths(16_000))
     masked = torch.zeros(rows, frames, dtype=torch.bool)
     masked[:, 5 : 5 + hidden] = True
+    waveforms = 0.1 * torch.randn(rows, 16_000, generator=generator)
+    labels = torch.randint(CLUSTERS, (rows, frames, 1), generator=generator)
     return PretrainBatch(
-        0.1 * torch.randn(rows, 16_000, generator=generator),
+        waveforms,
         torch.full((rows,), 16_000),
-        torch.randint(CLUSTERS, (rows, frames, 1), generator=generator),
+        labels,
         masked,
-        torch.zeros(rows, dtype=torch.int64),
-        [f"{seed}-{i}" for i in range(rows)],
-        0,
+        hidden=frames_to_predict(labels, masked),
+        visible=frames_to_predict(labels, ~masked),
+        mixed=0,
+        ids=[f"{seed}-{i}" for i in range(rows)],
+        epoch=0,
     )
 
 
@@ -62,7 +70,7 @@ def wanted_gradient(module: Pretrainer) -> list[Tensor]:
     loss, frames = torch.zeros(()), 0
     for batch in BATCHES:
         features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
-        out = module.objective(features.output, batch.labels, batch.masked)
+        out = module.objective(features.output, batch.labels, batch.hidden)
         hidden = int(batch.masked.sum())
         loss = loss + out.loss + 10.0 * feature_penalty(features.frontend) * hidden
         frames += hidden
@@ -121,11 +129,13 @@ def test_processes_and_batches_are_undone(
     trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=3, precision="32-true")
     monkeypatch.setattr(Pretrainer, "trainer", property(lambda _: trainer))
     monkeypatch.setattr(Pretrainer, "global_step", property(lambda _: 0))
-    monkeypatch.setattr(Pretrainer, "_log_update", lambda *_: None)
+    monkeypatch.setattr(Pretrainer, "_log_update", lambda *_, **__: None)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(3))
     for p in module.parameters():
         p.grad = torch.ones_like(p)
-    module._sums[2] = 50.0  # hidden frames here; 150 in all processes
+    # 50 hidden frames here, 150 in all processes.
+    module._batches = [batch_of(1, 20, 0), batch_of(1, 30, 1)]
+    module._losses = [torch.zeros(3)] * 2
     module.on_before_optimizer_step(None)  # type: ignore[arg-type]
     for p in module.parameters():
         torch.testing.assert_close(p.grad, torch.full_like(p, 1000.0 * 4 * 3 / 150))

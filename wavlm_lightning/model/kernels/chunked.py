@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavlm_lightning.model.dropout import keep_mask
+from wavlm_lightning.model.kernels.dropout import keep_mask
 
 # What the scores are divided by before a half-precision product (the paper's equation 8).
 HALF_PRECISION_SCALE = 32.0

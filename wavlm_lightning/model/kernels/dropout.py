@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wavlm_lightning.model.kernels import use_kernels
+
 _LEVELS = 65_536  # values of 16 bits
 
 
@@ -44,7 +46,7 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     """Zero elements at this rate in training and scale the others; same shape and dtype."""
     if not training or rate == 0:
         return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not use_kernels(x):
         return F.dropout(x, rate)
     out: Tensor = _Dropout.apply(x, rate, draw_seed())
     return out
