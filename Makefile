@@ -18,6 +18,7 @@ CKPT ?= runs/pretrain/mini/latest/checkpoints/last.ckpt
 TO ?= transformers
 OUT ?=
 LOCAL ?=
+DRY ?=
 
 UV_VERSION := 0.13.8
 UV ?= $(or $(shell command -v uv),.uv/bin/uv)
@@ -36,7 +37,7 @@ said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
 # make takes any word of the form NAME=value and says nothing about a name that it has no use for.
-KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL UV SHELL
+KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL DRY UV SHELL
 typed := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $(v))),$(v)))
 unknown := $(firstword $(foreach v,$(filter-out $(KNOWN),$(typed)),$(if $(call is_config,$(v)),,$(v))))
 nearest = import difflib, sys; name, *known = sys.argv[1:]; found = difflib.get_close_matches(name.upper(), known, 1, 0.4); \
@@ -47,7 +48,7 @@ endif
 # What a shell's profile sets works as if it were typed, so it is said.
 $(foreach v,$(filter-out SHELL,$(KNOWN)),$(if $(filter environment%,$(origin $(v))),$(shell echo note: $(v)=$(call quoted,$(value $(v))) is taken from the environment >&2)))
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench test mutate check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test mutate check format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -128,6 +129,9 @@ config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...]
 
 bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)
+
+gpu-check: .venv/.run ## is it right and fast on this GPU, in six minutes:  make gpu-check [DRY=1: on a CPU, whether it runs]
+	@python -m benchmarks.gpu_check$(if $(DRY), --sizes=base --out=.cache/gpu-check --dry) $(words)
 
 test: .venv/.dev ## all tests, two at a time
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile

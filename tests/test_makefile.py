@@ -77,6 +77,12 @@ def test_every_target_for_people_is_explained_by_help() -> None:
         assert f"\n{target} " in "\n" + text.stdout
 
 
+def test_gpu_check_passes_its_words_on_and_can_run_without_a_gpu() -> None:
+    assert command("gpu-check", "seconds=200") == "python -m benchmarks.gpu_check '--seconds=200'"
+    dry = command("gpu-check", "DRY=1")
+    assert dry == "python -m benchmarks.gpu_check --sizes=base --out=.cache/gpu-check --dry"
+
+
 def test_bench_passes_its_words_on() -> None:
     got = command("bench", "runs=2", "parts=time,memory")
     assert got == "python -m benchmarks.bench '--parts=time,memory' '--runs=2'"

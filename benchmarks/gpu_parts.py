@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the GPU check, each a function that yields facts; `benchmarks.gpu_check` runs them.
+
+    python -m benchmarks.gpu_parts PART SIZE [--dry]
+
+Prints one JSON line a fact, flushed, so that a part that is cut short keeps what it had.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from downstream.features import Frames
+from downstream.heads.linear import FrameLinear
+from downstream.heads.mask import MaskBlstm
+from downstream.heads.pooling import MeanPoolLinear
+from downstream.heads.recurrent import LstmActivity, ProjectedBlstm
+from downstream.heads.xvector import XVector
+from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.model.config import Attention
+from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
+from wavlm_lightning.model.layout_configs import transformers_config
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
+from wavlm_lightning.pretrain.batches import crop_grid
+from wavlm_lightning.throughput import matrix_rate
+
+Fact = dict[str, Any]
+MIN_SAMPLES, MAX_SAMPLES = 32_000, 250_000  # of crops in the published configurations
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Where and how much.
+
+    Args:
+        size: Of the model.
+        dry: On a CPU with the mini model, a step of a few seconds: whether everything runs.
+    """
+
+    size: str
+    dry: bool
+
+    @property
+    def device(self) -> torch.device:
+        """A GPU, or in a dry run the CPU."""
+        return torch.device("cpu" if self.dry else "cuda")
+
+    @property
+    def seconds(self) -> float:
+        """Audio of a step: HuBERT's 87.5 s a GPU."""
+        return 4.0 if self.dry else 87.5
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Seconds of utterances that steps are timed with."""
+        return (2.0,) if self.dry else (15.6, 8.0, 2.0)
+
+    @property
+    def repeats(self) -> int:
+        """Timed steps."""
+        return 1 if self.dry else 8
+
+    def config(self, attention: Attention = "auto", **changes: Any) -> WavLMConfig:
+        """The preset, without LayerDrop: the same work in every step."""
+        preset = WavLMConfig.preset("mini" if self.dry else self.size)
+        return dataclasses.replace(preset, attention=attention, layer_drop=0.0, **changes)
+
+    def model(self, attention: Attention = "auto", **changes: Any) -> WavLM:
+        """Random weights, the same each time."""
+        torch.manual_seed(0)
+        return WavLM(self.config(attention, **changes)).to(self.device)
+
+    def audio(self, seconds: float, rows: int | None = None) -> tuple[Tensor, Tensor]:
+        """Noise (B, T) on the device, as many rows as make a step, and lengths (B,) on the host."""
+        rows = rows or max(1, int(self.seconds // seconds))
+        samples = round(seconds * SAMPLE_RATE)
+        waveforms = 0.1 * torch.randn(rows, samples, device=self.device)
+        return waveforms, torch.full((rows,), samples)
+
+    def wait(self) -> None:
+        """For the device."""
+        if not self.dry:
+            torch.cuda.synchronize()
+
+    def milliseconds(self, work: Callable[[], Any]) -> float:
+        """Mean of the timed repeats, after three that are not timed."""
+        for _ in range(1 if self.dry else 3):
+            work()
+        self.wait()
+        start = time.perf_counter()
+        for _ in range(self.repeats):
+            work()
+        self.wait()
+        return (time.perf_counter() - start) / self.repeats * 1e3
+
+    def peak_gib(self) -> float | None:
+        """Most memory since the last call."""
+        if self.dry:
+            return None
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+        return round(peak, 2)
+
+
+class Step:
+    """Forward, backward and AdamW in bfloat16 on one batch after the other."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Tensor], device: torch.device):
+        self.forward, self.device = forward, device
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
+
+    def __call__(self, *batch: Any) -> None:
+        """One update."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            output = self.forward(*batch)
+        # The mean of a layer-normed output is constant: a ramp is not.
+        ramp = torch.linspace(-1, 1, output.shape[-1], device=output.device)
+        (output.float() * ramp).mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def our_step(check: Check, model: WavLM) -> Step:
+    """One of ours."""
+    return Step(model.train(), lambda *batch: model(*batch).output, check.device)
+
+
+def machine(check: Check) -> Iterator[Fact]:
+    """What it is, and what it multiplies at best."""
+    name = "a CPU, dry run" if check.dry else torch.cuda.get_device_name()
+    yield {"what": "device", "name": name, "torch": torch.__version__}
+    for dtype in (torch.bfloat16, torch.float32):
+        rate = matrix_rate(check.device.type, dtype) / 1e12
+        yield {"what": "matrix rate", "dtype": str(dtype)[6:], "tflops": round(rate, 1)}
+
+
+def equality(check: Check) -> Iterator[Fact]:
+    """Largest differences of outputs, and relative ones of gradients, from eager attention."""
+    waveforms, lengths = check.audio(3.0, rows=3)
+    lengths = torch.tensor([48_000, 40_000, 16_400])
+    for row, length in enumerate(lengths.tolist()):
+        waveforms[row, length:] = 0
+    for bf16 in (False, True):
+        expected: list[Tensor] = []
+        for attention, compiled in (
+            ("eager", False), ("sdpa", False), ("chunked", False), ("sdpa", True),
+        ):  # fmt: skip
+            model = check.model(attention).eval()  # type: ignore[arg-type]
+            if compiled and check.dry:
+                continue
+            if compiled:
+                model.compile_regions()
+            with torch.autocast(check.device.type, torch.bfloat16, enabled=bf16):
+                features = model(waveforms, lengths)
+            y = features.output.float()
+            valid = torch.arange(y.shape[1])[None] < features.lengths[:, None]
+            y = y[valid.to(y.device)]
+            direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
+            (y * direction.to(y.device)).sum().backward()
+            named = ("encoder.position_bias.weight", "encoder.layers.0.attention.gate.weight",
+                     "encoder.layers.0.attention.query.weight", "frontend.layers.0.conv.weight",
+                     "encoder.position.weight_v")  # fmt: skip
+            parameters = dict(model.named_parameters())
+            found = [y.detach(), *(parameters[n].grad.float() for n in named)]  # type: ignore[union-attr]
+            if not expected:
+                expected = found
+                continue
+            yield {
+                "what": "against eager attention",
+                "attention": attention,
+                "compiled": compiled,
+                "bf16": bf16,
+                "relative": {
+                    name: float((a - b).norm() / b.norm())
+                    for name, a, b in zip(("output", *named), found, expected, strict=True)
+                },
+            }
+
+
+def position(check: Check) -> Iterator[Fact]:
+    """The position embedding's convolution: torch's, and as matrix products."""
+    module = check.model().encoder.position
+    channels = len(module.bias)
+    x = torch.randn(5, 784, channels, device=check.device, dtype=torch.bfloat16)
+    weight = module.weight_v.detach().to(torch.bfloat16).requires_grad_()
+    x.requires_grad_()
+
+    def torchs() -> Tensor:
+        half = weight.shape[2] // 2
+        y = nn.functional.conv1d(x.transpose(1, 2), weight, padding=half, groups=module.groups)
+        return y.transpose(1, 2)[:, : x.shape[1]]
+
+    def ours() -> Tensor:
+        half = weight.shape[2] // 2
+        return grouped_convolution(x, weight, groups=module.groups, before=half)
+
+    with torch.no_grad():
+        error = float((ours() - torchs()).float().norm() / torchs().float().norm())
+    times = {
+        name: round(check.milliseconds(lambda f=f: f().sum().backward()), 3)  # type: ignore[misc]
+        for name, f in (("torch", torchs), ("products", ours))
+    }
+    yield {"what": "position convolution", "relative": error, "milliseconds": times}
+
+
+def steps(check: Check) -> Iterator[Fact]:
+    """Time, share of the matrix rate, memory, and waits; ours, compiled and not."""
+    rate = matrix_rate(check.device.type, torch.bfloat16)
+    for compiled in (False,) if check.dry else (True, False):
+        torch._dynamo.reset()
+        model = check.model()
+        if compiled:
+            model.compile_regions()
+        step = our_step(check, model)
+        for seconds in check.lengths:
+            batch = check.audio(seconds)
+            took = check.milliseconds(lambda: step(*batch))  # noqa: B023
+            one = forward_operations(model.config, batch[0].shape[1])
+            work = (1 + BACKWARD) * len(batch[0]) * one
+            yield {
+                "what": "step",
+                "compiled": compiled,
+                "rows": len(batch[0]),
+                "seconds": seconds,
+                "ms": round(took, 1),
+                "share_of_matrix_rate": round(work / (took / 1e3) / rate, 3),
+                "peak_gib": check.peak_gib(),
+                "waits": _waits(check, lambda: step(*batch)),  # noqa: B023
+            }
+
+
+def _waits(check: Check, work: Callable[[], Any]) -> int | None:
+    """How often the host waits for the device in a step."""
+    if check.dry:
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(w.message) for w in caught)
+
+
+def many_lengths(check: Check) -> Iterator[Fact]:
+    """All lengths of the grid of crops, one after the other, as training meets them."""
+    grid = crop_grid(MIN_SAMPLES, MAX_SAMPLES)
+    grid = grid[:3] if check.dry else grid
+    for compiled in (False,) if check.dry else (True, False):
+        torch._dynamo.reset()
+        model = check.model()
+        if compiled:
+            model.compile_regions()
+        step = our_step(check, model)
+        for turn in ("first", "second"):
+            start, audio = time.perf_counter(), 0.0
+            for samples in grid:
+                batch = check.audio(int(samples) / SAMPLE_RATE)
+                step(*batch)
+                audio += batch[0].numel() / SAMPLE_RATE
+            check.wait()
+            yield {
+                "what": "lengths in a row",
+                "turn": turn,
+                "compiled": compiled,
+                "lengths": len(grid),
+                "seconds": round(time.perf_counter() - start, 2),
+                "audio_seconds": round(audio),
+                "graphs": torch._dynamo.utils.counters["stats"]["unique_graphs"],
+            }
+
+
+def profile(check: Check) -> Iterator[Fact]:
+    """What one step starts, and where the device's time goes."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    for compiled in (False,) if check.dry else (False, True):
+        torch._dynamo.reset()
+        model = check.model()
+        if compiled:
+            model.compile_regions()
+        step = our_step(check, model)
+        for seconds in check.lengths[:: max(1, len(check.lengths) - 1)]:
+            batch = check.audio(seconds)
+            for _ in range(3):
+                step(*batch)
+            with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+                step(*batch)
+                check.wait()
+            events = found.key_averages()
+            top = sorted(events, key=lambda e: -e.self_device_time_total)[:10]
+            yield {
+                "what": "profile of a step",
+                "compiled": compiled,
+                "seconds": seconds,
+                "launches": sum(e.count for e in events if "LaunchKernel" in e.key),
+                "device_ms": round(sum(e.self_device_time_total for e in events) / 1e3, 1),
+                "top_ms": {e.key[:70]: round(e.self_device_time_total / 1e3, 2) for e in top},
+            }
+
+
+def heads(check: Check) -> Iterator[Fact]:
+    """Every head: relative difference of outputs and gradients from those of the CPU."""
+    dim = 64
+    made: dict[str, Callable[[], nn.Module]] = {
+        "FrameLinear": lambda: FrameLinear(dim, 30, dropout=0.0),
+        "MeanPoolLinear": lambda: MeanPoolLinear(dim, hidden=32, num_classes=5),
+        "XVector": lambda: XVector(dim, width=32, num_classes=5),
+        "ProjectedBlstm": lambda: ProjectedBlstm(
+            dim, projection=32, hidden=32, num_layers=2, dropout=0.0, num_symbols=30
+        ),
+        "LstmActivity": lambda: LstmActivity(dim, hidden=32, num_speakers=2),
+        "MaskBlstm": lambda: MaskBlstm(
+            dim, hidden=32, num_layers=2, dropout=0.0, num_sources=2, num_bins=17
+        ),
+    }
+    lengths = torch.tensor([60, 41, 20])
+    x = torch.randn(3, 60, dim, generator=torch.Generator().manual_seed(0))
+    x = x.masked_fill(torch.arange(60)[None, :, None] >= lengths[:, None, None], 0)
+    for name, make in made.items():
+        found = []
+        for device in (torch.device("cpu"), check.device):
+            torch.manual_seed(0)
+            head = make().to(device)
+            output = head(Frames(x.to(device), lengths))
+            y = output.cosines if name == "XVector" else output
+            y.float().square().mean().backward()
+            gradients = [p.grad.flatten().cpu() for p in head.parameters() if p.grad is not None]
+            found.append((y.detach().cpu(), torch.cat(gradients)))
+        relative = [float((b - a).norm() / a.norm()) for a, b in zip(*found, strict=True)]
+        yield {"what": "head", "head": name, "output": relative[0], "gradients": relative[1]}
+
+
+def longest(check: Check) -> Iterator[Fact]:
+    """The longest utterance that a training step holds, by doubling."""
+    best, seconds = 0, 2 if check.dry else 40
+    while seconds <= (4 if check.dry else 2560):
+        try:
+            step = our_step(check, check.model())
+            step(*check.audio(seconds, rows=1))
+            best, seconds = seconds, 2 * seconds
+        except torch.OutOfMemoryError:
+            break
+    yield {"what": "longest utterance of a step", "seconds": best, "peak_gib": check.peak_gib()}
+
+
+def peer(check: Check) -> Iterator[Fact]:
+    """transformers' WavLM, the same steps."""
+    if importlib.util.find_spec("transformers") is None:
+        yield {"what": "transformers", "skipped": "it is not installed"}
+        return
+    from transformers import WavLMConfig as TheirConfig
+    from transformers import WavLMModel
+
+    own = check.config()
+    options = transformers_config(own) | {"layerdrop": 0.0, "apply_spec_augment": False}
+    for compiled in (False,) if check.dry else (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model: Any = WavLMModel(TheirConfig(**options))
+        model = model.to(check.device).train()
+        run: Any = torch.compile(model, dynamic=True) if compiled else model
+        step = Step(model, lambda x: run(x).last_hidden_state, check.device)  # noqa: B023
+        for seconds in check.lengths:
+            waveforms, _ = check.audio(seconds)
+            took = check.milliseconds(lambda: step(waveforms))  # noqa: B023
+            yield {
+                "what": "transformers step",
+                "compiled": compiled,
+                "seconds": seconds,
+                "ms": round(took, 1),
+                "peak_gib": check.peak_gib(),
+            }
+
+
+def programs(check: Check) -> Iterator[Fact]:
+    """A short `make pretrain` and one task, end to end, the training stopped and resumed."""
+    missing = [n for n in ("jsonargparse", "wandb") if importlib.util.find_spec(n) is None]
+    if missing:
+        yield {"what": "programs", "skipped": f"{', '.join(missing)} not installed"}
+        return
+    accelerator = "cpu" if check.dry else "gpu"
+    with tempfile.TemporaryDirectory() as folder:
+        common = [
+            f"--run.dir={folder}/pretrain", f"--trainer.accelerator={accelerator}",
+            "--config=configs/pretrain/mini.yaml", "--run.name=check",
+        ]  # fmt: skip
+        for updates in (20, 40) if check.dry else (300, 600):
+            words = [*common, f"--optim.total_updates={updates}", "--optim.warmup_updates=10"]
+            yield _program("recipes.pretrain", words)
+        checkpoint = next(Path(folder).rglob("last.ckpt"), None)
+        words = ["ks", str(checkpoint), f"--trainer.accelerator={accelerator}",
+                 f"--run.dir={folder}/superb", "--optim.total_updates=20"]  # fmt: skip
+        yield _program("recipes.superb", words)
+
+
+def _program(module: str, words: list[str]) -> Fact:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], capture_output=True, text=True, check=False
+    )
+    return {
+        "what": "program",
+        "program": module,
+        "status": done.returncode,
+        "seconds": round(time.perf_counter() - start, 1),
+        "last": (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:],
+    }
+
+
+PARTS = {
+    part.__name__: part
+    for part in (
+        machine, equality, position, heads, steps, many_lengths, profile, peer, longest, programs,
+    )
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Run one part."""
+    name, size, *rest = argv
+    check = Check(size, dry="--dry" in rest)
+    if not check.dry:
+        # Products in float32 keep all their bits: equality is the question here.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    with contextlib.suppress(BrokenPipeError):
+        for fact in PARTS[name](check):
+            print(json.dumps({"part": name, "size": size, **fact}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
