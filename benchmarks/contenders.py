@@ -18,6 +18,7 @@ from wavlm_lightning.pretrain.objective import (
     MaskedPrediction,
     ObjectiveConfig,
     feature_penalty,
+    frames_to_predict,
 )
 
 NUM_CODES = 500
@@ -74,15 +75,12 @@ class Ours(nn.Module):
         self.encoder = WavLM(own)
         self.head = MaskedPrediction(own.dim, (NUM_CODES,), OBJECTIVE)
 
-    def _lengths(self, waveforms: Tensor) -> Tensor:
-        return torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
-
     def infer(self, waveforms: Tensor) -> Any:
-        return self.encoder(waveforms, self._lengths(waveforms)).layers
+        return self.encoder(waveforms).layers
 
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
-        found = self.encoder(waveforms, self._lengths(waveforms), masked)
-        out = self.head(found.output, labels, masked.flatten().nonzero()[:, 0])
+        found = self.encoder(waveforms, masked=masked)
+        out = self.head(found.output, labels, frames_to_predict(labels, masked))
         return out.loss + 10 * out.frames * feature_penalty(found.frontend)
 
 
@@ -113,7 +111,7 @@ class Transformers(nn.Module):
 
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         found = self.encoder(waveforms, mask_time_indices=masked)
-        out = self.head(found.last_hidden_state, labels, masked.flatten().nonzero()[:, 0])
+        out = self.head(found.last_hidden_state, labels, frames_to_predict(labels, masked))
         return out.loss + 10 * out.frames * feature_penalty(found.extract_features)
 
 
@@ -141,7 +139,7 @@ class Torchaudio(nn.Module):
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         features, _ = self.encoder.feature_extractor(waveforms, None)
         hidden = self.encoder.encoder(features)
-        out = self.head(hidden, labels, masked.flatten().nonzero()[:, 0])
+        out = self.head(hidden, labels, frames_to_predict(labels, masked))
         return out.loss + 10 * out.frames * feature_penalty(features)
 
 

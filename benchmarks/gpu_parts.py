@@ -7,9 +7,9 @@ Prints one JSON line a fact, flushed, so that a part that is cut short keeps wha
 """
 
 import contextlib
-import dataclasses
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,120 +22,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu_setting import Check, Fact, Step, our_step, our_steps
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
 from downstream.heads.mask import MaskBlstm
 from downstream.heads.pooling import MeanPoolLinear
 from downstream.heads.recurrent import LstmActivity, ProjectedBlstm
 from downstream.heads.xvector import XVector
-from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.model.config import Attention
 from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
 from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.batches import crop_grid
 from wavlm_lightning.throughput import matrix_rate
 
-Fact = dict[str, Any]
 MIN_SAMPLES, MAX_SAMPLES = 32_000, 250_000  # of crops in the published configurations
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """Where and how much.
-
-    Args:
-        size: Of the model.
-        dry: On a CPU with the mini model, a step of a few seconds: whether everything runs.
-    """
-
-    size: str
-    dry: bool
-
-    @property
-    def device(self) -> torch.device:
-        """A GPU, or in a dry run the CPU."""
-        return torch.device("cpu" if self.dry else "cuda")
-
-    @property
-    def seconds(self) -> float:
-        """Audio of a step: HuBERT's 87.5 s a GPU."""
-        return 4.0 if self.dry else 87.5
-
-    @property
-    def lengths(self) -> tuple[float, ...]:
-        """Seconds of utterances that steps are timed with."""
-        return (2.0,) if self.dry else (15.6, 8.0, 2.0)
-
-    @property
-    def repeats(self) -> int:
-        """Timed steps."""
-        return 1 if self.dry else 8
-
-    def config(self, attention: Attention = "auto", **changes: Any) -> WavLMConfig:
-        """The preset, without LayerDrop: the same work in every step."""
-        preset = WavLMConfig.preset("mini" if self.dry else self.size)
-        return dataclasses.replace(preset, attention=attention, layer_drop=0.0, **changes)
-
-    def model(self, attention: Attention = "auto", **changes: Any) -> WavLM:
-        """Random weights, the same each time."""
-        torch.manual_seed(0)
-        return WavLM(self.config(attention, **changes)).to(self.device)
-
-    def audio(self, seconds: float, rows: int | None = None) -> tuple[Tensor, Tensor]:
-        """Noise (B, T) on the device, as many rows as make a step, and lengths (B,) on the host."""
-        rows = rows or max(1, int(self.seconds // seconds))
-        samples = round(seconds * SAMPLE_RATE)
-        waveforms = 0.1 * torch.randn(rows, samples, device=self.device)
-        return waveforms, torch.full((rows,), samples)
-
-    def wait(self) -> None:
-        """For the device."""
-        if not self.dry:
-            torch.cuda.synchronize()
-
-    def milliseconds(self, work: Callable[[], Any]) -> float:
-        """Mean of the timed repeats, after three that are not timed."""
-        for _ in range(1 if self.dry else 3):
-            work()
-        self.wait()
-        start = time.perf_counter()
-        for _ in range(self.repeats):
-            work()
-        self.wait()
-        return (time.perf_counter() - start) / self.repeats * 1e3
-
-    def peak_gib(self) -> float | None:
-        """Most memory since the last call."""
-        if self.dry:
-            return None
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        torch.cuda.reset_peak_memory_stats()
-        return round(peak, 2)
-
-
-class Step:
-    """Forward, backward and AdamW in bfloat16 on one batch after the other."""
-
-    def __init__(self, module: nn.Module, forward: Callable[..., Tensor], device: torch.device):
-        self.forward, self.device = forward, device
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
-
-    def __call__(self, *batch: Any) -> None:
-        """One update."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            output = self.forward(*batch)
-        # The mean of a layer-normed output is constant: a ramp is not.
-        ramp = torch.linspace(-1, 1, output.shape[-1], device=output.device)
-        (output.float() * ramp).mean().backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-
-def our_step(check: Check, model: WavLM) -> Step:
-    """One of ours."""
-    return Step(model.train(), lambda *batch: model(*batch).output, check.device)
 
 
 def machine(check: Check) -> Iterator[Fact]:
@@ -219,12 +120,7 @@ def position(check: Check) -> Iterator[Fact]:
 def steps(check: Check) -> Iterator[Fact]:
     """Time, share of the matrix rate, memory, and waits; ours, compiled and not."""
     rate = matrix_rate(check.device.type, torch.bfloat16)
-    for compiled in (False,) if check.dry else (True, False):
-        torch._dynamo.reset()
-        model = check.model()
-        if compiled:
-            model.compile_regions()
-        step = our_step(check, model)
+    for compiled, model, step in our_steps(check):
         for seconds in check.lengths:
             batch = check.audio(seconds)
             took = check.milliseconds(lambda: step(*batch))  # noqa: B023
@@ -260,12 +156,7 @@ def many_lengths(check: Check) -> Iterator[Fact]:
     """All lengths of the grid of crops, one after the other, as training meets them."""
     grid = crop_grid(MIN_SAMPLES, MAX_SAMPLES)
     grid = grid[:3] if check.dry else grid
-    for compiled in (False,) if check.dry else (True, False):
-        torch._dynamo.reset()
-        model = check.model()
-        if compiled:
-            model.compile_regions()
-        step = our_step(check, model)
+    for compiled, _, step in our_steps(check):
         for turn in ("first", "second"):
             start, audio = time.perf_counter(), 0.0
             for samples in grid:
@@ -289,12 +180,7 @@ def profile(check: Check) -> Iterator[Fact]:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
-    for compiled in (False,) if check.dry else (False, True):
-        torch._dynamo.reset()
-        model = check.model()
-        if compiled:
-            model.compile_regions()
-        step = our_step(check, model)
+    for compiled, _, step in our_steps(check):
         for seconds in check.lengths[:: max(1, len(check.lengths) - 1)]:
             batch = check.audio(seconds)
             for _ in range(3):
@@ -351,7 +237,7 @@ def longest(check: Check) -> Iterator[Fact]:
     best, seconds = 0, 2 if check.dry else 40
     while seconds <= (4 if check.dry else 2560):
         try:
-            step = our_step(check, check.model())
+            step = our_step(check, check.model().train())
             step(*check.audio(seconds, rows=1))
             best, seconds = seconds, 2 * seconds
         except torch.OutOfMemoryError:
@@ -389,38 +275,49 @@ def peer(check: Check) -> Iterator[Fact]:
 
 
 def programs(check: Check) -> Iterator[Fact]:
-    """A short `make pretrain` and one task, end to end, the training stopped and resumed."""
-    missing = [n for n in ("jsonargparse", "wandb") if importlib.util.find_spec(n) is None]
+    """A short `make pretrain`, stopped once and gone on with, and one task on what it leaves."""
+    needed = ("jsonargparse", "wandb", "espeakng_loader")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         yield {"what": "programs", "skipped": f"{', '.join(missing)} not installed"}
         return
-    accelerator = "cpu" if check.dry else "gpu"
+    device = f"--trainer.accelerator={'cpu' if check.dry else 'gpu'}"
+    updates = 30 if check.dry else 1000
     with tempfile.TemporaryDirectory() as folder:
-        common = [
-            f"--run.dir={folder}/pretrain", f"--trainer.accelerator={accelerator}",
-            "--config=configs/pretrain/mini.yaml", "--run.name=check",
+        pretrain = [
+            "recipes.pretrain", "--config=configs/pretrain/mini.yaml", device,
+            f"--run.dir={folder}", "--run.name=check", "--teachers=[]", "--labels.features=mfcc",
+            "--labels.max_fit_frames=20000", "--optim.warmup_updates=10", "--wandb.mode=disabled",
+            f"--optim.total_updates={updates}", f"--run.validate_updates={updates}",
+            "--run.checkpoint_updates=10",
         ]  # fmt: skip
-        for updates in (20, 40) if check.dry else (300, 600):
-            words = [*common, f"--optim.total_updates={updates}", "--optim.warmup_updates=10"]
-            yield _program("recipes.pretrain", words)
-        checkpoint = next(Path(folder).rglob("last.ckpt"), None)
-        words = ["ks", str(checkpoint), f"--trainer.accelerator={accelerator}",
-                 f"--run.dir={folder}/superb", "--optim.total_updates=20"]  # fmt: skip
-        yield _program("recipes.superb", words)
+        yield _program(pretrain, stop_at=Path(folder))
+        yield _program(pretrain)
+        (checkpoint,) = Path(folder).glob("check/latest/checkpoints/last.ckpt")
+        superb = ["recipes.superb", "ks", str(checkpoint), f"--run.dir={folder}/superb", device]
+        yield _program([*superb, "--optim.total_updates=20", "--wandb.mode=disabled"])
 
 
-def _program(module: str, words: list[str]) -> Fact:
+def _program(words: list[str], stop_at: Path | None = None) -> Fact:
+    """Run a program, told to stop once there is a checkpoint below this folder.
+
+    A failed one is one that ends otherwise than it was told to.
+    """
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words], capture_output=True, text=True, check=False
-    )
-    return {
-        "what": "program",
-        "program": module,
-        "status": done.returncode,
-        "seconds": round(time.perf_counter() - start, 1),
-        "last": (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:],
-    }
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen([sys.executable, "-m", *words], stdout=output, stderr=output)
+        while stop_at is not None and process.poll() is None:
+            if next(stop_at.rglob("last.ckpt"), None) is not None:
+                process.terminate()
+                break
+            time.sleep(0.2)
+        status = process.wait()
+        output.seek(0)
+        last = (output.read().strip().splitlines() or [""])[-1]
+    fact: Fact = {"what": "program", "program": words[0], "stopped": stop_at is not None}
+    fact |= {"seconds": round(time.perf_counter() - start, 1), "last": last}
+    wanted = 0 if stop_at is None else 128 + signal.SIGTERM
+    return fact if status == wanted else fact | {"failed": f"status {status}: {last}"}
 
 
 PARTS = {
