@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A convolution with a long kernel and few channels a group, as one matrix product a group.
 
-cuDNN has no fast kernel for it: 128 taps over 16 groups of 48 channels, one in hundreds of an
-encoder's operations, took half of a training step on an H200. Here a block of neighbouring output
-frames is the product of the input frames that it sees and a banded matrix of the kernel's taps, of
-which with 16 frames a block 11 % are zeros.
+cuDNN has no fast kernel for it: 128 taps over 16 groups of 48 channels took 30 of the 53 ms of a
+training step on an H200 (benchmarks/results/2026-11-27-h200.md). Here a block of neighbouring
+output frames is the product of the input frames that it sees and a banded matrix of the kernel's
+taps, of which with 16 frames a block 11 % are zeros.
 """
 
 import torch
