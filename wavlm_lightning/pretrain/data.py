@@ -40,8 +40,8 @@ class PretrainBatch(NamedTuple):
     lengths: Tensor  # (B,) int64 samples, on the host
     labels: Tensor  # (B, F, S) int64, -1 where there is none
     masked: Tensor  # (B, F) bool, True where hidden
-    hidden: Tensor  # (N,) int64 places of hidden frames with labels, see `frames_to_predict`
-    visible: Tensor  # (M,) int64 places of the other frames with labels
+    masked_places: Tensor  # (N,) int64, of masked frames with labels, see `frames_to_predict`
+    unmasked_places: Tensor  # (M,) int64, of the other frames with labels
     mixed: int  # utterances with another one or noise mixed in
     ids: list[str]
     epoch: int
@@ -167,8 +167,8 @@ class PretrainDataset(Dataset[PretrainBatch]):
             lengths,
             labels,
             masked,
-            hidden=frames_to_predict(labels, masked),
-            visible=frames_to_predict(labels, ~masked),
+            masked_places=frames_to_predict(labels, masked),
+            unmasked_places=frames_to_predict(labels, ~masked),
             mixed=int((kinds > 0).sum()),
             ids=ids,
             epoch=epoch,

@@ -81,8 +81,7 @@ class WavLMTeacher:
 
     def layer(self, waveforms: Tensor, number: int) -> Tensor:
         """(1, T) -> (F, D)."""
-        lengths = torch.tensor([waveforms.shape[1]], device=waveforms.device)
-        return self.model.encode(waveforms, lengths).layers[number][0]
+        return self.model.encode(waveforms).layers[number][0]
 
 
 class Hidden:

@@ -37,7 +37,7 @@ from wavlm_lightning.transfer import to_device
 # The loss of a batch is divided by this before the backward pass and multiplied again before the
 # optimizer: any constant would do, this one keeps half precision in range.
 NOMINAL_FRAMES = 1000.0
-FRAMES = 3  # place of the hidden frames among the sums of an update
+FRAMES = 3  # index of the masked frames among the sums of an update
 VALIDATIONS = ("dev", "dev_mixed")  # the loaders of PretrainData, in order
 
 
@@ -140,7 +140,7 @@ class Pretrainer(lightning.LightningModule):
             features = self.model.encode(
                 batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
             )
-        loss: MaskedLoss = self.objective(features.output, batch.labels, batch.hidden)
+        loss: MaskedLoss = self.objective(features.output, batch.labels, batch.masked_places)
         return loss, self._added(features, batch, frames=loss.frames)
 
     def _added(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
@@ -148,7 +148,7 @@ class Pretrainer(lightning.LightningModule):
         config = self.objective.config
         added = config.feature_penalty * feature_penalty(features.frontend) * frames
         if config.unmasked_weight > 0:
-            visible = self.objective(features.output, batch.labels, batch.visible)
+            visible = self.objective(features.output, batch.labels, batch.unmasked_places)
             added = added + config.unmasked_weight * visible.loss
         return added
 
@@ -200,7 +200,7 @@ class Pretrainer(lightning.LightningModule):
         batches = self._batches
         counts = torch.tensor(
             [
-                sum(len(batch.hidden) for batch in batches),
+                sum(len(batch.masked_places) for batch in batches),
                 sum(int(batch.lengths.sum()) for batch in batches),
                 sum(len(batch.ids) for batch in batches),
                 sum(batch.mixed for batch in batches),
@@ -277,7 +277,7 @@ class Pretrainer(lightning.LightningModule):
     ) -> None:
         """Add a batch of clean (loader 0) or mixed (loader 1) speech."""
         loss, _ = self(batch)
-        targets = batch.labels.flatten(0, 1).index_select(0, batch.hidden)[:, 0]
+        targets = batch.labels.flatten(0, 1).index_select(0, batch.masked_places)[:, 0]
         self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One update: its gradient is the mean over its hidden frames, however batches are shared."""
 
+import contextlib
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wavlm_lightning import WavLMConfig
+from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.pretrain.data import PretrainBatch
 from wavlm_lightning.pretrain.objective import (
@@ -49,8 +52,8 @@ def batch_of(rows: int, hidden: int, seed: int) -> PretrainBatch:
         torch.full((rows,), 16_000),
         labels,
         masked,
-        hidden=frames_to_predict(labels, masked),
-        visible=frames_to_predict(labels, ~masked),
+        masked_places=frames_to_predict(labels, masked),
+        unmasked_places=frames_to_predict(labels, ~masked),
         mixed=0,
         ids=[f"{seed}-{i}" for i in range(rows)],
         epoch=0,
@@ -70,7 +73,7 @@ def wanted_gradient(module: Pretrainer) -> list[Tensor]:
     loss, frames = torch.zeros(()), 0
     for batch in BATCHES:
         features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
-        out = module.objective(features.output, batch.labels, batch.hidden)
+        out = module.objective(features.output, batch.labels, batch.masked_places)
         hidden = int(batch.masked.sum())
         loss = loss + out.loss + 10.0 * feature_penalty(features.frontend) * hidden
         frames += hidden
@@ -158,3 +161,33 @@ def test_dropout_differs_between_places_and_not_between_ways_to_share_them(
     two = [drawn(i // 2, world=2, rank=i % 2, steps=2) for i in range(4)]
     assert alone == two
     assert len(set(alone)) == 4
+
+
+def test_a_loss_that_is_not_finite_elsewhere_stops_this_process_too(
+    tiny: WavLMConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums are of all processes: here, all losses of this one are finite."""
+    module = make(tiny)
+    monkeypatch.setattr(Pretrainer, "global_step", property(lambda _: 7))
+    module._batches, module._losses = list(BATCHES), [torch.ones(3)] * 2
+    sums = [1.0, 0.0, 2.0, 50.0, 100.0, 3.0, 0.0]
+    module._check_update(sums, norm=1.0)
+    with pytest.raises(NonFiniteLossError, match="update 7 is not finite on another"):
+        module._check_update([float("nan"), *sums[1:]], norm=1.0)
+
+
+def test_the_host_reads_nothing_of_a_training_batch(
+    tiny: WavLMConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without data stand for a device's: reading one, or waiting for one, raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    config = dataclasses.replace(OBJECTIVE, unmasked_weight=0.5)
+    module = Pretrainer(tiny, config, optim(), num_clusters=(CLUSTERS,), seed=0).to("meta")
+    batch = module.transfer_batch_to_device(BATCHES[0], torch.device("meta"), 0)
+    assert batch.lengths.device.type == "cpu"
+    assert batch.masked_places.device.type == "meta"
+    features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
+    loss = module.objective(features.output, batch.labels, batch.masked_places)
+    (loss.loss + module._added(features, batch, frames=loss.frames)).backward()
+    module.metrics["dev"].update(loss, batch.labels.flatten(0, 1)[:, 0])
+    assert module.objective.classes.grad is not None
