@@ -7,9 +7,9 @@ every example comes once an epoch, none is left over.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
@@ -19,42 +19,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from downstream.cache import KeptFiles
+from downstream.config import DataConfig
 from downstream.task import Batch, Example, Item, Task
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.fields import Checked, number, seed, whole
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.processes import leave_signals
 from wavlm_lightning.same_recordings import Span, shared
 from wavlm_lightning.seeding import generator
 
 Places = list[tuple[int, int]]  # (epoch, index) of each row of a batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig(Checked):
-    """How examples become batches.
-
-    Args:
-        batch_size: examples in a batch; about the average where batches are bucketed.
-        batches_per_update: batches whose gradients make one update.
-        order: random, or bucketed: examples of nearly one length, the same seconds in each batch.
-        eval_seconds: most seconds of audio in a batch of evaluation.
-        num_workers: loading processes; 0 loads in the training process.
-        seed: of order, crops and mixtures; None for the seed of the run.
-        check: "full" decodes every recording once, and remembers it; "header" reads headers; "none"
-            reads those of recordings that it does not remember; "auto" is full for a manifest,
-            else header.
-        bad_files: an unusable recording ends in an error, or is left out and counted.
-    """
-
-    batch_size: int = whole(1, 10**6)
-    batches_per_update: int = whole(1, 10**6)
-    order: Literal["random", "bucketed"]
-    eval_seconds: float = number(0, 10**6, above=True, default=120.0)
-    num_workers: int = whole(0, 1024, default=1)
-    seed: int | None = seed(default=None)
-    check: Literal["auto", "full", "header", "none"] = "auto"
-    bad_files: Literal["error", "drop"] = "error"
 
 
 class TrainPlan:
@@ -334,6 +307,7 @@ class TaskData(lightning.LightningDataModule):
             num_workers=self.config.num_workers,
             persistent_workers=keep and self.config.num_workers > 0,
             worker_init_fn=leave_signals,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def pool(self) -> None:

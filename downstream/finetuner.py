@@ -6,8 +6,7 @@ the front end stays as it is, the rest of the encoder joins after some updates, 
 of channels are hidden in training, and every utterance of an update weighs the same.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -15,76 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from downstream.config import FinetuneOptim, HiddenSpans
 from downstream.data import TrainPlan
 from downstream.features import Frames
 from downstream.gathering import Rows, gathered
-from downstream.schedule import TriStage
+from downstream.loss_watch import LossWatch
 from downstream.task import Batch, Task
 from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import HOP, conv_lengths
-from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.seeding import generator, seed_torch, torch_generator, torch_seed
 from wavlm_lightning.transfer import to_device
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneOptim(Checked):
-    """Adam and its schedule.
-
-    Args:
-        lr: peak learning rate.
-        betas: decay of Adam's two averages.
-        eps: Adam's epsilon.
-        total_updates: of the training.
-        head_updates: over these first updates the head is trained alone.
-        schedule: of the learning rate.
-        clip: largest L2 norm of the whole gradient, 0 for no clipping.
-    """
-
-    lr: float = number(0, 1000, above=True)
-    betas: tuple[float, float] = number(0, 1, below=True)
-    eps: float = number(0, 1, above=True)
-    total_updates: int = whole(1)
-    head_updates: int = whole(0)
-    schedule: TriStage
-    clip: float = number(0, 10**9, default=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head_updates > self.total_updates:
-            raise ValueError(
-                f"optim.head_updates={self.head_updates} is above optim.total_updates="
-                f"{self.total_updates}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiddenSpans(Checked):
-    """What training hides from the encoder.
-
-    Args:
-        time: spans of frames, replaced by the mask vector of pre-training.
-        channels: spans of the projected features' channels, set to zero.
-    """
-
-    time: SpanMask
-    channels: SpanMask
-
-    def __call__(
-        self, lengths: list[int], dim: int, draw: Callable[[str, int], np.random.Generator]
-    ) -> tuple[Tensor, Tensor]:
-        """Frames (B, F) and channels (B, D) that are hidden, for frame counts of rows."""
-        frames = torch.zeros(len(lengths), max(lengths), dtype=torch.bool)
-        channels = torch.zeros(len(lengths), dim, dtype=torch.bool)
-        for row, length in enumerate(lengths):
-            if length > self.time.length + 1:  # a shorter one shows all it has
-                frames[row, :length] = torch.from_numpy(self.time.row(length, draw("time", row)))
-            channels[row] = torch.from_numpy(self.channels.row(dim, draw("channels", row)))
-        return frames, channels
 
 
 def batch_weight(rows: int, rows_of_update: list[int]) -> float:
@@ -135,6 +77,7 @@ class Finetuner(lightning.LightningModule):
         self.model.frontend.grad_scale = 0.0
         self.predictions: dict[str, dict[str, Any]] = {}  # by split and id
         self._rows: Rows = {}
+        self._watch = LossWatch()
 
     @property
     def _encoder_learns(self) -> bool:
@@ -165,11 +108,7 @@ class Finetuner(lightning.LightningModule):
         """The loss of a batch, weighted so that the update is a mean over its utterances."""
         frames = self._hidden_frames(batch)
         loss = self.task.loss(self.head, frames, batch)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"update {self.global_step + 1}: the loss is {loss.item()} on "
-                f"{', '.join(batch.ids[:4])}: lower optim.lr, or look at these recordings"
-            )
+        self._watch.add(loss[None], batch.ids)
         self.log("train/loss", loss.detach(), sync_dist=self.trainer.world_size > 1)
         if not self._encoder_learns:  # distributed training wants a gradient of everything
             loss = loss + zero_loss(self._encoder())
@@ -199,7 +138,15 @@ class Finetuner(lightning.LightningModule):
         return batch_weight(len(batch.ids), rows)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip, and log the rate."""
+        """Clip, and log the rate.
+
+        Raises:
+            NonFiniteLossError: naming the batch.
+        """
+        for bad in self._watch.look(world=self.trainer.world_size).values():
+            raise NonFiniteLossError(
+                f"update {self.global_step + 1}: {bad}: lower optim.lr, or look at these recordings"
+            )
         if not self._encoder_learns:
             self.model.zero_grad(set_to_none=True)
         clip = self.optim.clip or float("inf")

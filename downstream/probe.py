@@ -6,50 +6,26 @@ SUPERB's protocol (Yang et al. 2021, section 3): only the sum's weights and the 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from downstream.cache import FeatureCache
+from downstream.config import OptimConfig
 from downstream.features import Features
 from downstream.gathering import Rows, gathered
 from downstream.learner import Learner
+from downstream.loss_watch import LossWatch, some
 from downstream.pooled import MeansOverTime
 from downstream.task import Batch
 from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.transfer import to_device
 
 UPSTREAM = "upstream."
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig(Checked):
-    """How head and layer weights are trained.
-
-    Args:
-        name: adam, or adamw with its decoupled weight decay.
-        lr: learning rate, constant.
-        betas: of the moments.
-        eps: of the division.
-        weight_decay: per update, times the learning rate.
-        clip: largest gradient norm over head and layer weights, 0 for no clipping.
-        total_updates: of the training.
-    """
-
-    name: Literal["adam", "adamw"]
-    lr: float = number(0, 1000, above=True)
-    betas: tuple[float, float] = number(0, 1, below=True)
-    eps: float = number(0, 1, above=True)
-    weight_decay: float = number(0, 1000)
-    clip: float = number(0, 10**9)
-    total_updates: int = whole(1)
 
 
 class Probe(lightning.LightningModule):
@@ -79,6 +55,7 @@ class Probe(lightning.LightningModule):
         self.task = learners[0].task  # all have the same one, but for what is drawn and chosen
         self._indexed: dict[str, Rows] = {}  # by learner
         self._place = 0  # of the batch within its update
+        self._watch = LossWatch()
         self.latest: dict[str, Tensor] = {}  # figures of the last batch, logged or not
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
 
@@ -136,43 +113,33 @@ class Probe(lightning.LightningModule):
             seconds = float(batch.lengths.max()) / SAMPLE_RATE * len(batch.ids)
             raise torch.OutOfMemoryError(
                 f"out of memory on {len(batch.ids)} utterances, {seconds:.0f} s with padding "
-                f"({_some(batch.ids)}): lower data.batch_size and raise data.batches_per_update"
+                f"({some(batch.ids)}): lower data.batch_size and raise data.batches_per_update"
             ) from error
-        self._stop_diverged(losses, batch)
-        rows = zip(self.all_learners(), losses, strict=True)
-        finite = [loss if x.diverged is None else x.no_loss() for x, loss in rows]
-        together = torch.stack(finite)
-        self.latest = {"train/loss": together.detach().sum() / len(self.at_work())}
+        together = torch.stack(losses)
+        self._watch.add(together, batch.ids)
+        self.latest = {"train/loss": _mean_of_finite(together.detach(), self._active())}
         if self._logs():
             self._log_losses(together.detach())
         return together.sum()
 
-    def _stop_diverged(self, losses: list[Tensor], batch: Batch) -> None:
+    def _active(self) -> list[int]:
+        """Places of those at work among all learners."""
+        return [i for i, x in enumerate(self.all_learners()) if x.diverged is None]
+
+    def _stop_diverged(self) -> None:
         """Train those no further whose loss is not finite; an error if none is left.
 
         Raises:
             NonFiniteLossError: naming the batch.
         """
-        wrong = ~torch.isfinite(torch.stack(losses).detach())
-        if len(losses) > 1 and self.trainer.world_size > 1:
-            everywhere = wrong.float()
-            dist.all_reduce(everywhere, dist.ReduceOp.MAX)
-            wrong = everywhere > 0
-        if not bool(wrong.any()):
-            return
-        values = torch.stack(losses).detach().tolist()
-        for learner, bad, value in zip(self.all_learners(), wrong.tolist(), values, strict=True):
-            if bad:
-                learner.diverged = self.global_step + 1
-                known = not math.isfinite(value)  # else it is of another process's batch
-                about = (
-                    f"update {learner.diverged}: the loss is {value if known else 'not finite'} on "
-                    f"{_some(batch.ids) if known else 'a batch of another process'}: lower "
-                    "optim.lr, or look at these recordings"
-                )
-                if self.trainer.is_global_zero and learner.name:
-                    print(f"{learner.name} goes no further, {about}", flush=True)
-        if not self.at_work():
+        found = self._watch.look(world=self.trainer.world_size)
+        for number, bad in found.items():
+            learner = self.all_learners()[number]
+            learner.diverged = self.global_step + 1
+            about = f"update {learner.diverged}: {bad}: lower optim.lr, or look at these recordings"
+            if self.trainer.is_global_zero and learner.name:
+                print(f"{learner.name} goes no further, {about}", flush=True)
+        if found and not self.at_work():
             raise NonFiniteLossError(about)
 
     def _logs(self) -> bool:
@@ -186,10 +153,15 @@ class Probe(lightning.LightningModule):
         for learner, loss in zip(self.all_learners(), losses, strict=True):
             if learner.diverged is None:
                 figures[learner.figure("train/loss")] = loss
-        figures.setdefault("train/loss", torch.stack(list(figures.values())).mean())
+        figures.setdefault("train/loss", _mean_of_finite(losses, self._active()))
         self.log_dict(figures, on_step=True, sync_dist=many)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave out what diverged, clip the rest."""
+        self._stop_diverged()
+        self._clip()
+
+    def _clip(self) -> None:
         """Clip each learner over its head and layer weights jointly."""
         for learner in self.all_learners():
             if learner.diverged is not None:  # no step, whatever its batches before have left
@@ -260,5 +232,7 @@ def _upstream_is_elsewhere(module: nn.Module, incompatible: Any) -> None:
     ]
 
 
-def _some(ids: list[str]) -> str:
-    return ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
+def _mean_of_finite(losses: Tensor, active: list[int]) -> Tensor:
+    """Mean of the losses (N,) at these places that are finite; without a wait for them."""
+    own = torch.stack([losses[place] for place in active])
+    return torch.where(own.isfinite(), own, torch.nan).nanmean()

@@ -10,14 +10,24 @@ mates do not matter.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from downstream.features import Frames
 from wavlm_lightning.fields import Checked, whole
+
+CUBIC = -0.75  # of the cubic kernel (Keys 1981), as torch's interpolation has it
+
+
+class Taps(NamedTuple):
+    """Frames of which others are made: four of them, and how much each counts."""
+
+    places: NDArray[np.int64]  # (F, 4)
+    weights: NDArray[np.float32]  # (F, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +52,29 @@ class SpecAugmentConfig(Checked):
 def spec_augment(
     frames: Frames, config: SpecAugmentConfig, rngs: Sequence[np.random.Generator]
 ) -> Frames:
-    """Frames (B, F, D) with parts hidden; one generator a row."""
-    rows, (size, dim) = [], frames.x.shape[1:]
-    # Drawn for all rows, and moved to the device at once.
+    """Frames (B, F, D) with parts hidden; one generator a row.
+
+    All that is drawn is drawn on the host, for all rows, and moved to the device at once.
+    """
+    size, dim = frames.x.shape[1:]
     keep_features = np.ones((len(rngs), dim), np.float32)
     keep_times = np.ones((len(rngs), size), np.float32)
+    warps = []
     for row, (length, rng) in enumerate(zip(frames.lengths.tolist(), rngs, strict=True)):
-        x = frames.x[row, :length]
+        keep_times[row, length:] = 0
         if config.warp_window and length > 2 * config.warp_window:
-            x = _warp(x, config.warp_window, rng)
+            warps.append((row, _warp(length, config.warp_window, rng)))
         for _ in range(config.num_feature_masks):
             keep_features[row, _stretch(dim, config.feature_width, rng)] = 0
         for _ in range(config.num_time_masks):
             keep_times[row, _stretch(length, config.time_width, rng)] = 0
-        rows.append(F.pad(x, (0, 0, 0, size - length)))
-    features, times = (
-        torch.from_numpy(keep).to(frames.x.device, non_blocking=True)
-        for keep in (keep_features, keep_times)
-    )
-    return Frames(torch.stack(rows) * features[:, None] * times[..., None], frames.lengths)
+    x = _warped(frames.x, warps) if warps else frames.x
+    features, times = _on(x, keep_features, keep_times)
+    return Frames(x * features[:, None] * times[..., None], frames.lengths)
+
+
+def _on(x: Tensor, *arrays: NDArray[Any]) -> list[Tensor]:
+    return [torch.from_numpy(a).to(x.device, non_blocking=True) for a in arrays]
 
 
 def _stretch(size: int, width: int, rng: np.random.Generator) -> slice:
@@ -70,17 +84,45 @@ def _stretch(size: int, width: int, rng: np.random.Generator) -> slice:
     return slice(start, start + chosen)
 
 
-def _warp(x: Tensor, window: int, rng: np.random.Generator) -> Tensor:
-    """(F, D) -> (F, D): what is at one moment moves by up to `window` frames."""
-    length = len(x)
+def _warp(length: int, window: int, rng: np.random.Generator) -> Taps:
+    """What is at one moment moves by up to `window` frames, the others with it."""
     centre = int(rng.integers(window, length - window))
     moved = int(rng.integers(centre - window, centre + window)) + 1
-    parts = [(x[:centre], moved), (x[centre:], length - moved)]
-    resized = [
-        F.interpolate(
-            part[None, None], size=(size, x.shape[1]), mode="bicubic", align_corners=False
-        )[0, 0]
-        for part, size in parts
-        if size > 0 and len(part) > 0
+    before = _resized(centre, moved)
+    after = _resized(length - centre, length - moved)
+    return Taps(
+        np.concatenate([before.places, after.places + centre]),
+        np.concatenate([before.weights, after.weights]),
+    )
+
+
+def _resized(frames: int, wanted: int) -> Taps:
+    """As torch's bicubic interpolation over time, ends not aligned."""
+    position = (np.arange(wanted) + 0.5) * (frames / max(wanted, 1)) - 0.5
+    first = np.floor(position)
+    t = (position - first)[:, None] + np.array([1.0, 0.0, -1.0, -2.0])  # signed distances
+    near, far = np.abs(t) <= 1, np.abs(t)
+    weights = np.where(
+        near,
+        ((CUBIC + 2) * far - (CUBIC + 3)) * far**2 + 1,
+        ((CUBIC * far - 5 * CUBIC) * far + 8 * CUBIC) * far - 4 * CUBIC,
+    )
+    places = np.clip(first[:, None] + np.arange(-1, 3), 0, frames - 1)
+    return Taps(places.astype(np.int64), weights.astype(np.float32))
+
+
+def _warped(x: Tensor, warps: list[tuple[int, Taps]]) -> Tensor:
+    """(B, F, D) with some rows warped: four products with a weight for each frame."""
+    batch, size, _ = x.shape
+    places = np.repeat(np.arange(batch * size).reshape(batch, size, 1), 4, 2)
+    weights = np.zeros((batch, size, 4), np.float32)
+    weights[..., 1] = 1
+    for row, taps in warps:
+        places[row, : len(taps.places)] = taps.places + row * size
+        weights[row, : len(taps.places)] = taps.weights
+    index, scale = _on(x, places.reshape(-1, 4).T.copy(), weights.reshape(-1, 4).T.copy())
+    rows = x.flatten(0, 1)
+    parts = [
+        rows.index_select(0, i) * w[:, None] for i, w in zip(index, scale.to(x.dtype), strict=True)
     ]
-    return torch.cat(resized)
+    return (parts[0] + parts[1] + parts[2] + parts[3]).view_as(x)

@@ -23,6 +23,7 @@ from wavlm_lightning.lengths import (
     SAMPLE_RATE,
     conv_lengths,
     padding_mask,
+    similar_lengths,
 )
 from wavlm_lightning.model.checkpoint import CONFIG, load_wavlm, local_path
 from wavlm_lightning.model.config import WavLMConfig
@@ -142,12 +143,7 @@ class Frozen(nn.Module):
 
 def _groups(lengths: Tensor) -> list[Tensor]:
     """Rows of about the same length together; in their own order if one group holds all."""
-    order = lengths.argsort(descending=True, stable=True)
-    groups: list[list[int]] = []
-    for row in order.tolist():
-        if not groups or lengths[row] < GROUP_RATIO * lengths[groups[-1][0]]:
-            groups.append([])
-        groups[-1].append(row)
+    groups = similar_lengths(lengths.tolist(), ratio=GROUP_RATIO)
     if len(groups) == 1:
         return [torch.arange(len(lengths))]
     return [torch.tensor(rows) for rows in groups]
@@ -209,8 +205,14 @@ class TransformersUpstream(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
-        if not self.over_time:  # the models with layer norm were trained on normalised waveforms
-            waveforms = normalize_waveforms(waveforms, lengths)
+        return self.encode(self.normalized(waveforms, lengths), lengths)
+
+    def normalized(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) -> (B, T): the models with layer norm were trained on normalised waveforms."""
+        return waveforms if self.over_time else normalize_waveforms(waveforms, lengths)
+
+    def encode(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """As `forward`, of what is normalised."""
         frames = conv_lengths(lengths)
         if bool((lengths == waveforms.shape[1]).all()):
             return Features(self.layers(waveforms, None), frames)

@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,11 +17,7 @@ from tqdm import tqdm
 from downstream.learner import Learner
 from recipes.checkpoints import evenly_kept, write_head
 from recipes.runs import point_to
-
-
-class StopSignal(Exception):
-    """Training was asked to stop, and its checkpoint is written."""
-
+from recipes.signals import StopSignal, stop_signals
 
 # Logged figure -> its name for people and how it is printed.
 Figures = Mapping[str, tuple[str, str]]
@@ -108,19 +104,6 @@ def _shown(trainer: lightning.Trainer, figures: Figures) -> dict[str, str]:
         for key, (name, form) in figures.items()
         if key in logged
     }
-
-
-def counter(what: str) -> Callable[[int, int], None]:
-    """A progress function that prints a line every few seconds."""
-    state = {"last": time.perf_counter()}
-
-    def show(done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - state["last"] > 5 or (done == total and now - state["last"] > 1):
-            state["last"] = now
-            print(f"{what}: {done} of {total}", flush=True)
-
-    return show
 
 
 class KeepBest(Callback):
@@ -286,9 +269,3 @@ class SaveAndStop(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
-
-
-def stop_signals() -> list[signal.Signals]:
-    """Signals that end a run once it has saved; SIGHUP unless nohup has it ignored."""
-    wanted = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-    return [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]

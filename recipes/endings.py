@@ -9,11 +9,10 @@ from collections.abc import Callable
 from types import FrameType
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
-from recipes.callbacks import StopSignal, stop_signals
-from recipes.processes import STARTED_BY, STOPPED, end_with_starter
+from recipes.processes import STARTED_BY, end_with_starter
+from recipes.signals import STOPPED, StopSignal, stop_signals
 from wavlm_lightning.config import one_line
 from wavlm_lightning.errors import NonFiniteLossError
 
@@ -23,7 +22,6 @@ FOR_PEOPLE = (
     OSError,
     ModuleNotFoundError,
     NonFiniteLossError,
-    MisconfigurationException,
     SafetensorError,
     torch.OutOfMemoryError,
 )
@@ -42,7 +40,10 @@ def exit_status(work: Callable[[], int]) -> int:
     except FOR_PEOPLE as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
-    except RuntimeError as error:
+    except Exception as error:
+        if _is_misconfiguration(error):
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 1
         if not _lost_contact(error):
             raise
         rank = os.environ["RANK"]
@@ -55,9 +56,15 @@ def end_with_reader() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
-def _lost_contact(error: RuntimeError) -> bool:
+def _is_misconfiguration(error: Exception) -> bool:
+    """Whether it is Lightning's; that takes seconds to import, and may not be yet."""
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return lightning is not None and isinstance(error, lightning.MisconfigurationException)
+
+
+def _lost_contact(error: Exception) -> bool:
     """Whether it is what torch.distributed says when another process is gone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not isinstance(error, RuntimeError) or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return False
     known = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
     return isinstance(error, torch.distributed.DistError) or any(k in str(error) for k in known)

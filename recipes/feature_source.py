@@ -10,7 +10,7 @@ from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.pooled import MeansOverTime
 from downstream.upstream import Frozen, fingerprint
-from recipes.common import accelerator
+from recipes.devices import accelerator
 from recipes.probe_settings import ProbeSettings
 
 COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over time kept"

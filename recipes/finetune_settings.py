@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from downstream.config import FinetuneOptim, HiddenSpans
 from downstream.ctc import CTC
-from downstream.finetuner import FinetuneOptim, HiddenSpans
 from recipes.probe_settings import CONFIGS, MINI, PathsSection
 from recipes.sections import TrainerSection, WandbSection, plain_name
 from recipes.settings import RunSection as PretrainRunSection
@@ -35,7 +35,7 @@ class DataSection(Checked):
         eval_seconds: most seconds of audio in a batch of evaluation.
         num_workers: loading processes; 0 loads in the training process.
         manifest: a folder with a manifest.tsv in place of the corpus.
-        check: as in downstream/data.py.
+        check: as in downstream/config.py.
         bad_files: an unusable recording ends in an error, or is left out and counted.
     """
 

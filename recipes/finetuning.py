@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One fine-tuning: from the latest checkpoint of its folder to the best one on test."""
+"""One fine-tuning: from the latest checkpoint of its folder to its result."""
 
 import json
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,22 +10,29 @@ from typing import Any
 
 import lightning
 
+from downstream.config import DataConfig
 from downstream.data import TaskData
 from downstream.finetuner import Finetuner
 from downstream.transcription import Transcription
 from recipes.callbacks import KeepBest, SaveAndStop, progress
 from recipes.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
-from recipes.common import Pace, build_evaluator, build_trainer, with_precision
+from recipes.devices import with_precision
 from recipes.examples import log_examples
-from recipes.finetune_settings import FinetuneSettings
+from recipes.finetune_settings import TASKS, FinetuneSettings
 from recipes.loggers import build_loggers, finishing
 from recipes.plots import plot_probe_curves, read_curves
 from recipes.processes import Processes
+from recipes.runs import RESULT, point_to
 from recipes.throughput import HOURS, SHARE, Throughput
+from recipes.trainer import Pace, build_evaluator, build_trainer
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.config import flat
 from wavlm_lightning.files import read_json, write_text
+from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
+from wavlm_lightning.model.weights import source_sha256
+from wavlm_lightning.result import write_result
 
 DONE = "metrics.json"
 
@@ -36,6 +44,28 @@ class Tuned:
     metrics: dict[str, float]
     counts: dict[str, float]
     checkpoint: Path
+
+
+def run(
+    settings: FinetuneSettings,
+    task: Transcription[Any],
+    folder: Path,
+    processes: Processes,
+    *,
+    started: float,
+) -> None:
+    """Train and test in `folder`, write the result, and tell what came out.
+
+    Args:
+        settings: Configuration.
+        task: With its recordings.
+        folder: Of the run.
+        processes: All of them call this.
+        started: `time.perf_counter` at the start of the program.
+    """
+    tuned = finetune(settings, task, build_data(settings, task, processes), folder, processes)
+    if processes.first:
+        _finish(settings, tuned, folder, seconds=time.perf_counter() - started)
 
 
 def finetune(
@@ -197,4 +227,61 @@ def _about(
         f"{f', the first {alone} of the head alone' if alone else ''}; {splits}; "
         f"{counts['padding_share']:.1%} padding; {trainer.world_size} process(es) on "
         f"{trainer.strategy.root_device.type}, {trainer.precision}"
+    )
+
+
+def build_data(settings: FinetuneSettings, task: Any, processes: Processes) -> TaskData:
+    """Loaders whose batches and updates have the seconds that are asked for, about."""
+    section, train = settings.data, task.examples("train")
+    mean = sum(e.num_samples for e in train) / max(len(train), 1) / SAMPLE_RATE
+    config = DataConfig(
+        batch_size=max(1, round(section.seconds_per_batch / max(mean, 1e-9))),
+        batches_per_update=max(1, round(section.seconds_per_update / section.seconds_per_batch)),
+        order="bucketed",
+        eval_seconds=section.eval_seconds,
+        num_workers=section.num_workers,
+    )
+    return TaskData(
+        task,
+        config,
+        total_updates=settings.optim.total_updates,
+        seed=settings.seed,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def _finish(settings: FinetuneSettings, tuned: Tuned, folder: Path, *, seconds: float) -> None:
+    write_result(
+        folder / RESULT,
+        settings.name,
+        upstream=settings.run.name,
+        metrics=tuned.metrics,
+        selected_on=TASKS[settings.name].monitor,
+        config=flat(settings.values) | {"init.sha256": source_sha256(settings.source)},
+        checkpoint=tuned.checkpoint,
+        counts=tuned.counts,
+        seconds=seconds,
+    )
+    point_to(folder)
+    figures = [f"{key:<28} {value:.3f}" for key, value in tuned.metrics.items()]
+    comparable = (
+        []
+        if settings.kind == "official"
+        else [f"corpus       {settings.kind}: not comparable with published scores"]
+    )
+    print(
+        "\n".join(
+            [
+                "",
+                *figures,
+                *comparable,
+                f"seconds      {seconds:.0f}, this start",
+                f"checkpoint   {tuned.checkpoint}",
+                f"result       {folder / RESULT}",
+                f"predictions  {folder / 'predictions'}",
+                f"next: for transformers:  make export CKPT={tuned.checkpoint} OUT=DIR",
+            ]
+        ),
+        flush=True,
     )

@@ -15,13 +15,13 @@ from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Task
 from recipes.checkpoints import BEST, CHECKPOINTS
-from recipes.common import build_evaluator
 from recipes.feature_source import FeatureSource
 from recipes.on_test import Scores, best_on_test, keep_best_on_test, scores_on_test
 from recipes.packing import write_submission
 from recipes.plots import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
+from recipes.trainer import build_evaluator
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.hashing import file_sha256
 

@@ -12,10 +12,10 @@ import json
 import sys
 from pathlib import Path
 
-from recipes.callbacks import counter
+from recipes.counter import counter
+from recipes.label_making import make_labels
 from recipes.processes import Processes, join
 from recipes.settings import LabelSection
-from recipes.stages import make_labels
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, Parser, one_line, section_of
 from wavlm_lightning.fields import MOST, SEEDS, Range

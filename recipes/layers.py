@@ -13,7 +13,7 @@ from downstream.features import Features
 from downstream.search import Search
 from downstream.task import Batch
 from downstream.upstream import Frozen
-from recipes.common import accelerator
+from recipes.devices import accelerator
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome, trivial_figures

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.callbacks import stop_signals
-from recipes.processes import STOPPED
 from recipes.runs import RESULT, open_run, point_to
+from recipes.signals import STOPPED, stop_signals
 from recipes.trials import (
     FAILED,
     FINISHED,

@@ -2,11 +2,9 @@
 """Where figures go: CSV always; W&B and TensorBoard beside it, which a run can do without."""
 
 import functools
-import importlib.util
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +12,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from recipes.callbacks import StopSignal
-from recipes.processes import STOPPED
 from recipes.sections import WandbSection
-from wavlm_lightning.config import ConfigError, flat, one_line
+from recipes.signals import STOPPED, StopSignal
+from wavlm_lightning.config import flat, one_line
 
 FLUSH_ROWS = 10  # of the CSV file; a checkpoint flushes too
 
@@ -136,31 +133,6 @@ def build_loggers(
     if tensorboard:
         loggers.append(SteadyTensorBoardLogger(folder, name="tensorboard"))
     return loggers
-
-
-def check_loggers(wandb: WandbSection, *, tensorboard: bool) -> None:
-    """Find what they lack before anything is trained.
-
-    Raises:
-        ConfigError: without an account that `wandb.mode=online` needs, or without TensorBoard.
-    """
-    if wandb.mode == "online" and not has_wandb_account():
-        raise ConfigError(
-            "wandb.mode=online needs an account and there is none on this machine: wandb login, "
-            "or say wandb.mode=offline"
-        )
-    if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("tensorboard=true needs TensorBoard: make setup EXTRAS=tensorboard")
-
-
-def has_wandb_account() -> bool:
-    """True if W&B's library finds a key in the environment, its settings or the netrc file."""
-    import wandb
-
-    os.environ.setdefault("WANDB_SILENT", "true")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return wandb.login(prompt=False)
 
 
 @contextmanager

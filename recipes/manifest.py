@@ -7,7 +7,7 @@ python -m recipes.manifest --root=DIR --out=DIR
 import sys
 from pathlib import Path
 
-from recipes.callbacks import counter
+from recipes.counter import counter
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, Parser, one_line, section_of
 from wavlm_lightning.fields import SEEDS

@@ -7,10 +7,9 @@ Programs call this after they have checked all else, so that a mistyped word cos
 import sys
 from pathlib import Path
 
-from recipes.callbacks import StopSignal
 from recipes.endings import run_child
-from recipes.processes import STOPPED
 from recipes.runs import RESULT
+from recipes.signals import STOPPED, StopSignal
 from wavlm_lightning.config import ConfigError
 
 MINI_CONFIG = "configs/pretrain/mini.yaml"

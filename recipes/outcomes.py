@@ -11,12 +11,11 @@ from downstream.results import write_probe_result
 from downstream.task import Task
 from recipes.heads import Head, best_rate
 from recipes.judging import Outcome
-from recipes.probe_settings import ProbeSettings
+from recipes.probe_settings import ProbeSettings, stem
 from recipes.probes import Outcomes
 from recipes.runs import RESULT, point_to
 from wavlm_lightning.config import flat
 from wavlm_lightning.files import read_json
-from wavlm_lightning.names import safe_name
 
 Variants = Mapping[str, Outcomes]
 
@@ -94,12 +93,6 @@ def together(first: Variants, second: Variants) -> dict[str, Outcomes]:
         v: replace(o, heads=o.heads | second[v].heads, diverged=o.diverged | second[v].diverged)
         for v, o in first.items()
     }
-
-
-def stem(task: str, settings: ProbeSettings, seed: int) -> str:
-    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
-    name = task if settings.kind != "manifest" else f"{task}.{safe_name(settings.corpus)}"
-    return name if seed == 0 else f"{name}.seed{seed}"
 
 
 def finish(done: Finished) -> None:

@@ -17,15 +17,15 @@ import yaml
 
 from downstream import load_task, task_names
 from downstream.cache import CacheConfig
-from downstream.data import DataConfig
+from downstream.config import DataConfig, OptimConfig
 from downstream.featurizer import FeaturizerConfig
-from downstream.probe import OptimConfig
 from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.heads import HeadsSection
 from recipes.sections import TrainerSection, WandbSection, plain_name
 from wavlm_lightning.config import ConfigError, Parser, with_home
 from wavlm_lightning.fields import SEEDS, Checked, whole
+from wavlm_lightning.names import safe_name
 
 CONFIGS = Path("configs")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
@@ -147,6 +147,12 @@ class ProbeSettings:
         if self.kind == "manifest":
             return Path(str(self.data.manifest)).resolve().name
         return self.kind
+
+
+def stem(task: str, settings: ProbeSettings, seed: int) -> str:
+    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
+    name = task if settings.kind != "manifest" else f"{task}.{safe_name(settings.corpus)}"
+    return name if seed == 0 else f"{name}.seed{seed}"
 
 
 def build_parser(task: type[Task[Any]]) -> Parser:

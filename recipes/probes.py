@@ -21,7 +21,7 @@ from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
 from recipes.checkpoints import CHECKPOINTS, LAST, to_resume
-from recipes.common import Pace, accelerator, build_trainer
+from recipes.devices import accelerator
 from recipes.examples import log_examples
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
@@ -31,6 +31,7 @@ from recipes.loggers import build_loggers, finishing
 from recipes.probe_settings import ProbeSettings
 from recipes.processes import Processes
 from recipes.throughput import HOURS, Throughput
+from recipes.trainer import Pace, build_trainer
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.model.operations import forward_operations
 

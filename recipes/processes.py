@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from recipes.signals import STOPPED
 from wavlm_lightning.config import ConfigError
 
 T = TypeVar("T")
 # The first process alone reads recordings and fits the codebook while the others wait.
 PATIENCE = timedelta(days=7)
-STOPPED = 143  # exit status after a signal, as shells have it
 STARTED_BY = "WAVLM_STARTED_BY"  # environment: the process of ours that a process belongs to
 LOOK_SECONDS = 0.5  # from one look at that process to the next
 GRACE_SECONDS = 300.0  # for saving, once it is gone

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.callbacks import counter
+from recipes.counter import counter
 from recipes.processes import Processes
 from recipes.settings import MINI, Settings
 from wavlm_lightning.files import read_json, write_text

@@ -16,11 +16,10 @@ from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import COMPILABLE, SIZES, WavLMConfig
 from wavlm_lightning.names import safe_name
+from wavlm_lightning.pretrain.config import DataConfig, OptimConfig
 from wavlm_lightning.pretrain.corpora import ReadOptions
-from wavlm_lightning.pretrain.data import DataConfig
 from wavlm_lightning.pretrain.mixing import MixingConfig
 from wavlm_lightning.pretrain.objective import ObjectiveConfig
-from wavlm_lightning.pretrain.pretrainer import OptimConfig
 
 MINI = "mini"  # in place of a folder: the corpus that this project makes itself
 
@@ -50,6 +49,7 @@ class LabelSection(Checked):
         fit_share: share of the utterances that the codebook is fitted on.
         max_fit_frames: most frames it is fitted on; bounds the memory.
         teacher: checkpoint that gives the hidden layer, in place of the iterations before.
+        precision: of its forward pass; auto is bfloat16 where the device computes in it.
         folders: finished label folders, one a label set; nothing is clustered then.
     """
 
@@ -60,6 +60,7 @@ class LabelSection(Checked):
     fit_share: float = number(0, 1, above=True, default=0.1)
     max_fit_frames: int = whole(1, 10**12, default=2_000_000)
     teacher: str | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     folders: list[str] = field(default_factory=list)
 
 

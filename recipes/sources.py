@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from downstream.corpora.lengths import Reader
 from downstream.task import Sources
-from recipes.callbacks import counter
+from recipes.counter import counter
 from recipes.mini import superb_corpus
 from recipes.probe_settings import PathsSection
 from recipes.processes import Processes

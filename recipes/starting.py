@@ -2,13 +2,15 @@
 """Training that starts from an encoder: its configuration, and its weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError, read_yaml, with_home
 from wavlm_lightning.model.checkpoint import load_wavlm, local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
-from wavlm_lightning.pretrain.pretrainer import Pretrainer
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and the rest of this does without
+    from wavlm_lightning.pretrain.pretrainer import Pretrainer
 
 HEAD = "objective."
 
@@ -70,7 +72,7 @@ def as_it_was_trained(values: dict[str, Any], start: WavLMConfig) -> dict[str, A
     return {**values, "size": start.size}
 
 
-def start_from(module: Pretrainer, source: Path) -> str:
+def start_from(module: "Pretrainer", source: Path) -> str:
     """Give a module the encoder of `source`, and its head if it predicts the same codes.
 
     Returns:

@@ -6,30 +6,22 @@ python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
 
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from downstream import load_task, task_names
 from downstream.task import Sources, Task
-from downstream.upstream import Frozen, load_upstream
-from recipes.callbacks import StopSignal
-from recipes.common import accelerator, quiet_libraries
+from downstream.upstream import load_upstream
+from recipes.devices import accelerator
 from recipes.endings import exit_status, run_child
-from recipes.heads import Head, between, heads_of
-from recipes.loggers import check_loggers
+from recipes.logger_checks import check_loggers
 from recipes.mini_model import is_missing, train_mini
-from recipes.outcomes import Finished, chosen_rate, finish, stem, together
-from recipes.probe_settings import ProbeSettings, read_probe_settings
-from recipes.probes import Outcomes, run_variant
+from recipes.probe_settings import ProbeSettings, read_probe_settings, stem
 from recipes.processes import STOPPED, Processes, join, start_all, wanted_devices
 from recipes.runs import running
-from recipes.sources import sources_of, tell_unusable
+from recipes.signals import StopSignal
+from recipes.sources import sources_of
 from wavlm_lightning.config import ConfigError
-from wavlm_lightning.names import safe_name
-from wavlm_lightning.threads import threads
 
 
 def main(argv: list[str]) -> int:
@@ -101,7 +93,6 @@ def run_one(settings: ProbeSettings, argv: list[str]) -> int:
         argv: the command line that they were read from, for further processes.
     """
     started, name = time.perf_counter(), argv[0]
-    quiet_libraries()
     check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     count = wanted_devices(
         settings.trainer["devices"], accelerator=accelerator(settings.trainer["accelerator"])
@@ -125,54 +116,11 @@ def run_one(settings: ProbeSettings, argv: list[str]) -> int:
     with running(parent, settings.values, resume=resume, processes=processes) as folder:
         if processes.first:
             print(about, flush=True)
-        frozen.threads = torch.get_num_threads()  # run.threads is for heads
-        with threads(settings.run.threads or 0):
-            heads, outcomes = _train(settings, frozen, task, where, folder, processes)
-        if processes.first:
-            seconds = time.perf_counter() - started
-            finish(Finished(settings, task, heads, outcomes, folder, seconds))
+        # Lightning takes longer to import than all before: what is wrong is said by now.
+        from recipes.superb_heads import train_heads
+
+        train_heads(settings, frozen, task, where, folder, processes, started=started)
     return 0
-
-
-def _train(
-    settings: ProbeSettings,
-    upstream: Frozen,
-    task: type[Task[Any]],
-    where: Sources,
-    folder: Path,
-    processes: Processes,
-) -> tuple[list[Head], dict[str, Outcomes]]:
-    """All heads; a sweep of learning rates is refined once, around the best one."""
-    heads, outcomes = _variants(settings, upstream, task, where, folder, processes)
-    if settings.heads.lr != "sweep" or not task.trainable:
-        return heads, outcomes
-    best = chosen_rate(heads, outcomes, mode=task.mode)
-    rates = between(best)
-    if processes.first:
-        print(f"best on dev: {best:g}; around it: {', '.join(map(str, rates))}", flush=True)
-    finer = replace(settings, heads=replace(settings.heads, lr=rates))
-    more, others = _variants(finer, upstream, task, where, folder / "refined", processes)
-    return sorted(heads + more, key=lambda head: -head.lr), together(outcomes, others)
-
-
-def _variants(
-    settings: ProbeSettings,
-    upstream: Frozen,
-    task: type[Task[Any]],
-    where: Sources,
-    folder: Path,
-    processes: Processes,
-) -> tuple[list[Head], dict[str, Outcomes]]:
-    """Heads that trained side by side, and outcomes by variant; "" where a task has none."""
-    outcomes = {}
-    for variant in task.variants(where) or [""]:
-        with processes.first_before_others():  # what it reads of recordings, they are told
-            instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
-        if processes.first:
-            tell_unusable(where)
-        place = folder / safe_name(variant) if variant else folder
-        outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
-    return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes
 
 
 def _corpus(task: type[Task[Any]], settings: ProbeSettings, where: Sources) -> str:

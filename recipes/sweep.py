@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from recipes.local_sweep import DEFAULT_COUNT, check_config, search_here
-from recipes.loggers import has_wandb_account
+from recipes.logger_checks import has_wandb_account
 from recipes.mini_model import is_missing, train_mini
 from recipes.probe_settings import read_probe_settings
 from recipes.settings import read_settings

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from downstream.upstream import TransformersUpstream, kind_of, load_transformers
 from wavlm_lightning.model.checkpoint import load_wavlm
-from wavlm_lightning.model.wavlm import normalize_waveforms
 from wavlm_lightning.pretrain.label_features import Teacher, WavLMTeacher
 
 
@@ -25,14 +24,13 @@ class TransformersTeacher:
         """Hash of its file, or of its tensors."""
         return self._sha256
 
-    def prepared(self, waveforms: Tensor) -> Tensor:
-        """(1, T) -> (1, T), normalised as a whole where the model was trained so."""
-        batch = waveforms.to(self.device)
-        return batch if self.upstream.over_time else normalize_waveforms(batch, None)
+    def prepared(self, waveform: Tensor) -> Tensor:
+        """(T,) -> (T,), normalised as a whole where the model was trained so."""
+        return self.upstream.normalized(waveform[None].to(self.device), None)[0]
 
-    def layer(self, waveforms: Tensor, number: int) -> Tensor:
-        """(1, T) -> (F, D)."""
-        return self.upstream.layers(waveforms, None)[number][0]
+    def layer(self, waveforms: Tensor, lengths: Tensor, number: int) -> Tensor:
+        """(B, T), (B,) -> (B, F, D)."""
+        return self.upstream.encode(waveforms, lengths).layers[number]
 
 
 def load_teacher(source: Path) -> Teacher:

@@ -71,6 +71,29 @@ def padding_mask(lengths: Tensor, size: int, device: torch.device | None = None)
     return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]
 
 
+def similar_lengths(
+    lengths: Sequence[int], *, ratio: float, most: int | None = None
+) -> list[list[int]]:
+    """Rows of about one length together, longest first: padding costs little then.
+
+    Args:
+        lengths: Samples of each row.
+        ratio: Shortest row of a group over its longest one, at least.
+        most: Samples of a group with padding, at most; a longer row is alone.
+
+    >>> similar_lengths([10, 100, 9, 95, 90], ratio=0.8, most=200)
+    [[1, 3], [4], [0, 2]]
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        full = most is not None and groups and longest * (len(groups[-1]) + 1) > most
+        if not groups or full or lengths[row] < ratio * longest:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
 def pad_batch(waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Waveforms of (T_i,) -> zero-padded (B, T) float32 and their lengths (B,) int64."""
     lengths = torch.tensor([len(w) for w in waveforms], dtype=torch.int64)

@@ -7,7 +7,6 @@ SI-SDR (Le Roux et al. 2019, equation 3), without removal of the mean, by torchm
 from itertools import permutations
 
 from torch import Tensor
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio as si_sdr
 
 
 def best_order(estimates: Tensor, sources: Tensor) -> tuple[int, ...]:
@@ -39,4 +38,9 @@ def si_sdr_improvement(estimates: Tensor, sources: Tensor, mixture: Tensor) -> f
 
 
 def _si_sdr(estimates: Tensor, sources: Tensor) -> Tensor:
-    return si_sdr(estimates.double(), sources.double(), zero_mean=False)
+    # torchmetrics takes five seconds to import, and every program reads every task.
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    return scale_invariant_signal_distortion_ratio(
+        estimates.double(), sources.double(), zero_mean=False
+    )

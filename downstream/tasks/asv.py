@@ -308,8 +308,10 @@ class ASV(Task[Config]):
         for epoch, index, length in zip(batch.epochs, batch.indices, frames.lengths, strict=True):
             room = max(0, int(length) - size)
             starts.append(int(generator(self.seed, "crop", epoch, index).integers(room + 1)))
-        rows = [x[start : start + size] for x, start in zip(frames.x, starts, strict=True)]
-        return Frames(torch.stack(rows), frames.lengths.clamp(max=size))
+        places = torch.tensor(starts)[:, None] + torch.arange(size)  # (B, F'), made on the host
+        places = places.to(frames.x.device, non_blocking=True)[..., None]
+        x = frames.x.gather(1, places.expand(-1, -1, frames.x.shape[2]))
+        return Frames(x, frames.lengths.clamp(max=size))
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Embeddings (D,) and means of frames (D',), all of length one."""

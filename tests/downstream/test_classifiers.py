@@ -12,7 +12,8 @@ import soundfile
 import torch
 
 from downstream import load_task
-from downstream.data import DataConfig, TrainPlan
+from downstream.config import DataConfig
+from downstream.data import TrainPlan
 from downstream.features import Frames
 from downstream.task import Batch, Sources, Task
 from wavlm_lightning.lengths import SAMPLE_RATE

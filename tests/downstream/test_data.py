@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from downstream.data import DataConfig, TaskData, TrainPlan, TrainSampler
+from downstream.config import DataConfig
+from downstream.data import TaskData, TrainPlan, TrainSampler
 from downstream.task import Example, Sources, Task, TaskConfig
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import SAMPLE_RATE

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from downstream.finetuner import HiddenSpans
+from downstream.config import HiddenSpans
 from downstream.schedule import TriStage
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.seeding import generator

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from downstream import load_task, task_names
-from downstream.data import DataConfig, TaskData
+from downstream.config import DataConfig
+from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.learner import Learner
 from downstream.probe import Probe

@@ -92,7 +92,9 @@ def test_a_loss_that_is_not_finite_names_the_utterances(
 ) -> None:
     task = make_task("er")
     probe, data = probe_and_data(task, frozen)
-    monkeypatch.setattr(probe.task, "loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        probe.task, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+    )
     with pytest.raises(NonFiniteLossError, match=r"update 1: the loss is nan on Ses0"):
         trainer(tmp_path).fit(probe, datamodule=data)
 
@@ -139,6 +141,6 @@ def test_head_and_layer_weights_are_clipped_together(make_task: MakeTask, frozen
     (learner,) = probe.all_learners()
     for p in learner.parameters():
         p.grad = torch.ones_like(p)
-    probe.on_before_optimizer_step(torch.optim.SGD(learner.parameters()))
+    probe._clip()
     norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters()])
     assert float(norm) == pytest.approx(probe.optim.clip, rel=1e-4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from downstream.features import Frames
 from downstream.specaug import SpecAugmentConfig, spec_augment
@@ -182,6 +183,25 @@ def test_warp_keeps_dimensions_apart() -> None:
     x[..., 4] = 0.0
     out = augment(Frames(x, torch.tensor([60])), WARP)
     torch.testing.assert_close(out.x[..., 4], torch.zeros(1, 60), rtol=0, atol=1e-6)
+
+
+def test_warp_is_torchs_bicubic_interpolation_of_two_parts() -> None:
+    for seed in range(30):
+        x = make_frames([40]).x
+        rng = np.random.default_rng(seed)
+        centre = int(rng.integers(5, 35))
+        moved = int(rng.integers(centre - 5, centre + 5)) + 1
+        parts = [(x[:, :centre], moved), (x[:, centre:], 40 - moved)]
+        wanted = torch.cat(
+            [
+                F.interpolate(part[None], size=(size, 16), mode="bicubic", align_corners=False)[0]
+                for part, size in parts
+                if size
+            ],
+            dim=1,
+        )
+        out = augment(Frames(x, torch.tensor([40])), WARP, seed)
+        torch.testing.assert_close(out.x, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("length", "warped"), [(10, False), (11, True)])

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from downstream import load_task, task_names
+from downstream.config import DataConfig, OptimConfig
 from downstream.corpora import librimix
-from downstream.data import DataConfig, TaskData
+from downstream.data import TaskData
 from downstream.features import Frames
 from downstream.featurizer import FeaturizerConfig
 from downstream.learner import Learner
 from downstream.metrics.der import Turn
-from downstream.probe import OptimConfig, Probe
+from downstream.probe import Probe
 from downstream.task import Batch, Task
 from downstream.upstream import Fbank, Frozen
 from wavlm_lightning.lengths import conv_lengths

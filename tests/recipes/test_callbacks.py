@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from recipes import callbacks
-from recipes.callbacks import KeepEvenly, SaveAndStop, StopSignal
+from recipes.callbacks import KeepEvenly, SaveAndStop
+from recipes.signals import StopSignal
 
 
 class Run:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from recipes.callbacks import StopSignal
 from recipes.endings import exit_status, run_child
+from recipes.signals import StopSignal
 from wavlm_lightning.errors import NonFiniteLossError
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
 import pathlib, signal, sys, time
 from recipes.endings import exit_status
-from recipes.callbacks import StopSignal
+from recipes.signals import StopSignal
 
 def work():
     def stop(*_):

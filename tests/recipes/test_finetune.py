@@ -16,8 +16,9 @@ from lightning.pytorch.callbacks import Callback
 
 import recipes.finetuning
 from downstream.ctc import CTC
-from recipes.finetune import build_data, main
+from recipes.finetune import main
 from recipes.finetune_settings import read_finetune_settings
+from recipes.finetuning import build_data
 from recipes.processes import join
 from recipes.sources import sources_of
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm

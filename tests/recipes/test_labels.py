@@ -60,7 +60,7 @@ def test_a_teacher_of_transformers_gives_its_hidden_states(
         given = (given - given.mean()) / (given.var(correction=0) + 1e-5).sqrt()
     with torch.no_grad():
         wanted = model(given, output_hidden_states=True).hidden_states[1][0]
-    torch.testing.assert_close(features(waveform), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features([waveform])[0], wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"labels\.layer=3: the teacher has layers 1 to 2"):
         Hidden(load_teacher(tmp_path / "teacher"), 3)
 
@@ -72,7 +72,7 @@ def test_a_wavlm_of_transformers_is_a_wavlm(tmp_path: Path, tiny: WavLMConfig) -
     x = 0.1 * torch.randn(8_000)
     with torch.no_grad():
         wanted = model(x[None], torch.tensor([8_000])).layers[2][0]
-    torch.testing.assert_close(Hidden(load_teacher(tmp_path / "teacher"), 2)(x), wanted)
+    torch.testing.assert_close(Hidden(load_teacher(tmp_path / "teacher"), 2)([x])[0], wanted)
 
 
 def test_labels_of_a_hubert_are_written(tmp_path: Path, recordings: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_codebook_of_scikit_learn_labels_as_it_predicts(
     tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = recordings / "speech"
-    frames = [Mfcc()(read_audio(path)) for path in sorted((root / "dev").iterdir())]
+    frames = Mfcc()([read_audio(path) for path in sorted((root / "dev").iterdir())])
     model = MiniBatchKMeans(6, n_init=1, random_state=0).fit(torch.cat(frames).numpy())
     joblib.dump(model, tmp_path / "km.bin")
     words = [f"--root={root}", "--features=mfcc", f"--quantizer={tmp_path / 'km.bin'}"]

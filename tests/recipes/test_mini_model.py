@@ -84,8 +84,8 @@ def test_the_mini_model_is_trained_where_it_is_missing(
 def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from recipes.callbacks import StopSignal
     from recipes.mini_model import is_missing, train_mini
+    from recipes.signals import StopSignal
     from wavlm_lightning.config import ConfigError
 
     ran, statuses = [], [1, 143]

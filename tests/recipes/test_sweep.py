@@ -17,7 +17,7 @@ import wandb
 import yaml
 
 from recipes.local_sweep import STATE, search_here
-from recipes.processes import STOPPED
+from recipes.signals import STOPPED
 from recipes.sweep import main, read_sweep
 from recipes.trials import trial_command
 from wavlm_lightning.config import ConfigError

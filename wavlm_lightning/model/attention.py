@@ -81,7 +81,6 @@ def attend_sdpa(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
-@torch.compiler.disable
 def attend_chunked(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
@@ -105,6 +104,8 @@ def choose(backend: Attention, num_frames: int, *, kernels: bool) -> Attention:
     """
     if backend != "auto":
         return backend
+    if torch.compiler.is_compiling():  # chunks are a loop over rows, which a compiler would unroll
+        return "sdpa"
     if kernels and torch.is_grad_enabled():
         return "chunked"
     return "chunked" if num_frames > (LONG_ON_CPU if kernels else LONG) else "sdpa"

@@ -9,6 +9,8 @@ released), and a dropped block takes part with weight zero, so that distributed 
 parameter.
 """
 
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,7 +104,12 @@ class Encoder(nn.Module):
         return (draws < self.config.layer_drop).tolist()
 
     def forward(
-        self, x: Tensor, lengths: Tensor | None, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        num_blocks: int | None = None,
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """(B, F, D) with valid frames (B,) on the host, None for no padding -> layers and output.
 
@@ -111,6 +118,7 @@ class Encoder(nn.Module):
 
         Args:
             generator: of the CPU, for LayerDrop; the same state on all ranks drops the same layers.
+            num_blocks: Blocks to run, the first ones; None: all.
         """
         padding = None
         if lengths is not None:
@@ -129,13 +137,13 @@ class Encoder(nn.Module):
             table = None
         bias = _bias(table, padding, lengths, backend)
         layers = [x]
-        for block, skip in zip(self.layers, dropped, strict=True):
+        for block, skip in islice(zip(self.layers, dropped, strict=True), num_blocks):
             x = x + _unused(block) if skip else self._block(block, x, bias, backend)
             layers.append(x)
         if all(dropped) and self.position_bias is not None:
             x = x + _unused(self.position_bias)
         output = self.norm(x) if self.config.norm_first else x
-        if self.config.last_layer_normed:
+        if self.config.last_layer_normed and len(layers) > len(self.layers):
             layers[-1] = output
         return tuple(layers), output
 

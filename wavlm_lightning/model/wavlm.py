@@ -101,12 +101,14 @@ class WavLM(nn.Module):
         masked: Tensor | None = None,
         silenced: Tensor | None = None,
         generator: torch.Generator | None = None,
+        num_blocks: int | None = None,
     ) -> Features:
         """As `forward`, for waveforms that are already normalised where the size asks for it.
 
         Args:
             silenced: (B, D) bool, True where a channel of the projected features is zero.
             generator: of the CPU, for LayerDrop.
+            num_blocks: Blocks to run, the first ones; None: all.
 
         Raises:
             ValueError: as `forward`.
@@ -120,7 +122,7 @@ class WavLM(nn.Module):
         if silenced is not None:
             x = x.masked_fill(silenced[:, None], 0.0)
         frames = None if samples is None else self._frames(samples, waveforms.shape[1], x.shape[1])
-        layers, output = self.encoder(x, frames, generator=generator)
+        layers, output = self.encoder(x, frames, generator=generator, num_blocks=num_blocks)
         if frames is None:
             frames = torch.full(x.shape[:1], x.shape[1])
         return Features(layers, frames, frontend, output)

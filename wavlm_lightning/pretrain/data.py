@@ -6,7 +6,6 @@ gets waveforms, labels and masks and draws nothing but dropout.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.wavlm import normalize_waveforms
-from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler, crop_grid, crop_size
+from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler, crop_size
+from wavlm_lightning.pretrain.config import DataConfig
 from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.mixing import Mixer
@@ -45,53 +44,6 @@ class PretrainBatch(NamedTuple):
     mixed: int  # utterances with another one or noise mixed in
     ids: list[str]
     epoch: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig(Checked):
-    """How utterances become batches.
-
-    Args:
-        min_samples: shorter utterances are dropped and counted.
-        max_samples: longest crop.
-        seconds_per_batch: most seconds of audio in one batch of one process.
-        audio_seconds_per_update: seconds of audio behind one update, all processes together;
-            the number of batches that are accumulated follows from it.
-        num_workers: processes that load, for each training process.
-        grid_crops: training crops have one of about 40 lengths, multiples of eight frames, which a
-            compiler meets within minutes; costs about 3 % of the audio, which the start says.
-        snap_crops: crops start at whole frames, so that labels do not jitter by up to half of one.
-    """
-
-    min_samples: int = whole(400)
-    max_samples: int = whole(400)
-    seconds_per_batch: float = number(0, 10**6, above=True)
-    audio_seconds_per_update: float = number(0, 10**9, above=True)
-    num_workers: int = whole(0, 1024, default=2)
-    grid_crops: bool = False
-    snap_crops: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_samples > self.max_samples:
-            raise ValueError(
-                f"data.min_samples={self.min_samples} is above data.max_samples={self.max_samples}"
-            )
-
-    @property
-    def grid(self) -> NDArray[np.int64] | None:
-        """Lengths that crops may have; None: any."""
-        return crop_grid(self.min_samples, self.max_samples) if self.grid_crops else None
-
-    def batches_per_update(self, world: int) -> int:
-        """Batches behind one update, a multiple of the number of processes.
-
-        >>> DataConfig(min_samples=32_000, max_samples=250_000, seconds_per_batch=87.5,
-        ...     audio_seconds_per_update=2800).batches_per_update(world=32)
-        32
-        """
-        wanted = self.audio_seconds_per_update / self.seconds_per_batch
-        return max(1, math.ceil(round(wanted, 6) / world)) * world
 
 
 @dataclass(frozen=True, kw_only=True)

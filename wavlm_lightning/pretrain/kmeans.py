@@ -48,7 +48,7 @@ class Quantizer:
         >>> Quantizer(torch.tensor([[0.0], [10.0]]), {})(torch.tensor([[1.0], [9.0]]))
         tensor([0, 1])
         """
-        c = self.centroids
+        c = self.centroids.to(frames.device)
         # |x|^2 is the same for all centroids of a frame and left out.
         return (c.square().sum(1) - 2 * frames.float() @ c.T).argmin(1)
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavlm_lightning.files import read_json, replacing, write_text
-from wavlm_lightning.lengths import HOP, SAMPLE_RATE
+from wavlm_lightning.lengths import HOP, SAMPLE_RATE, similar_lengths
 from wavlm_lightning.pretrain.kmeans import Quantizer
-from wavlm_lightning.pretrain.label_features import LabelFeatures
+from wavlm_lightning.pretrain.label_features import BATCH_SAMPLES, RATIO, LabelFeatures
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.seeding import generator
 
@@ -48,24 +48,39 @@ def sample_frames(
     """
     order = generator(seed, "codebook").permutation(len(manifest))
     wanted = order[: max(1, round(share * len(manifest)))]
-    drawn: list[Tensor] = []
+    found: list[Tensor] = []
     count = 0
-    for waveform in _waveforms(manifest, wanted):
-        drawn.append(features(waveform))
-        count += len(drawn[-1])
+    for start in range(0, len(wanted), SHARD_UTTERANCES):
+        own: dict[int, Tensor] = {}
+        for rows, frames in _features(manifest, wanted[start : start + SHARD_UTTERANCES], features):
+            own |= {row: x.cpu() for row, x in zip(rows, frames, strict=True)}
+        found += [own[row] for row in sorted(own)]
+        count += sum(map(len, own.values()))
         if count >= max_frames:
             break
-    return torch.cat(drawn)[:max_frames]
+    return torch.cat(found)[:max_frames]
 
 
-def _waveforms(manifest: Manifest, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-    """Read ahead by one thread while the caller computes; at most a few utterances wait."""
+def _features(
+    manifest: Manifest, indices: NDArray[np.int64], features: LabelFeatures
+) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Places in `indices`, and the frames of these utterances; of about one length together.
+
+    One thread reads ahead while the caller computes: at most two batches are in memory.
+    """
+    sizes = manifest.num_samples[indices].tolist()
+    batches = similar_lengths(sizes, ratio=RATIO, most=BATCH_SAMPLES)
+
+    def read(rows: list[int]) -> list[Tensor]:
+        return [manifest.read(int(indices[row])) for row in rows]
+
     with ThreadPoolExecutor(1) as pool:
-        ahead = [pool.submit(manifest.read, int(i)) for i in indices[:4]]
-        for position in range(len(indices)):
-            yield ahead.pop(0).result()
-            if position + 4 < len(indices):
-                ahead.append(pool.submit(manifest.read, int(indices[position + 4])))
+        ahead = pool.submit(read, batches[0])
+        for number, rows in enumerate(batches):
+            waveforms = ahead.result()
+            if number + 1 < len(batches):
+                ahead = pool.submit(read, batches[number + 1])
+            yield rows, features(waveforms)
 
 
 def write_labels(
@@ -91,12 +106,13 @@ def write_labels(
         path = _shard(parts, shard)
         stop = min(start + SHARD_UTTERANCES, len(manifest))
         if shard % world == rank and not path.exists():
-            codes: list[NDArray[np.uint16]] = []
-            for waveform in _waveforms(manifest, np.arange(start, stop)):
-                codes.append(quantizer(features(waveform)).numpy().astype(np.uint16))
+            codes: dict[int, NDArray[np.uint16]] = {}
+            for rows, frames in _features(manifest, np.arange(start, stop), features):
+                for row, x in zip(rows, frames, strict=True):
+                    codes[row] = quantizer(x).cpu().numpy().astype(np.uint16)
                 if progress:
                     progress(start + len(codes), len(manifest))
-            _save_shard(path, codes)
+            _save_shard(path, [codes[row] for row in range(stop - start)])
 
 
 def merge_labels(folder: Path, split: str, manifest: Manifest, quantizer: Quantizer) -> None:

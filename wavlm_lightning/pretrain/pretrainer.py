@@ -7,7 +7,7 @@ the mean over the hidden frames of all batches and processes of an update: HuBER
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from wavlm_lightning.checkpoint_file import write_checkpoint
 from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import Features, WavLM
+from wavlm_lightning.pretrain.config import OptimConfig
 from wavlm_lightning.pretrain.data import PretrainBatch
 from wavlm_lightning.pretrain.metrics import MaskedMetrics
 from wavlm_lightning.pretrain.objective import (
@@ -39,40 +39,6 @@ from wavlm_lightning.transfer import to_device
 NOMINAL_FRAMES = 1000.0
 FRAMES = 3  # index of the masked frames among the sums of an update
 VALIDATIONS = ("dev", "dev_mixed")  # the loaders of PretrainData, in order
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig(Checked):
-    """AdamW and its schedule.
-
-    Args:
-        lr: peak learning rate; with 0 nothing is learned.
-        betas: decay of Adam's two averages.
-        eps: Adam's epsilon.
-        weight_decay: decoupled, on every parameter.
-        warmup_updates: the rate rises from zero over these.
-        total_updates: the rate falls to zero at this one, and training ends.
-        clip: largest L2 norm of the whole gradient, 0 for no clipping.
-        head_updates: over these first updates the prediction head is trained alone; for an encoder
-            that has learned elsewhere. With as many as there are it never learns.
-    """
-
-    lr: float = number(0, 1000)
-    betas: tuple[float, float] = number(0, 1, below=True)
-    eps: float = number(0, 1, above=True)
-    weight_decay: float = number(0, 1000)
-    warmup_updates: int = whole(0)
-    total_updates: int = whole(1)
-    clip: float = number(0, 10**9)
-    head_updates: int = whole(0, default=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.warmup_updates > self.total_updates:
-            raise ValueError(
-                f"optim.warmup_updates={self.warmup_updates} is above optim.total_updates="
-                f"{self.total_updates}"
-            )
 
 
 class Pretrainer(lightning.LightningModule):

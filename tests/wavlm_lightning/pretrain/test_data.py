@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
-from wavlm_lightning.pretrain.data import DataConfig, PretrainBatch, PretrainDataset, Split
+from wavlm_lightning.pretrain.config import DataConfig
+from wavlm_lightning.pretrain.data import PretrainBatch, PretrainDataset, Split
 from wavlm_lightning.pretrain.labels import Labels
 from wavlm_lightning.pretrain.manifest import Entry, Manifest
 from wavlm_lightning.pretrain.mixing import Mixer, MixingConfig

@@ -8,6 +8,7 @@ import torch
 from torchaudio.compliance import kaldi
 
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.pretrain.label_features import Hidden, Mfcc, WavLMTeacher
 
@@ -36,16 +37,16 @@ def pointwise(tiny_model: WavLM) -> WavLM:
 def test_mfcc_has_39_values_a_hundred_times_a_second(
     waveform: torch.Tensor, num_samples: int
 ) -> None:
-    assert Mfcc()(waveform[:num_samples]).shape == ((num_samples - 400) // 160 + 1, 39)
+    assert Mfcc()([waveform[:num_samples]])[0].shape == ((num_samples - 400) // 160 + 1, 39)
 
 
 def test_first_cepstra_are_kaldis(waveform: torch.Tensor) -> None:
     wanted = kaldi.mfcc(waveform[None], use_energy=False)
-    torch.testing.assert_close(Mfcc()(waveform)[:, :13], wanted)
+    torch.testing.assert_close(Mfcc()([waveform])[0][:, :13], wanted)
 
 
 def test_differences_are_kaldis_regression_over_five_frames(waveform: torch.Tensor) -> None:
-    frames = Mfcc()(waveform)
+    frames = Mfcc()([waveform])[0]
     for source, target in ((frames[:, :13], frames[:, 13:26]), (frames[:, 13:26], frames[:, 26:])):
         wanted = (source[3:-1] - source[1:-3] + 2 * (source[4:] - source[:-4])) / 10
         torch.testing.assert_close(target[2:-2], wanted, rtol=1e-4, atol=1e-4)
@@ -55,7 +56,7 @@ def test_differences_are_kaldis_regression_over_five_frames(waveform: torch.Tens
 def test_chunks_keep_the_frame_count(
     tiny_model: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    frames = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=CHUNK)(waveform[:num_samples])
+    frames = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=CHUNK)([waveform[:num_samples]])[0]
     assert frames.shape == (conv_lengths(num_samples), 32)
 
 
@@ -63,21 +64,46 @@ def test_chunks_keep_the_frame_count(
 def test_chunks_keep_the_frame_grid(
     pointwise: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    chunked = Hidden(WavLMTeacher(pointwise), 1, chunk_frames=CHUNK)(waveform[:num_samples])
-    whole = Hidden(WavLMTeacher(pointwise), 1)(waveform[:num_samples])
+    chunked = Hidden(WavLMTeacher(pointwise), 1, chunk_frames=CHUNK)([waveform[:num_samples]])[0]
+    whole = Hidden(WavLMTeacher(pointwise), 1)([waveform[:num_samples]])[0]
     torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_chunks_give_what_each_part_gives_alone(tiny_model: WavLM, waveform: torch.Tensor) -> None:
-    chunked = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=50)(waveform)
-    alone = Hidden(WavLMTeacher(tiny_model), 1)(waveform[16_000:32_000])
+    chunked = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=50)([waveform])[0]
+    alone = Hidden(WavLMTeacher(tiny_model), 1)([waveform[16_000:32_000]])[0]
     torch.testing.assert_close(chunked[50:], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_is_the_layers_output(tiny_model: WavLM, waveform: torch.Tensor) -> None:
     with torch.no_grad():
         wanted = tiny_model(waveform[None], torch.tensor([len(waveform)])).layers[1][0]
-    torch.testing.assert_close(Hidden(WavLMTeacher(tiny_model), 1)(waveform), wanted)
+    torch.testing.assert_close(Hidden(WavLMTeacher(tiny_model), 1)([waveform])[0], wanted)
+
+
+def test_a_recording_has_the_same_frames_in_any_company(
+    tiny_model: WavLM, waveform: torch.Tensor
+) -> None:
+    given = [waveform[:size] for size in (16_000, 31_000, 400, 30_001, 16_001, 9_999)]
+    features = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=60)
+    together = features(given)
+    assert [len(x) for x in together] == [conv_lengths(len(w)) for w in given]
+    for own, x in zip(given, together, strict=True):
+        torch.testing.assert_close(x, features([own])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_behind_the_layer_do_not_run(tiny: WavLMConfig, waveform: torch.Tensor) -> None:
+    model = WavLM(tiny)
+    model.encoder.layers[1].register_forward_hook(lambda *_: pytest.fail("it ran"))
+    assert Hidden(WavLMTeacher(model), 1)([waveform])[0].shape == (99, 32)
+
+
+def test_bfloat16_gives_nearly_the_same_frames(tiny_model: WavLM, waveform: torch.Tensor) -> None:
+    teacher = WavLMTeacher(tiny_model)
+    exact, rounded = (Hidden(teacher, 1, bfloat16=b)([waveform])[0] for b in (False, True))
+    assert rounded.dtype == torch.float32
+    difference = (rounded - exact).norm() / exact.norm()
+    assert 1e-5 < difference < 0.02
 
 
 def test_teacher_is_put_in_eval_mode(tiny_model: WavLM) -> None:

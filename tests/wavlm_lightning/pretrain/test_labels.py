@@ -5,7 +5,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from wavlm_lightning.pretrain.labels import (
     write_labels,
 )
 from wavlm_lightning.pretrain.manifest import Entry, Manifest
+from wavlm_lightning.seeding import generator
 
 LabelsOf = Callable[..., Labels]
 ABOUT = {"kind": "samples", "rate": 100}
@@ -37,8 +38,8 @@ class Samples:
 
     rate, dim = 100, 8
 
-    def __call__(self, waveform: Tensor) -> Tensor:
-        return waveform.unfold(0, 400, 160)[:, : self.dim].contiguous()
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        return [w.unfold(0, 400, 160)[:, : self.dim].contiguous() for w in waveforms]
 
 
 class StoppingSamples(Samples):
@@ -47,11 +48,11 @@ class StoppingSamples(Samples):
     def __init__(self, count: float = float("inf")):
         self.left, self.computed = count, 0
 
-    def __call__(self, waveform: Tensor) -> Tensor:
-        if self.computed >= self.left:
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        if self.computed + len(waveforms) > self.left:
             raise KeyboardInterrupt
-        self.computed += 1
-        return super().__call__(waveform)
+        self.computed += len(waveforms)
+        return super().__call__(waveforms)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +129,7 @@ def test_labels_are_the_codes_of_each_utterances_frames(
 ) -> None:
     labels = open_labels(folder, "train", manifest)
     for i in range(len(manifest)):
-        wanted = quantizer(Samples()(manifest.read(i)))
+        wanted = quantizer(Samples()([manifest.read(i)])[0])
         torch.testing.assert_close(torch.from_numpy(labels.utterance(i).astype(np.int64)), wanted)
 
 
@@ -218,7 +219,7 @@ def test_progress_counts_every_utterance(
         quantizer=quantizer,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(i, 7) for i in range(1, 8)]
+    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]  # after each batch, here two of a shard
 
 
 def test_frames_are_drawn_from_a_share_of_the_utterances(manifest: Manifest) -> None:
@@ -229,6 +230,13 @@ def test_frames_are_drawn_from_a_share_of_the_utterances(manifest: Manifest) -> 
 
 def test_frames_are_at_most_as_many_as_wanted(manifest: Manifest) -> None:
     assert sample_frames(manifest, Samples(), share=1.0, max_frames=100, seed=0).shape == (100, 8)
+
+
+def test_frames_stand_in_the_order_of_the_draw(manifest: Manifest) -> None:
+    found = sample_frames(manifest, Samples(), share=1.0, max_frames=10**6, seed=3)
+    order = generator(3, "codebook").permutation(len(manifest))
+    wanted = torch.cat([Samples()([manifest.read(int(i))])[0] for i in order])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 def test_frames_depend_on_the_seed_alone(manifest: Manifest) -> None:
@@ -369,10 +377,10 @@ def test_crop_is_of_its_own_utterance(labels_of: LabelsOf) -> None:
 
 def test_manifest_of_parts_is_labelled_by_part(tmp_path: Path, manifest: Manifest) -> None:
     parts = Manifest(manifest.root, [Entry("03.wav", 4_000), Entry("03.wav", 4_000, 4_000)])
-    quantizer = Quantizer(Samples()(parts.read(0))[:12], ABOUT)
+    quantizer = Quantizer(Samples()([parts.read(0)])[0][:12], ABOUT)
     write(tmp_path / "labels", parts, quantizer)
     labels = open_labels(tmp_path / "labels", "train", parts)
-    wanted = quantizer(Samples()(parts.read(1))).numpy()
+    wanted = quantizer(Samples()([parts.read(1)])[0]).numpy()
     np.testing.assert_array_equal(labels.utterance(1), wanted)
 
 

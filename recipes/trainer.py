@@ -8,53 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from recipes.checkpoints import WholeCheckpoints
+from recipes.devices import accelerator
 from recipes.processes import Processes
-from wavlm_lightning.precision import computes_bfloat16
 
 LOG_EVERY_UPDATES = 10
-
-
-def quiet_libraries() -> None:
-    """Keep the advice of libraries out of a person's way; warnings about the run itself stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (
-        ".*tensorboardX.*",
-        ".*does not have many workers.*",
-        ".*LeafSpec.*",
-        ".*isinstance\\(treespec.*",
-        ".*litlogger.*",
-        ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
-        ".*Checkpoint directory.*",
-        ".*in eval mode at the start of training.*",  # the frozen upstream
-        ".*sync_dist=True.*",  # scores are of all processes' predictions already
-        ".*using `bf16.*",
-    ):
-        warnings.filterwarnings("ignore", text)
-
-
-def accelerator(wanted: str) -> str:
-    """Lightning's "auto" and "gpu" as "cuda" or "cpu"; any other name is itself."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return "cuda" if wanted == "gpu" else wanted
-
-
-def best_precision(device: str) -> str:
-    """bf16 where the processor or the GPU computes in it, else float32."""
-    return "bf16-mixed" if computes_bfloat16(device) else "32-true"
-
-
-def with_precision(flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags of a Trainer, with the best precision of its device where none is said."""
-    if flags.get("precision") is not None:
-        return flags
-    return flags | {"precision": best_precision(accelerator(flags["accelerator"]))}
 
 
 @dataclass(frozen=True)
@@ -76,6 +37,7 @@ def build_trainer(
     callbacks: list[Callback],
 ) -> lightning.Trainer:
     """A Trainer that writes into `folder`; `flags` are those that a person may set."""
+    _quiet_lightning()
     flags = device_flags(flags, processes)
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
     batches = pace.batches_per_update // processes.world
@@ -100,6 +62,7 @@ def build_trainer(
 
 def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
     """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
+    _quiet_lightning()
     wanted = ("accelerator", "strategy", "precision")
     return lightning.Trainer(
         **device_flags({k: flags.get(k) for k in wanted}, processes),
@@ -120,3 +83,22 @@ def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
     flags["devices"] = processes.local
     flags["num_nodes"] = processes.world // processes.local
     return flags
+
+
+def _quiet_lightning() -> None:
+    """Leave out advice that does not fit; warnings about the run itself stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*tensorboardX.*",
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*isinstance\\(treespec.*",
+        ".*litlogger.*",
+        ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
+        ".*Checkpoint directory.*",
+        ".*in eval mode at the start of training.*",  # the frozen upstream
+        ".*sync_dist=True.*",  # scores are of all processes' predictions already
+        ".*using `bf16.*",
+    ):
+        warnings.filterwarnings("ignore", text)
