@@ -9,19 +9,22 @@ Back-ends agree; `eager` is the reference.
 
     back-end   memory            where
     eager      square            everywhere; the reference
-    sdpa       square            everywhere; the fastest on a GPU and for short inference on a CPU
-    chunked    linear            everywhere; the fastest for training on a CPU, and for long audio
+    sdpa       square            everywhere; the fastest on a GPU
+    by_head    square            everywhere; the fastest on a CPU
+    chunked    linear            everywhere; for long audio, and where memory is short
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavlm_lightning.model.config import Attention, WavLMConfig
+from wavlm_lightning.model.kernels.by_head import MOST_BYTES, AttentionByHead
 from wavlm_lightning.model.kernels.chunked import ChunkedAttention, scaled_scores
 from wavlm_lightning.model.kernels.dropout import draw_seed
+from wavlm_lightning.precision import autocast_dtype
 
 # Frames above which `auto` goes in chunks: there, scores of all frames with all take gigabytes. On
 # a GPU chunks are slow (a loop on the host), so only where the scores would fill it.
@@ -32,9 +35,9 @@ LONG = 8192
 class Bias(NamedTuple):
     """Position bias shared by all layers of one forward pass, and which keys are padding."""
 
-    table: Tensor | None  # (H, F, F) or, for `chunked`, (H, 2F-1) by distance; None: no bias
+    table: Tensor | None  # (H, F, F) or, for BY_DISTANCE, (H, 2F-1) by distance; None: no bias
     padding: Tensor | None  # (B, F) bool, True on padding; None: no padding
-    lengths: tuple[int, ...] | None = None  # valid frames of each row, for `chunked`; None: all
+    lengths: tuple[int, ...] | None = None  # valid frames of each row, for BY_DISTANCE; None: all
 
 
 def dense_table(table: Tensor) -> Tensor:
@@ -85,33 +88,64 @@ def attend_chunked(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
     """As `attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
+    return _by_distance(ChunkedAttention, q, k, v, gate=gate, bias=bias, dropout=dropout)
+
+
+def attend_by_head(
+    q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
+) -> Tensor:
+    """As `attend_chunked`, a few heads at a time, and weights are kept for the backward pass."""
+    return _by_distance(AttentionByHead, q, k, v, gate=gate, bias=bias, dropout=dropout)
+
+
+def _by_distance(
+    function: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    gate: Tensor | None,
+    bias: Bias,
+    dropout: float,
+) -> Tensor:
     seed = draw_seed() if dropout > 0 else 0
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     gate = q.new_zeros(q.shape[:3]) if gate is None else gate  # without a table nothing reads it
-    out: Tensor = ChunkedAttention.apply(
+    out: Tensor = function.apply(
         q, k, v, gate.contiguous(), bias.table, bias.lengths, dropout, seed
     )
     return out
 
 
-def choose(backend: Attention, num_frames: int, *, kernels: bool) -> Attention:
+def choose(backend: Attention, x: Tensor, num_heads: int, *, kernels: bool) -> Attention:
     """What "auto" stands for; any other back-end is itself.
 
     Args:
         backend: As configured.
-        num_frames: Frames of the batch.
+        x: (B, F, D), what attention is given.
+        num_heads: Its heads.
         kernels: Whether the kernels of a CPU are in use.
     """
+    num_frames = x.shape[1]
     if backend != "auto":
         return backend
     if torch.compiler.is_compiling():  # chunks are a loop over rows, which a compiler would unroll
         return "sdpa"
-    if kernels and torch.is_grad_enabled():
-        return "chunked"
-    return "chunked" if num_frames > (LONG_ON_CPU if kernels else LONG) else "sdpa"
+    if not kernels:
+        return "chunked" if num_frames > LONG else "sdpa"
+    kept = len(x) * num_heads * num_frames**2 * autocast_dtype(x).itemsize
+    full = torch.is_grad_enabled() and kept > MOST_BYTES
+    return "chunked" if full or num_frames > LONG_ON_CPU else "by_head"
 
 
-BACKENDS = {"eager": attend_eager, "sdpa": attend_sdpa, "chunked": attend_chunked}
+BACKENDS = {
+    "eager": attend_eager,
+    "sdpa": attend_sdpa,
+    "by_head": attend_by_head,
+    "chunked": attend_chunked,
+}
+# Back-ends that read biases by distance, and the lengths of rows.
+BY_DISTANCE = ("by_head", "chunked")
 
 
 class SelfAttention(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import KERNELS, STRIDES
 
-Attention = Literal["auto", "eager", "sdpa", "chunked"]
+Attention = Literal["auto", "eager", "sdpa", "by_head", "chunked"]
 COMPILABLE = ("auto", "sdpa")  # back-ends that torch.compile can read
 # Fields that weights were trained for; another value needs other weights.
 TRAINED_FOR = (
@@ -57,8 +57,8 @@ class WavLMConfig(Checked):
         max_distance: frames beyond which all distances share a bucket.
         position_kernel: taps of the convolutional position embedding, in frames.
         position_groups: its groups.
-        attention: back-end; "auto" takes `sdpa`, but on a CPU `chunked` for training, and on every
-            device for long audio.
+        attention: back-end; "auto" takes `sdpa` on a GPU, `by_head` on a CPU, and on both `chunked`
+            for long audio.
     """
 
     size: str

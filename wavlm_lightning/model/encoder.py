@@ -17,7 +17,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model.attention import Bias, SelfAttention, choose, dense_table
+from wavlm_lightning.model.attention import (
+    BY_DISTANCE,
+    Bias,
+    SelfAttention,
+    choose,
+    dense_table,
+)
 from wavlm_lightning.model.config import Attention, WavLMConfig
 from wavlm_lightning.model.kernels import use_kernels
 from wavlm_lightning.model.kernels.dropout import dropout
@@ -130,7 +136,8 @@ class Encoder(nn.Module):
         x = dropout(x, self.config.dropout, training=self.training)
         backend: Attention = "sdpa"  # what a compiler reads
         if not self.compiled:
-            backend = choose(self.config.attention, x.shape[1], kernels=use_kernels(x))
+            kernels = use_kernels(x)
+            backend = choose(self.config.attention, x, self.config.num_heads, kernels=kernels)
         dropped = self._dropped(generator)
         table = self.table(x.shape[1])
         if self.config.layer_drop_official and dropped[0]:
@@ -152,7 +159,7 @@ def _bias(
     table: Tensor | None, padding: Tensor | None, lengths: Tensor | None, backend: Attention
 ) -> Bias:
     """What a back-end reads of biases by distance (H, 2F-1) and padding (B, F)."""
-    if backend == "chunked":
+    if backend in BY_DISTANCE:
         return Bias(table, padding, None if lengths is None else tuple(lengths.tolist()))
     return Bias(None if table is None else dense_table(table), padding)
 

@@ -53,7 +53,7 @@ def chunks(q: Tensor, lengths: tuple[int, ...] | None) -> list[Chunk]:
     return found
 
 
-def _near(table: Tensor, chunk: Chunk) -> Tensor:
+def near(table: Tensor, chunk: Chunk) -> Tensor:
     """The part of (H, 2F-1) biases by distance that a chunk needs: (H, c+f-1)."""
     centre = table.shape[-1] // 2
     return table[:, centre + 1 - chunk.stop : centre + chunk.frames - chunk.start]
@@ -123,9 +123,9 @@ class ChunkedAttention(torch.autograd.Function):
             _add_product(dv[row, :, keys], used.to(g.dtype).transpose(-1, -2), g, 1.0)
             dscores = torch._softmax_backward_data(dweights, weights, -1, torch.float32)
             if table is not None and dtable is not None:
-                near = _near(table.float(), chunk).unfold(-1, chunk.frames, 1)
-                dgate[row, :, queries] = torch.mul(dscores, near, out=dweights).sum(-1).flip(1)
-                _near(dtable, chunk).add_(_sum_by_distance(dscores, gates))
+                distances = near(table.float(), chunk).unfold(-1, chunk.frames, 1)
+                dgate[row, :, queries] = torch.mul(dscores, distances, out=dweights).sum(-1).flip(1)
+                near(dtable, chunk).add_(_sum_by_distance(dscores, gates))
             dscores = dscores.to(q.dtype)
             dq[row, :, queries] = (dscores @ k[row, :, keys]).mul_(scale).flip(1)
             _add_product(dk[row, :, keys], dscores.transpose(-1, -2), own, scale)
@@ -137,7 +137,7 @@ def _weights(q: Tensor, k: Tensor, gates: Tensor, table: Tensor | None, chunk: C
     """Attention weights (H, c, f) in float32, before dropout, of (H, c, d) and (H, f, d)."""
     if table is None:
         return scaled_scores(q, k).softmax(-1)
-    bias = gates * _near(table.float(), chunk).unfold(-1, chunk.frames, 1)
+    bias = gates * near(table.float(), chunk).unfold(-1, chunk.frames, 1)
     if q.dtype == torch.float32:
         scores = bias.baddbmm_(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
     else:

@@ -195,7 +195,8 @@ class FirstTwo(torch.autograd.Function):
         windows, first, shift, weight, gain, bias = ctx.saved_tensors
         eps, stride = ctx.rest
         gradients = _Gradients(weight, _norm(gain, bias, eps), stride)
-        dfirst, dshift = torch.zeros_like(first), torch.zeros_like(shift)
+        # Rows of `first` may lie transposed, and a product into such rows is 18 times slower.
+        dfirst, dshift = first.new_zeros(first.shape), torch.zeros_like(shift)
         dwindows = torch.zeros_like(windows) if ctx.needs_input_grad[0] else None
         for row, grad in enumerate(grads[0].contiguous()):
 

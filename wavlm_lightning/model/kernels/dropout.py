@@ -22,13 +22,28 @@ def draw_seed() -> int:
 
 
 def keep_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
-    """1 where an element stays and 0 where it is dropped, in shape, dtype and device of `like`."""
-    generator = torch.Generator(like.device).manual_seed(seed)
-    bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64, device=like.device)
-    bits.random_(-(2**63), None, generator=generator)
-    drawn = bits.view(torch.int16)[: shape.numel()].view(shape)
+    """1 where an element stays and 0 where it is dropped, in dtype and device of `like`."""
     kept = torch.empty(shape, dtype=like.dtype, device=like.device)
-    return torch.ge(drawn, round(rate * _LEVELS) - _LEVELS // 2, out=kept)
+    return torch.ge(_drawn(shape, seed, like.device), _limit(rate), out=kept)
+
+
+def drop_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
+    """1 where an element is dropped and 0 where it stays, in dtype and device of `like`."""
+    dropped = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return torch.lt(_drawn(shape, seed, like.device), _limit(rate), out=dropped)
+
+
+def _limit(rate: float) -> int:
+    """What an element's draw must reach for it to stay."""
+    return round(rate * _LEVELS) - _LEVELS // 2
+
+
+def _drawn(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
+    """16 bits with a sign for each element."""
+    generator = torch.Generator(device).manual_seed(seed)
+    bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64, device=device)
+    bits.random_(-(2**63), None, generator=generator)
+    return bits.view(torch.int16)[: shape.numel()].view(shape)
 
 
 class _Dropout(torch.autograd.Function):

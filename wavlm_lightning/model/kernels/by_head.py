@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact attention with a gated relative bias, a few heads at a time.
+
+Their scores stay in the cache of a processor. Weights are kept for the backward pass: in half the
+memory of what autograd would keep, and two thirds of the time of `chunked`, which computes them
+again. One that dropout zeroes is kept with its sign turned: weights are positive, so a kept one
+says both what it was and whether it was used.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wavlm_lightning.model.kernels.chunked import Chunk, near
+from wavlm_lightning.model.kernels.dropout import drop_mask
+
+SCORES = 2**21  # of a few heads; fewer are slower alone, more do not stay in the cache
+SUMMED_ROWS = 64  # rows of scores whose sums by distance are taken together
+# Weights of one layer, at most; more of them are not kept. All of Base's then take 1.5 GiB.
+MOST_BYTES = 2**27
+
+
+class Heads(NamedTuple):
+    """Some heads of one utterance."""
+
+    row: int
+    heads: slice
+    frames: int  # the utterance's own
+
+    def own(self, x: Tensor) -> Tensor:
+        """Their part (h, f, ...) of (B, H, F, ...)."""
+        return x[self.row, self.heads, : self.frames]
+
+
+def groups(q: Tensor, lengths: tuple[int, ...] | None) -> Iterator[Heads]:
+    """All heads of a batch of queries (B, H, F, d), a few at a time."""
+    rows, heads, longest, _ = q.shape
+    for row in range(rows):
+        frames = longest if lengths is None else lengths[row]
+        size = min(heads, max(1, SCORES // frames**2))
+        size = -(-heads // -(-heads // size))  # groups of one size
+        for first in range(0, heads, size):
+            yield Heads(row, slice(first, min(first + size, heads)), frames)
+
+
+class AttentionByHead(torch.autograd.Function):
+    """See `attend_by_head` in the module of attention.
+
+    The last query comes first: then row r, column j of the bias is entry r + j of the table, a view
+    that needs no copy.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        gate: Tensor,
+        table: Tensor | None,
+        lengths: tuple[int, ...] | None,
+        dropout: float,
+        seed: int,
+    ) -> Tensor:
+        out = torch.zeros_like(v) if lengths is not None else torch.empty_like(v)
+        queries, gates = (q * q.shape[-1] ** -0.5).flip(2), gate.flip(2)
+        scaled = v / (1 - dropout) if dropout > 0 else v
+        kept = []
+        for number, part in enumerate(groups(q, lengths)):
+            weights = _weights(_last_first(queries, part), part.own(k), _bias(gates, table, part))
+            used = weights
+            if dropout > 0:
+                dropped = drop_mask(weights.shape, dropout, seed=seed + number, like=weights)
+                weights.sub_(dropped.mul_(weights), alpha=2)
+                used = weights.relu()
+            part.own(out).copy_((used @ part.own(scaled)).flip(1))
+            if any(ctx.needs_input_grad):
+                kept.append(weights)
+        ctx.save_for_backward(q, k, v, gate, table, *kept)
+        ctx.rest = (lengths, dropout)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, gate, table, *kept = ctx.saved_tensors
+        lengths, dropout = ctx.rest
+        scale = q.shape[-1] ** -0.5
+        grad = (grads[0] / (1 - dropout) if dropout > 0 else grads[0]).flip(2)
+        queries, gates = q.flip(2), gate.flip(2)
+        make = torch.zeros_like if lengths is not None else torch.empty_like
+        dq, dk, dv, dgate = make(q), make(k), make(v), torch.zeros_like(gate)
+        dtable = None if table is None else torch.zeros_like(table, dtype=torch.float32)
+        for weights, part in zip(kept, groups(q, lengths), strict=True):
+            g = _last_first(grad, part)
+            used, dweights = weights, g @ part.own(v).transpose(1, 2)
+            if dropout > 0:
+                used = weights.relu()
+                dweights = torch.ops.aten.threshold_backward(dweights, weights, 0)
+                weights = weights.abs()
+            part.own(dv).copy_(used.transpose(1, 2) @ g)
+            dscores = torch._softmax_backward_data(
+                dweights.float(), weights.float(), -1, torch.float32
+            )
+            if table is not None and dtable is not None:
+                distances = near(table.float(), _whole(part))[part.heads].unfold(-1, part.frames, 1)
+                part.own(dgate).copy_((dscores * distances).sum(-1).flip(1))
+                _add_by_distance(dtable[part.heads], dscores, _last_first(gates, part))
+            dscores = dscores.to(q.dtype)
+            part.own(dq).copy_((dscores @ part.own(k)).mul_(scale).flip(1))
+            part.own(dk).copy_((dscores.transpose(1, 2) @ _last_first(queries, part)).mul_(scale))
+        last = None if table is None or dtable is None else dtable.to(table.dtype)
+        return dq, dk, dv, dgate, last, None, None, None
+
+
+def _last_first(flipped: Tensor, part: Heads) -> Tensor:
+    """(h, f, ...) of (B, H, F, ...) that is flipped over F: an utterance's own end comes last."""
+    return flipped[part.row, part.heads, flipped.shape[2] - part.frames :]
+
+
+def _whole(part: Heads) -> Chunk:
+    """All queries of an utterance."""
+    return Chunk(part.row, 0, part.frames, part.frames)
+
+
+def _bias(gates: Tensor, table: Tensor | None, part: Heads) -> Tensor | None:
+    """Gate times distance bias (h, f, f) in float32, last query first."""
+    if table is None:
+        return None
+    distances = near(table.float(), _whole(part))[part.heads].unfold(-1, part.frames, 1)
+    return _last_first(gates, part)[..., None].float() * distances
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention weights (h, f, f) in q's dtype of scaled (h, f, d) and of (h, f, d)."""
+    if bias is None:
+        scores = (q @ k.transpose(1, 2)).float()
+    elif q.dtype == torch.float32:
+        scores = bias.baddbmm_(q, k.transpose(1, 2))
+    else:
+        scores = bias.add_(q @ k.transpose(1, 2))
+    return scores.softmax(-1).to(q.dtype)
+
+
+def _add_by_distance(dtable: Tensor, dscores: Tensor, gates: Tensor) -> None:
+    """Add what scores (h, f, f), last query first, give to biases by distance (h, 2F-1)."""
+    heads, frames, _ = dscores.shape
+    for start in range(0, frames, SUMMED_ROWS):
+        rows = dscores[:, start : start + SUMMED_ROWS]
+        size, width = rows.shape[1], frames + rows.shape[1]
+        # Rows of one element more than their sums are long: each lies one to the right of the last.
+        skewed = rows.new_zeros(heads, size, width)
+        torch.mul(rows, gates[:, start : start + size, None], out=skewed[..., :frames])
+        skewed = skewed.flatten(1)[:, : size * (width - 1)].unflatten(1, (size, width - 1))
+        chunk = Chunk(0, frames - start - size, frames - start, frames)
+        near(dtable, chunk).add_(skewed.sum(1))
