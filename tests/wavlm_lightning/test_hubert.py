@@ -40,7 +40,7 @@ def theirs(tiny: WavLMConfig) -> Any:
     return transformers.HubertModel(config)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa", "chunked"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "by_head", "chunked"])
 def test_layers_and_gradients_are_those_of_transformers(
     tiny: WavLMConfig, theirs: Any, attention: str
 ) -> None:

@@ -9,8 +9,8 @@ Back-ends agree; `eager` is the reference.
 
     back-end   memory            where
     eager      square            everywhere; the reference
-    sdpa       square            everywhere; the fastest on a GPU
-    by_head    square            everywhere; the fastest on a CPU
+    sdpa       square            everywhere; the fastest on a GPU, on a CPU for float32 inference
+    by_head    square            everywhere; the fastest on a CPU for all else
     chunked    linear            everywhere; for long audio, and where memory is short
 """
 
@@ -24,6 +24,7 @@ from wavlm_lightning.model.config import Attention, WavLMConfig
 from wavlm_lightning.model.kernels.by_head import MOST_BYTES, AttentionByHead
 from wavlm_lightning.model.kernels.chunked import ChunkedAttention, scaled_scores
 from wavlm_lightning.model.kernels.dropout import draw_seed
+from wavlm_lightning.model.kernels.linear import linear
 from wavlm_lightning.precision import autocast_dtype
 
 # Frames above which `auto` goes in chunks: there, scores of all frames with all take gigabytes. On
@@ -133,9 +134,11 @@ def choose(backend: Attention, x: Tensor, num_heads: int, *, kernels: bool) -> A
         return "sdpa"
     if not kernels:
         return "chunked" if num_frames > LONG else "sdpa"
-    kept = len(x) * num_heads * num_frames**2 * autocast_dtype(x).itemsize
-    full = torch.is_grad_enabled() and kept > MOST_BYTES
-    return "chunked" if full or num_frames > LONG_ON_CPU else "by_head"
+    dtype, learns = autocast_dtype(x), torch.is_grad_enabled()
+    kept = len(x) * num_heads * num_frames**2 * dtype.itemsize
+    if num_frames > LONG_ON_CPU or (learns and kept > MOST_BYTES):
+        return "chunked"
+    return "sdpa" if dtype == torch.float32 and not learns else "by_head"
 
 
 BACKENDS = {
@@ -178,7 +181,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
         """(B, F, D) -> (B, F, D)."""
-        q, k, v = (self._heads(p(x)) for p in (self.query, self.key, self.value))
+        q, k, v = (self._heads(linear(p, x)) for p in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
         y = BACKENDS[backend](q, k, v, gate=self.gates(x), bias=bias, dropout=dropout)
-        return self.output(y.transpose(1, 2).flatten(2))
+        return linear(self.output, y.transpose(1, 2).flatten(2))

@@ -57,8 +57,8 @@ class WavLMConfig(Checked):
         max_distance: frames beyond which all distances share a bucket.
         position_kernel: taps of the convolutional position embedding, in frames.
         position_groups: its groups.
-        attention: back-end; "auto" takes `sdpa` on a GPU, `by_head` on a CPU, and on both `chunked`
-            for long audio.
+        attention: back-end; "auto" is the fastest one for device, length and number format, see
+            `wavlm_lightning/model/attention.py`.
     """
 
     size: str

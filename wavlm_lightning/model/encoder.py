@@ -28,6 +28,7 @@ from wavlm_lightning.model.config import Attention, WavLMConfig
 from wavlm_lightning.model.kernels import use_kernels
 from wavlm_lightning.model.kernels.dropout import dropout
 from wavlm_lightning.model.kernels.gelu_linear import gelu_linear
+from wavlm_lightning.model.kernels.linear import linear
 from wavlm_lightning.model.position import ConvPosition, relative_buckets
 
 
@@ -48,12 +49,12 @@ class Block(nn.Module):
         return dropout(x, rate, training=self.training)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        x, out = self.feed_forward_in(x), self.feed_forward_out  # (B, F, ffn_dim)
+        x, out = linear(self.feed_forward_in, x), self.feed_forward_out  # (B, F, ffn_dim)
         drops = self.training and self.activation_dropout > 0
-        if use_kernels(x) and not drops:
+        if use_kernels(x) and torch.is_grad_enabled() and not drops:
             x = gelu_linear(x, out.weight, out.bias)
         else:
-            x = out(self._drop(F.gelu(x), self.activation_dropout))
+            x = linear(out, self._drop(F.gelu(x), self.activation_dropout))
         return self._drop(x, self.dropout)
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:

@@ -19,6 +19,9 @@ from wavlm_lightning.lengths import conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.kernels import use_kernels
 from wavlm_lightning.model.kernels.feature_encoder import feature_encoder
+from wavlm_lightning.precision import autocast_dtype
+
+SHORT = 40 * 16_000  # samples of a batch
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -104,7 +107,7 @@ class FrontEnd(nn.Module):
         if lengths is not None and self.masked:
             frames = conv_lengths(lengths, first.kernel_size, first.stride)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0):
-            if use_kernels(waveforms) and not self.compiled:
+            if self._takes_kernel(waveforms):
                 x = self._kernel(waveforms, frames)
             else:
                 size = conv_lengths(waveforms.shape[1], first.kernel_size, first.stride)
@@ -112,6 +115,17 @@ class FrontEnd(nn.Module):
         if self.training and 0 < self.grad_scale != 1:
             x = ScaleGradient.apply(x, self.grad_scale)
         return x
+
+    def _takes_kernel(self, waveforms: Tensor) -> bool:
+        """Whether the kernel of a CPU runs.
+
+        In float32 convolutions were 1.15 times as fast as its products on one kind of processor
+        (AMD Zen 4); in training, and for much audio, they take too much memory.
+        """
+        if not use_kernels(waveforms) or self.compiled:
+            return False
+        exact = autocast_dtype(waveforms) == torch.float32
+        return torch.is_grad_enabled() or not exact or waveforms.numel() > SHORT
 
     def _kernel(self, waveforms: Tensor, frames: Tensor | None) -> Tensor:
         layers = cast(list[ConvLayer], list(self.layers))

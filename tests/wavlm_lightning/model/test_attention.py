@@ -2,7 +2,7 @@
 """The gate on the position bias, and attention back-ends that agree with the eager one."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,12 +11,15 @@ from torch import Tensor
 from wavlm_lightning.lengths import padding_mask
 from wavlm_lightning.model.attention import (
     BACKENDS,
+    BY_DISTANCE,
     Bias,
     SelfAttention,
     attend_eager,
+    choose,
     dense_table,
 )
-from wavlm_lightning.model.kernels import chunked
+from wavlm_lightning.model.kernels import by_head, chunked
+from wavlm_lightning.model.kernels.by_head import AttentionByHead
 from wavlm_lightning.model.kernels.chunked import ChunkedAttention
 
 FRAMES = (21, 13)
@@ -43,7 +46,7 @@ def inputs(dtype: torch.dtype = torch.float32) -> Inputs:
 
 
 def attend(backend: str, x: Inputs, padding: Tensor | None) -> Tensor:
-    table = x.table if backend == "chunked" else dense_table(x.table)
+    table = x.table if backend in BY_DISTANCE else dense_table(x.table)
     bias = Bias(table, padding, None if padding is None else FRAMES)
     out = BACKENDS[backend](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
     return out if padding is None else out.masked_fill(padding[:, None, :, None], 0)
@@ -107,11 +110,14 @@ def test_bias_of_a_distance_is_added_to_the_keys_at_that_distance() -> None:
     torch.testing.assert_close(keys[0, head, query], expected)
 
 
-@pytest.fixture(params=[1, 5, 100], ids=lambda n: f"{n}_queries_a_chunk")
-def chunk_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Most queries of a chunk where there are 21 frames."""
-    monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", request.param * 2 * 21)
-    return request.param
+@pytest.fixture(params=["chunked-1", "chunked-5", "chunked-100", "by_head-1", "by_head-2"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A back-end of a CPU, with so many queries a chunk, or heads at a time, of 21 frames."""
+    name, size = request.param.split("-")
+    monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", int(size) * 2 * 21)
+    monkeypatch.setattr(by_head, "SCORES", int(size) * 21 * 21)
+    monkeypatch.setattr(by_head, "SUMMED_ROWS", 8)
+    return str(name)
 
 
 @both_paddings
@@ -130,41 +136,41 @@ def test_sdpa_gives_the_gradients_of_eager(padding: Tensor | None) -> None:
 
 
 @both_paddings
-def test_chunked_gives_the_output_of_eager(padding: Tensor | None, chunk_size: int) -> None:
+def test_kernels_give_the_output_of_eager(padding: Tensor | None, kernel: str) -> None:
     x = inputs()
     reference = attend("eager", x, padding)
-    torch.testing.assert_close(attend("chunked", x, padding), reference, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attend(kernel, x, padding), reference, atol=1e-5, rtol=1e-5)
 
 
 @both_paddings
-def test_chunked_gives_the_gradients_of_eager(padding: Tensor | None, chunk_size: int) -> None:
+def test_kernels_give_the_gradients_of_eager(padding: Tensor | None, kernel: str) -> None:
     reference = gradients("eager", inputs(), padding)
-    found = gradients("chunked", inputs(), padding)
+    found = gradients(kernel, inputs(), padding)
     torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
 
 
-def test_chunked_without_a_bias_gives_the_output_of_eager() -> None:
+def test_kernels_without_a_bias_give_the_output_of_eager(kernel: str) -> None:
     x = inputs()
     bias = Bias(None, None)
     reference, found = (
-        BACKENDS[b](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0)
-        for b in ("eager", "chunked")
+        BACKENDS[b](x.q, x.k, x.v, gate=x.gate, bias=bias, dropout=0.0) for b in ("eager", kernel)
     )
     torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
     for loss in (found, reference):
         assert torch.autograd.grad(loss.sum(), x.gate, allow_unused=True, retain_graph=True)
 
 
-def test_dropout_of_chunked_is_the_same_in_the_backward_pass(chunk_size: int) -> None:
+def test_dropout_of_kernels_is_the_same_in_the_backward_pass(kernel: str) -> None:
     x = inputs()
-    weights = chunked_weights(x, seed=3)
+    function = {"chunked": ChunkedAttention, "by_head": AttentionByHead}[kernel]
+    weights = weights_of(function, x, seed=3)
     assert 0.2 < float((weights == 0).float().mean()) < 0.3
     # With the same mask, attention is a function that autograd can take apart.
     exact = eager_weights(x) * (weights != 0) / 0.75
     torch.testing.assert_close(weights, exact, atol=1e-5, rtol=1e-5)
     direction = torch.linspace(-1, 1, x.v.numel()).view_as(x.v)
     reference = torch.autograd.grad(((exact @ x.v) * direction).sum(), x)
-    out = ChunkedAttention.apply(x.q, x.k, x.v, x.gate, x.table, None, 0.25, 3)
+    out = function.apply(x.q, x.k, x.v, x.gate, x.table, None, 0.25, 3)
     found = torch.autograd.grad((out * direction).sum(), x)
     torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
 
@@ -174,14 +180,55 @@ def eager_weights(x: Inputs) -> Tensor:
     return (scores + x.gate[..., None] * dense_table(x.table)).softmax(-1)
 
 
-def chunked_weights(x: Inputs, *, seed: int) -> Tensor:
-    """Weights after dropout of a quarter: attention over the identity, 16 values at a time."""
+def weights_of(function: Any, x: Inputs, *, seed: int) -> Tensor:
+    """Weights after dropout of a quarter: attention over the identity, 7 values at a time."""
     eye = torch.eye(21).expand(2, 2, 21, 21)
     parts = [
-        ChunkedAttention.apply(x.q, x.k, part.contiguous(), x.gate, x.table, None, 0.25, seed)
+        function.apply(x.q, x.k, part.contiguous(), x.gate, x.table, None, 0.25, seed)
         for part in eye.split(7, dim=-1)
     ]
     return torch.cat(parts, -1).detach()
+
+
+def kept_by_a_layer(x: Inputs, *, grad: bool) -> int:
+    """Bytes of weights that a pass by heads keeps for going back."""
+    sizes: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.set_grad_enabled(grad):
+        attend("by_head", x, None)
+    return sum(sizes) - sum(t.numel() * t.element_size() for t in x) if sizes else 0
+
+
+def test_by_head_keeps_its_weights_and_nothing_else() -> None:
+    assert kept_by_a_layer(inputs(torch.bfloat16), grad=True) == 2 * 2 * 21 * 21 * 2
+    assert kept_by_a_layer(inputs(), grad=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("frames", "dtype", "grad", "wanted"),
+    [
+        (500, torch.bfloat16, True, "by_head"),
+        (500, torch.float32, True, "by_head"),
+        (500, torch.bfloat16, False, "by_head"),
+        (500, torch.float32, False, "sdpa"),
+        (1025, torch.bfloat16, False, "chunked"),
+        (1000, torch.float32, True, "chunked"),  # what is kept would take 4 x 12 x 4 MB
+    ],
+)
+def test_auto_on_a_processor(frames: int, dtype: torch.dtype, grad: bool, wanted: str) -> None:
+    x = torch.zeros(4, frames, 1, dtype=dtype)
+    with torch.set_grad_enabled(grad):
+        assert choose("auto", x, 12, kernels=True) == wanted
+        assert choose("eager", x, 12, kernels=True) == "eager"
+
+
+def test_auto_elsewhere_is_what_a_compiler_reads() -> None:
+    assert choose("auto", torch.zeros(4, 1500, 1), 12, kernels=False) == "sdpa"
+    assert choose("auto", torch.zeros(1, 8193, 1), 12, kernels=False) == "chunked"
 
 
 def test_chunked_memory_grows_with_the_length() -> None:

@@ -181,7 +181,7 @@ def training_gradients(model: WavLM, batch) -> dict[str, torch.Tensor]:
     return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("attention", ["eager", "chunked"])
+@pytest.mark.parametrize("attention", ["eager", "by_head", "chunked"])
 def test_blocks_that_run_twice_have_the_gradients_of_those_that_run_once(
     tiny, build, batch, size: str, attention: str
 ) -> None:
