@@ -42,7 +42,7 @@ FBANK_STRIDE = 160  # samples, 10 ms
 NEVER_READ = {"masked_spec_embed"}  # weights of transformers that evaluation does without
 TRANSFORMERS_TYPES = ("hubert", "wav2vec2")  # of models that transformers runs
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
-FEATURES_VERSION = 5
+FEATURES_VERSION = 6
 
 
 @dataclass(frozen=True, kw_only=True)

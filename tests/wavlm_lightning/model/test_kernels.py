@@ -11,7 +11,7 @@ from wavlm_lightning.model import position
 from wavlm_lightning.model.attention import dense_table
 from wavlm_lightning.model.export import exported
 from wavlm_lightning.model.kernels import plain_operations, use_kernels
-from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
+from wavlm_lightning.model.kernels.grouped_convolution import BLOCK, grouped_convolution
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "layer_drop": 0.0}
 both_sizes = pytest.mark.parametrize("size", ["base", "large"])
@@ -139,20 +139,42 @@ def test_grouped_convolution_is_torchs(shape: tuple[int, int, int], frames: int)
     )
 
 
+@pytest.mark.parametrize("block", [1, 4, 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_position_embedding_as_products_is_the_same(
-    tiny, build, dtype, monkeypatch: pytest.MonkeyPatch
+    tiny, build, dtype, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(BLOCK, "cpu", block)
     module = build(tiny("base", position_groups=2)).encoder.position
     x = torch.randn(2, 37, 64)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        monkeypatch.setattr(position, "_as_products", lambda *_: False)
         expected = module(x)
-        monkeypatch.setattr(position, "AS_PRODUCTS", ("cpu",))
+        monkeypatch.setattr(position, "_as_products", lambda *_: True)
         found = module(x)
     assert found.dtype == expected.dtype == torch.float32
     assert not torch.equal(found, expected)
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "dtype", "grad", "wanted"),
+    [
+        ((4, 199, 192), 12, torch.float32, True, True),  # the mini model
+        ((4, 499, 768), 48, torch.float32, True, False),
+        ((4, 100, 768), 48, torch.bfloat16, True, True),
+        ((3, 100, 768), 48, torch.bfloat16, True, False),
+        ((4, 100, 768), 48, torch.bfloat16, False, False),  # each utterance as if it were alone
+        ((1, 400, 768), 48, torch.bfloat16, False, True),
+    ],
+)
+def test_a_processor_takes_products_where_they_are_faster(
+    shape: tuple[int, ...], channels: int, dtype: torch.dtype, grad: bool, wanted: bool
+) -> None:
+    x, weight = torch.zeros(shape), torch.zeros(shape[-1], channels, 8)
+    with torch.set_grad_enabled(grad):
+        assert position._as_products(x, weight, dtype) == wanted
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])
