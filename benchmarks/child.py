@@ -3,9 +3,9 @@
 
 python -m benchmarks.child NAME inference|training SETTING(JSON) tuned|plain
 
-Answers each line with the seconds of a turn and the MiB that parameters, gradients, optimizer and
-turns have added to the process, at their highest. "tuned" has the threads and the allocator of our
-programs, "plain" has what Python comes with.
+Answers each line with one of JSON: what a turn took of the machine (benchmarks/host.py), and the
+MiB that parameters, gradients, optimizer and turns have added to the process, at their highest.
+"tuned" has the threads and the allocator of our programs, "plain" has what Python comes with.
 """
 
 import json
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     from benchmarks.contenders import Setting, inference, training
-    from benchmarks.timing import seconds_of
+    from benchmarks.host import measured
 
     setting = Setting(**json.loads(about))
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     before = peak()
     work = {"training": training, "inference": inference}[what](name, setting)
     for _ in sys.stdin:
-        print(seconds_of(work), peak() - before, flush=True)
+        print(json.dumps([*measured(work), peak() - before]), flush=True)
 
 
 def _peak_of_process() -> float:

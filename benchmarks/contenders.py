@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.model.attention import choose
+from wavlm_lightning.model.frontend import FrontEnd
+from wavlm_lightning.model.kernels.linear import by_onednn
 from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.pretrain.objective import (
     MaskedPrediction,
@@ -174,6 +177,22 @@ CONTENDERS: dict[str, type[Any]] = {
     "torchaudio": Torchaudio,
     "torchaudio HuBERT, own objective": TorchaudioHubert,
 }
+
+
+def kernels(setting: Setting, what: str) -> str:
+    """What our model runs there: attention, convolutions, linear layers."""
+    if setting.device != "cpu":
+        return "plain operations"
+    own, waveforms = config(setting.size), torch.zeros(setting.rows, round(setting.seconds * 16000))
+    x = torch.zeros(setting.rows, int(conv_lengths(waveforms.shape[1])), own.dim)
+    with torch.set_grad_enabled(what == "training"), setting.autocast():
+        attention = choose("auto", x, own.num_heads, kernels=True)
+        products = FrontEnd(own).takes_kernel(waveforms)
+        onednn = by_onednn(nn.Linear(1, 1), x)
+    return (
+        f"attention {attention}, convolutions as {'products' if products else 'conv1d'}, "
+        f"linear by {'oneDNN' if onednn else 'torch'}"
+    )
 
 
 def inference(name: str, setting: Setting) -> Work:

@@ -9,6 +9,7 @@ from benchmarks.names import (
     COMPUTED,
     EIGHT,
     EIGHT_RUNS,
+    ONE_THREAD,
     OURS,
     OWN_OBJECTIVE,
     PEERS,
@@ -33,22 +34,26 @@ def _found(lines: Sequence[Line], **about: Any) -> list[Line]:
 
 
 def _fastest(what: str, precision: str, process: str) -> Callable[[Sequence[Line]], float | None]:
-    """Times that the fastest peer takes of ours."""
+    """Times that the fastest peer takes of ours; of one thread its seconds of the processor."""
+    key = "cpu_times_ours" if process == ONE_THREAD else "times_ours"
 
     def figure(lines: Sequence[Line]) -> float | None:
         peers = [
-            x["times_ours"]
+            x[key]
             for name in PEERS
             for x in _found(lines, what=what, precision=precision, contender=name, process=process)
+            if key in x
         ]
-        return min(peers) if peers else None
+        return min(peers) if len(peers) == len(PEERS) else None
 
     return figure
 
 
 def _times(what: str, contender: str, **about: Any) -> Callable[[Sequence[Line]], float | None]:
     def figure(lines: Sequence[Line]) -> float | None:
-        found = _found(lines, what=what, contender=contender, **about)
+        found = [
+            x for x in _found(lines, what=what, contender=contender, **about) if "times_ours" in x
+        ]
         return min(x["times_ours"] for x in found) if found else None
 
     return figure
@@ -91,12 +96,16 @@ GOALS = [
             _fastest(what, precision, process),
             _least(least),
         )
-        for process in (AS_IT_COMES, TUNED)
+        for process, train, infer in (
+            (AS_IT_COMES, (1.5, 1.5), (1.5, 1.25)),
+            (TUNED, (1.0, 1.1), (1.0, 1.0)),
+            (ONE_THREAD, (1.0, 1.1), (1.0, 1.0)),
+        )
         for what, rest, precision, least in (
-            ("training step", " with our loss", "fp32", 1.5),
-            ("training step", " with our loss", "bf16", 1.5),
-            ("inference", "", "fp32", 1.5),
-            ("inference", "", "bf16", 1.25),
+            ("training step", " with our loss", "fp32", train[0]),
+            ("training step", " with our loss", "bf16", train[1]),
+            ("inference", "", "fp32", infer[0]),
+            ("inference", "", "bf16", infer[1]),
         )
     ),
     *(
@@ -145,7 +154,20 @@ GOALS = [
         _least(5),
     ),
 ]
-COLUMNS = ("process", "seconds", "times_ours", "share_of_matrix_rate", "mib", "hours_per_hour")
+COLUMNS = {
+    "audio": "audio",
+    "process": "process",
+    "seconds": "seconds",
+    "times_ours": "times ours",
+    "cpu_seconds": "CPU seconds",
+    "cpu_times_ours": "times ours",
+    "share_of_matrix_rate": "of the matrix rate",
+    "page_faults": "page faults",
+    "foreign": "others' load",
+    "mib": "MiB",
+    "hours_per_hour": "hours of audio an hour",
+    "kernels": "kernels",
+}
 
 
 def table_of(lines: Sequence[Line]) -> str:
@@ -166,15 +188,13 @@ def table_of(lines: Sequence[Line]) -> str:
         else:
             mark = "yes" if goal.reached(figure) else "no"
             text.append(f"| {goal.what} | {goal.goal} | {figure:.2f} | {mark} |")
-    text += [
-        "",
-        "| what | precision | who | process | seconds | times ours | of the matrix rate | MiB "
-        "| hours of audio an hour |",
-    ]
-    text += ["|---|---|---|---|---|---|---|---|---|"]
+    text += ["", f"| what | precision | who | {' | '.join(COLUMNS.values())} |"]
+    text += ["|---" * (3 + len(COLUMNS)) + "|"]
     for x in lines[1:]:
         what = x["what"] + (f", {x['rows']} x {x['seconds_each']:.0f} s" if "mib" in x else "")
         cells = [what, x.get("precision", ""), x.get("contender", "")]
         cells += [str(x.get(key, "")) for key in COLUMNS]
+        if "refused" in x:
+            cells[5] = f"refused: {x['refused']}"
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text) + "\n"

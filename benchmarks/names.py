@@ -5,5 +5,6 @@ OURS, RECOMPUTING = "ours", "ours, recompute=true"
 PEERS = ("transformers", "torchaudio")
 OWN_OBJECTIVE = "torchaudio HuBERT, own objective"
 AS_IT_COMES, TUNED = "as it comes", "our threads and allocator"
+ONE_THREAD = "one thread, our allocator"
 KEPT, COMPUTED = "features kept", "features computed at each use"
 ONE, EIGHT, EIGHT_RUNS = "one rate", "eight rates", "eight recomputing runs"

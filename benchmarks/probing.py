@@ -9,15 +9,16 @@ protocol's heads: those of the published protocol are larger, see the note in th
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.host import Use, measured
 from benchmarks.names import COMPUTED, EIGHT, EIGHT_RUNS, KEPT, ONE
-from benchmarks.timing import Turn, interleaved, seconds_of
+from benchmarks.timing import MOST_FOREIGN, Turn, figures, interleaved
 from downstream import load_task
 from downstream.data import TaskData
 from downstream.learner import Learner
@@ -51,36 +52,45 @@ def probing(size: str, *, runs: int) -> Iterator[dict[str, Any]]:
                     "what": f"epoch of {label}",
                     "contender": name,
                     "utterances": UTTERANCES,
-                    "seconds": round(timed.seconds, 3),
-                    "times_ours": round(timed.ratio, 1),
+                    **figures(timed),
                 }
     one, eight = _run("er", size), _run("er", size, RATES)
-    yield {"what": "er", "contender": ONE, "seconds": round(one, 1), "times_ours": 1.0}
-    ratio = round(eight / one, 2)
-    yield {"what": "er", "contender": EIGHT, "seconds": round(eight, 1), "times_ours": ratio}
+    yield {"what": "er", "contender": ONE, **_beside(one, one)}
+    yield {"what": "er", "contender": EIGHT, **_beside(eight, one)}
     updates = f"--optim.total_updates={ASR_UPDATES}"
     eight, one = _run("asr", size, updates, RATES), _run("asr", size, updates, "--cache.gb=0")
-    yield {"what": "asr", "contender": EIGHT, "seconds": round(eight, 1), "times_ours": 1.0}
-    yield {
-        "what": "asr",
-        "contender": EIGHT_RUNS,
-        "seconds": round(8 * one, 1),
-        "times_ours": round(8 * one / eight, 2),
-        "note": f"one run of {one:.1f} s, times eight",
+    yield {"what": "asr", "contender": EIGHT, **_beside(eight, eight)}
+    yield {"what": "asr", "contender": EIGHT_RUNS, **_beside(one, eight, times=8)}
+
+
+def _beside(use: Use, other: Use, *, times: int = 1) -> dict[str, Any]:
+    """Of one run, which stands for so many, beside another."""
+    foreign = max(use.foreign, other.foreign)
+    if foreign > MOST_FOREIGN:
+        return {"refused": f"other processes took {foreign:.0%} of the processors"}
+    note = {"note": f"one run of {use.seconds:.1f} s, times {times}"} if times > 1 else {}
+    return {
+        "seconds": round(times * use.seconds, 1),
+        "times_ours": round(times * use.seconds / other.seconds, 2),
+        "cpu_seconds": round(times * use.cpu, 1),
+        "cpu_times_ours": round(times * use.cpu / other.cpu, 2),
+        "page_faults": times * use.faults,
+        "foreign": round(foreign, 3),
+        **note,
     }
 
 
-def _run(task: str, size: str, *words: str) -> float:
-    """Seconds of a whole run, nothing kept from before: training, dev, test."""
+def _run(task: str, size: str, *words: str) -> Use:
+    """A whole run, nothing kept from before: training, dev, test."""
     with tempfile.TemporaryDirectory() as folder:
         own = [f"--run.dir={folder}/runs", f"--run.results={folder}/r", f"--cache.dir={folder}/c"]
         size_of_cache = "--cache.gb=20"
         command = [sys.executable, "-m", "recipes.superb", task, "random", *own, size_of_cache]
         command += [f"--upstream.size={size}", *words]
-        return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
+        return measured(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
-def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Turn:
+def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Callable[[], Turn]:
     """A function that trains on the same utterances once; its first call fills the cache."""
     words = [f"--upstream.size={size}", f"--cache.gb={20 if keep else 0}", f"--cache.dir={folder}"]
     settings = read_probe_settings(TASKS[label], "random", words)
@@ -112,8 +122,8 @@ def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Turn:
             optimizer.step()
             optimizer.zero_grad()
 
-    def turn() -> tuple[float, float]:
+    def turn() -> Turn:
         with threads(settings.run.threads or 0):
-            return seconds_of(run), 0.0
+            return Turn(measured(run), 0.0)
 
     return turn

@@ -100,5 +100,6 @@ def _quiet_lightning() -> None:
         ".*in eval mode at the start of training.*",  # the frozen upstream
         ".*sync_dist=True.*",  # scores are of all processes' predictions already
         ".*using `bf16.*",
+        ".*overridden `transfer_batch_to_device`.*",  # modules and their data belong together
     ):
         warnings.filterwarnings("ignore", text)

@@ -107,7 +107,7 @@ class FrontEnd(nn.Module):
         if lengths is not None and self.masked:
             frames = conv_lengths(lengths, first.kernel_size, first.stride)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_scale > 0):
-            if self._takes_kernel(waveforms):
+            if self.takes_kernel(waveforms):
                 x = self._kernel(waveforms, frames)
             else:
                 size = conv_lengths(waveforms.shape[1], first.kernel_size, first.stride)
@@ -116,7 +116,7 @@ class FrontEnd(nn.Module):
             x = ScaleGradient.apply(x, self.grad_scale)
         return x
 
-    def _takes_kernel(self, waveforms: Tensor) -> bool:
+    def takes_kernel(self, waveforms: Tensor) -> bool:
         """Whether the kernel of a CPU runs.
 
         In float32 convolutions were 1.15 times as fast as its products on one kind of processor

@@ -17,7 +17,7 @@ def amd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_onednn(layer: nn.Module, x: torch.Tensor) -> bool:
-    return module._by_onednn(layer, x)  # type: ignore[arg-type]
+    return module.by_onednn(layer, x)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -26,14 +26,15 @@ def onednn_is_faster() -> bool:
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """What the layer gives for x (..., C)."""
-    if not _by_onednn(layer, x):
+    if not by_onednn(layer, x):
         out: Tensor = layer(x)
         return out
     out = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
     return out
 
 
-def _by_onednn(layer: nn.Linear, x: Tensor) -> bool:
+def by_onednn(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether `linear` leaves it to oneDNN."""
     if torch.is_grad_enabled() or not use_kernels(x) or type(layer) is not nn.Linear:
         return False
     exact = x.dtype == layer.weight.dtype == autocast_dtype(x) == torch.float32
