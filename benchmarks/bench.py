@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,12 @@ def times(args: argparse.Namespace) -> Iterator[Line]:
         ):
             work = (1 + BACKWARD) * gflop if what == "training" else gflop
             own = setting
-            for name, timed in _timed(
-                group, what, setting, process=process, runs=args.runs
-            ).items():
-                share = round(work / timed.seconds / rate, 2) if timed.rounds else None
+            if process == ONE_THREAD:  # one utterance is enough for it; its rate is not measured
+                own = replace(setting, rows=1)
+            found = _timed(group, what, own, process=process, runs=args.runs)
+            for name, timed in found.items():
+                known = timed.rounds > 0 and process != ONE_THREAD
+                share = round(work / timed.seconds / rate, 2) if known else None
                 yield {
                     "what": "training step" if what == "training" else what,
                     "precision": precision,
@@ -73,7 +76,7 @@ def times(args: argparse.Namespace) -> Iterator[Line]:
                     "process": process,
                     "audio": f"{own.rows} x {own.seconds:g} s",
                     **figures(timed),
-                    **({"share_of_matrix_rate": share} if timed.rounds else {}),
+                    **({"share_of_matrix_rate": share} if known else {}),
                     **({"kernels": kernels(own, what)} if name == OURS else {}),
                 }
 
