@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,11 +41,14 @@ class CacheConfig(Checked):
 
     Args:
         gb: most gigabytes on disk, of all upstreams; 0 computes features anew each time.
+        keep: always, or auto: a training whose features are cheaper to compute at each use, as
+            measured at its start, does that.
         dir: where they are kept.
         pooled: for tasks whose head knows frames by their mean over time alone, keep that mean.
     """
 
     gb: float = number(0, 10**9, default=4.0)
+    keep: Literal["auto", "always"] = "auto"
     dir: str = ".cache/features"
     pooled: bool = True
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How heads come by an upstream's features: means over time, layers that are kept, or anew."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from downstream.featurizer import FeaturizerConfig
 from downstream.pooled import MeansOverTime
 from downstream.upstream import Frozen, fingerprint
 from recipes.devices import accelerator
+from recipes.feature_costs import Choice
 from recipes.probe_settings import ProbeSettings
 
 COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over time kept"
@@ -19,7 +21,7 @@ COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over 
 class FeatureSource(NamedTuple):
     """The way that is taken."""
 
-    about: str  # one of the three, for people and results
+    about: str  # one of the three, and why, for people and results
     featurizer: FeaturizerConfig  # what is left for the heads to do
     cache: FeatureCache | None = None
     means: MeansOverTime | None = None  # what is kept there in place of all layers
@@ -47,10 +49,22 @@ class FeatureSource(NamedTuple):
         return {"damaged_features": 0 if self.cache is None else self.cache.damaged}
 
 
-def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) -> FeatureSource:
+Decide = Callable[[FeatureCache], Choice]
+
+
+def feature_source(
+    settings: ProbeSettings, upstream: Frozen, data: TaskData, *, decide: Decide | None = None
+) -> FeatureSource:
     """The cheapest way that fits `cache.gb` and gives the task what it would get anyway.
 
     Recordings whose features are kept are not read by `data` any more.
+
+    Args:
+        settings: Of the run.
+        upstream: Whose features.
+        data: What they are of.
+        decide: Says whether features of all layers are kept in a cache that has room for them;
+            None: they are.
     """
     keeps = settings.cache.gb > 0 and upstream.grouped  # none that depend on the batch
     examples = data.to_keep()
@@ -61,7 +75,7 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
         settings.values["upstream"]["sha256"],
         accelerator(settings.trainer["accelerator"]),
     )
-    source = FeatureSource(COMPUTED, settings.featurizer)
+    source = FeatureSource(f"{COMPUTED}: {_no_cache(settings, upstream)}", settings.featurizer)
     tell = print if data.rank == 0 else _silent
     exact = settings.featurizer.lengths == "exact"  # the other count depends on the batch
     if keeps and everything and exact and data.task.pools and settings.cache.pooled:
@@ -75,17 +89,34 @@ def feature_source(settings: ProbeSettings, upstream: Frozen, data: TaskData) ->
             tell=tell,
         )
         if cache is not None:
-            source = FeatureSource(POOLED, means.left_to_do, cache, means)
+            why = "the head knows frames by their mean over time alone"
+            source = FeatureSource(f"{POOLED}: {why}", means.left_to_do, cache, means)
             data.pool()
     if keeps and examples and source.cache is None:
         frames = sum(example.num_samples for _, example in examples) / upstream.stride
         cache = open_cache(
             settings.cache, about, num_values=frames * width, load=data.waveform, tell=tell
         )
-        if cache is not None:
-            source = FeatureSource(KEPT, settings.featurizer, cache)
+        always = settings.cache.keep == "always"
+        choice = Choice(True, "cache.keep=always" if always else "layers are read one by one")
+        if cache is not None and decide is not None and not always:
+            choice = decide(cache)
+        if cache is not None and choice.keep:
+            source = FeatureSource(f"{KEPT}: {choice.why}", settings.featurizer, cache)
+        elif cache is not None:
+            cache.close()
+            source = FeatureSource(f"{COMPUTED}: {choice.why}", settings.featurizer)
     data.kept = None if source.cache is None else source.cache.files
     return source
+
+
+def _no_cache(settings: ProbeSettings, upstream: Frozen) -> str:
+    """Why nothing is kept, where nothing is."""
+    if settings.cache.gb == 0:
+        return "cache.gb=0"
+    if not upstream.grouped:
+        return "features depend on the batch"
+    return f"they do not fit cache.gb={settings.cache.gb:g} or the disk, or are of drawn crops"
 
 
 def _silent(_: str) -> None:

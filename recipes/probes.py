@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from downstream.cache import FeatureCache
 from downstream.data import TaskData
 from downstream.learner import Learner
 from downstream.probe import Probe
@@ -23,6 +24,7 @@ from recipes.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
 from recipes.checkpoints import CHECKPOINTS, LAST, to_resume
 from recipes.devices import accelerator
 from recipes.examples import log_examples
+from recipes.feature_costs import Choice, choose, measure, uses_of
 from recipes.feature_source import FeatureSource, feature_source
 from recipes.heads import heads_of
 from recipes.judging import Outcome, best_checkpoint, give_up, judge
@@ -104,7 +106,7 @@ def _run(
         rank=processes.rank,
         world=processes.world,
     )
-    source = feature_source(settings, upstream, data)
+    source = _source(settings, upstream, data, folder, processes)
     probe = _probe(settings, upstream, task, source)
     resume = to_resume(folder, processes)
     if processes.first:
@@ -139,6 +141,28 @@ def _run(
             _show(trainer, probe, data, outcomes)
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
     return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
+
+
+def _source(
+    settings: ProbeSettings,
+    upstream: Frozen,
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+) -> FeatureSource:
+    """Where features come from: kept or computed at each use, whichever is cheaper."""
+    updates, device = settings.optim.total_updates, accelerator(settings.trainer["accelerator"])
+    uses = uses_of(
+        data,
+        validations=max(1, updates // min(settings.run.validate_updates, updates)) + 1,
+        tests=data.task.test_checkpoints + 1,
+    )
+
+    def decide(cache: FeatureCache) -> Choice:
+        own = upstream.to(device)
+        return choose(folder, processes, uses, lambda: measure(cache, own, data, device))
+
+    return feature_source(settings, upstream, data, decide=decide)
 
 
 def _chosen_and_shown(task: Task[Any], outcomes: Mapping[str, Outcome]) -> tuple[str, str]:

@@ -76,6 +76,7 @@ def probe_words(paths: list[str], tmp_path: Path) -> list[str]:
         f"--run.dir={tmp_path / 'runs'}",
         f"--run.results={tmp_path / 'results'}",
         f"--cache.dir={tmp_path / 'cache'}",
+        "--cache.keep=always",  # what is measured may come out otherwise the next time
         "--data.num_workers=0",
         "--data.batch_size=4",
         "--trainer.log_every_n_steps=1",
