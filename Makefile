@@ -19,6 +19,8 @@ TO ?= transformers
 OUT ?=
 LOCAL ?=
 DRY ?=
+# Another allocator for this command: less memory, some more time (README, Speed).
+ALLOC ?=
 
 UV_VERSION := 0.13.8
 UV ?= $(or $(shell command -v uv),.uv/bin/uv)
@@ -37,7 +39,7 @@ said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
 # make takes any word of the form NAME=value and says nothing about a name that it has no use for.
-KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL DRY UV SHELL
+KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL DRY ALLOC UV SHELL
 typed := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $(v))),$(v)))
 unknown := $(firstword $(foreach v,$(filter-out $(KNOWN),$(typed)),$(if $(call is_config,$(v)),,$(v))))
 nearest = import difflib, sys; name, *known = sys.argv[1:]; found = difflib.get_close_matches(name.upper(), known, 1, 0.4); \
@@ -47,6 +49,13 @@ $(error $(unknown) is not a word of this Makefile: $(shell $(PYTHON) -c $(call q
 endif
 # What a shell's profile sets works as if it were typed, so it is said.
 $(foreach v,$(filter-out SHELL,$(KNOWN)),$(if $(filter environment%,$(origin $(v))),$(shell echo note: $(v)=$(call quoted,$(value $(v))) is taken from the environment >&2)))
+
+allocator = import ctypes.util, sys; print(ctypes.util.find_library(sys.argv[1]) or "")
+ifneq ($(ALLOC),)
+$(if $(filter-out jemalloc,$(ALLOC)),$(error ALLOC must be jemalloc or nothing (got $(ALLOC))))
+export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
+$(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
+endif
 
 .PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test mutate check format lock clean
 

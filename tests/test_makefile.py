@@ -34,6 +34,28 @@ def test_lower_case_words_become_configuration() -> None:
     assert got == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("tcmalloc", "ALLOC must be jemalloc or nothing (got tcmalloc)"),
+        ("jemalloc", "ALLOC=jemalloc needs that library, which is not here"),
+    ],
+)
+def test_an_allocator_that_is_not_there_is_an_error(name: str, wanted: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"  # one that finds no library
+    python.write_text("#!/bin/sh\necho\n")
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-n", "bench", f"ALLOC={name}", f"PYTHON={python}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert wanted in done.stderr
+
+
 def test_upper_case_words_belong_to_make() -> None:
     got = command("pretrain", "CONFIG=configs/pretrain/base.yaml", "PYTHON=python3.12")
     assert got == "python -m recipes.pretrain '--config=configs/pretrain/base.yaml'"
