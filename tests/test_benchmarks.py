@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.contenders import Setting, kernels, training
 from benchmarks.goals import AS_IT_COMES, table_of
-from benchmarks.host import Use, measured, processor
+from benchmarks.host import TICKS, Use, measured, processor
 from benchmarks.names import ONE_THREAD
 from benchmarks.picture import draw
 from benchmarks.timing import Child, Turn, figures, interleaved
@@ -127,17 +127,27 @@ def test_a_child_takes_turns_and_says_what_they_took(what: str) -> None:
 
 
 def test_a_meter_knows_own_work_from_that_of_others() -> None:
-    code = "import time\nend = time.time() + 1\nwhile time.time() < end: pass"
-    alone = measured(lambda: subprocess.run([sys.executable, "-c", code], check=True))
-    assert alone.cpu > 0.5  # of a child that was waited for
-    other = subprocess.Popen([sys.executable, "-c", code.replace("+ 1", "+ 30")])
+    code = "import time\nwhile time.process_time() < {}: pass"
+    command = [sys.executable, "-c", code.format(0.5)]
+    alone = measured(lambda: subprocess.run(command, check=True))
+    assert alone.cpu >= 0.5  # of a child that was waited for
+    other = subprocess.Popen([sys.executable, "-c", code.format(60)])
+
+    def burned() -> float:
+        fields = Path(f"/proc/{other.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def wait() -> None:
+        start = burned()
+        while burned() < start + 0.5:
+            time.sleep(0.05)
+
     try:
-        beside = measured(lambda: time.sleep(1))
+        beside = measured(wait)
     finally:
         other.kill()
         other.wait()
-    assert beside.cpu < 0.5
-    assert beside.foreign > 0.5 / (os.cpu_count() or 1)
+    assert beside.foreign * beside.seconds * (os.cpu_count() or 1) > 0.4
 
 
 def test_the_processor_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
