@@ -44,17 +44,22 @@ def run_part(part: str, size: str, *, dry: bool, seconds: float) -> Iterator[Fac
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(process.stderr or []), daemon=True)
     reader.start()
-    timer = threading.Timer(seconds, process.kill)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
     timer.start()
-    began = time.monotonic()
     for line in process.stdout or []:
         yield json.loads(line)
     status = process.wait()
     timer.cancel()
     reader.join(1)
     if status:
-        late = time.monotonic() - began >= seconds
-        why = f"ended after {seconds:.0f} s" if late else (said or ["no message"])[-1].strip()
+        last = (said or ["no message"])[-1].strip()
+        why = f"ended after {seconds:.0f} s" if late.is_set() else last
         yield {"part": part, "size": size, "what": part, "failed": why[:300]}
 
 
