@@ -116,7 +116,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     name, size = request.param.split("-")
     monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", int(size) * 2 * 21)
     monkeypatch.setattr(by_head, "SCORES", int(size) * 21 * 21)
-    monkeypatch.setattr(by_head, "SUMMED_ROWS", 8)
+    monkeypatch.setattr(chunked, "SUMMED_ROWS", 8)
     return str(name)
 
 
@@ -277,19 +277,21 @@ def test_eager_drops_attention_weights() -> None:
     assert 0.2 < float((kept == 0).float().mean()) < 0.3
 
 
-def test_fp16_eager_survives_scores_beyond_its_range() -> None:
+@pytest.mark.parametrize("backend", ["eager", "by_head", "chunked"])
+def test_fp16_survives_scores_beyond_its_range(backend: str) -> None:
     x = inputs(torch.float16)
     x = x._replace(q=200 * x.q, k=200 * x.k)
     scores = x.q.detach().float() @ x.k.detach().float().transpose(-1, -2) / 4
     assert float(scores.abs().max()) > 2 * 65_504  # twice what float16 holds
-    found = attend("eager", x, PADDING)
+    found = attend(backend, x, PADDING)
     assert found.dtype == torch.float16
     assert bool(found.isfinite().all())
 
 
-def test_fp16_eager_gives_the_output_of_fp32() -> None:
+@pytest.mark.parametrize("backend", ["eager", "by_head", "chunked"])
+def test_fp16_gives_the_output_of_fp32(backend: str) -> None:
     reference = attend("eager", inputs(), PADDING)
-    assert relative_error(attend("eager", inputs(torch.float16), PADDING), reference) < 2e-3
+    assert relative_error(attend(backend, inputs(torch.float16), PADDING), reference) < 2e-3
 
 
 @pytest.mark.parametrize("size", ["base", "large"])

@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavlm_lightning.model.kernels.chunked import Chunk, near
+from wavlm_lightning.model.kernels.chunked import (
+    Chunk,
+    add_by_distance,
+    attention_weights,
+    near,
+)
 from wavlm_lightning.model.kernels.dropout import drop_mask
 
 SCORES = 2**21  # of a few heads; fewer are slower alone, more do not stay in the cache
-SUMMED_ROWS = 64  # rows of scores whose sums by distance are taken together
 # Weights of one layer, at most; more of them are not kept. 87 s of 15.6 s in bfloat16 take 70 MiB,
 # and 40 s of 20 s in float32 would take 91: there memory is worth more than the time.
 MOST_BYTES = 80 * 2**20
@@ -30,9 +34,18 @@ class Heads(NamedTuple):
     heads: slice
     frames: int  # the utterance's own
 
+    @property
+    def chunk(self) -> Chunk:
+        """All queries of the utterance."""
+        return Chunk(self.row, 0, self.frames, self.frames)
+
     def own(self, x: Tensor) -> Tensor:
         """Their part (h, f, ...) of (B, H, F, ...)."""
         return x[self.row, self.heads, : self.frames]
+
+    def of(self, table: Tensor | None) -> Tensor | None:
+        """Their part (h, 2F-1) of (H, 2F-1)."""
+        return None if table is None else table[self.heads]
 
 
 def groups(q: Tensor, lengths: tuple[int, ...] | None) -> Iterator[Heads]:
@@ -66,11 +79,13 @@ class AttentionByHead(torch.autograd.Function):
         seed: int,
     ) -> Tensor:
         out = torch.zeros_like(v) if lengths is not None else torch.empty_like(v)
-        queries, gates = (q * q.shape[-1] ** -0.5).flip(2), gate.flip(2)
+        queries, gates = q.flip(2), gate[..., None].float().flip(2)
         scaled = v / (1 - dropout) if dropout > 0 else v
         kept = []
         for number, part in enumerate(groups(q, lengths)):
-            weights = _weights(_last_first(queries, part), part.own(k), _bias(gates, table, part))
+            own, own_gates = _last_first(queries, part), _last_first(gates, part)
+            weights = attention_weights(own, part.own(k), own_gates, part.of(table), part.chunk)
+            weights = weights.to(q.dtype)
             used = weights
             if dropout > 0:
                 dropped = drop_mask(weights.shape, dropout, seed=seed + number, like=weights)
@@ -89,7 +104,7 @@ class AttentionByHead(torch.autograd.Function):
         lengths, dropout = ctx.rest
         scale = q.shape[-1] ** -0.5
         grad = (grads[0] / (1 - dropout) if dropout > 0 else grads[0]).flip(2)
-        queries, gates = q.flip(2), gate.flip(2)
+        queries, gates = q.flip(2), gate[..., None].float().flip(2)
         make = torch.zeros_like if lengths is not None else torch.empty_like
         dq, dk, dv, dgate = make(q), make(k), make(v), torch.zeros_like(gate)
         dtable = None if table is None else torch.zeros_like(table, dtype=torch.float32)
@@ -105,9 +120,10 @@ class AttentionByHead(torch.autograd.Function):
                 dweights.float(), weights.float(), -1, torch.float32
             )
             if table is not None and dtable is not None:
-                distances = near(table.float(), _whole(part))[part.heads].unfold(-1, part.frames, 1)
+                distances = near(table[part.heads].float(), part.chunk).unfold(-1, part.frames, 1)
                 part.own(dgate).copy_((dscores * distances).sum(-1).flip(1))
-                _add_by_distance(dtable[part.heads], dscores, _last_first(gates, part))
+                own_gates = _last_first(gates, part)
+                add_by_distance(dtable[part.heads], dscores, own_gates, part.chunk)
             dscores = dscores.to(q.dtype)
             part.own(dq).copy_((dscores @ part.own(k)).mul_(scale).flip(1))
             part.own(dk).copy_((dscores.transpose(1, 2) @ _last_first(queries, part)).mul_(scale))
@@ -118,41 +134,3 @@ class AttentionByHead(torch.autograd.Function):
 def _last_first(flipped: Tensor, part: Heads) -> Tensor:
     """(h, f, ...) of (B, H, F, ...) that is flipped over F: an utterance's own end comes last."""
     return flipped[part.row, part.heads, flipped.shape[2] - part.frames :]
-
-
-def _whole(part: Heads) -> Chunk:
-    """All queries of an utterance."""
-    return Chunk(part.row, 0, part.frames, part.frames)
-
-
-def _bias(gates: Tensor, table: Tensor | None, part: Heads) -> Tensor | None:
-    """Gate times distance bias (h, f, f) in float32, last query first."""
-    if table is None:
-        return None
-    distances = near(table.float(), _whole(part))[part.heads].unfold(-1, part.frames, 1)
-    return _last_first(gates, part)[..., None].float() * distances
-
-
-def _weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention weights (h, f, f) in q's dtype of scaled (h, f, d) and of (h, f, d)."""
-    if bias is None:
-        scores = (q @ k.transpose(1, 2)).float()
-    elif q.dtype == torch.float32:
-        scores = bias.baddbmm_(q, k.transpose(1, 2))
-    else:
-        scores = bias.add_(q @ k.transpose(1, 2))
-    return scores.softmax(-1).to(q.dtype)
-
-
-def _add_by_distance(dtable: Tensor, dscores: Tensor, gates: Tensor) -> None:
-    """Add what scores (h, f, f), last query first, give to biases by distance (h, 2F-1)."""
-    heads, frames, _ = dscores.shape
-    for start in range(0, frames, SUMMED_ROWS):
-        rows = dscores[:, start : start + SUMMED_ROWS]
-        size, width = rows.shape[1], frames + rows.shape[1]
-        # Rows of one element more than their sums are long: each lies one to the right of the last.
-        skewed = rows.new_zeros(heads, size, width)
-        torch.mul(rows, gates[:, start : start + size, None], out=skewed[..., :frames])
-        skewed = skewed.flatten(1)[:, : size * (width - 1)].unflatten(1, (size, width - 1))
-        chunk = Chunk(0, frames - start - size, frames - start, frames)
-        near(dtable, chunk).add_(skewed.sum(1))

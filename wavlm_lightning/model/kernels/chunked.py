@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from wavlm_lightning.model.kernels.dropout import keep_mask
 
@@ -19,6 +18,7 @@ HALF_PRECISION_SCALE = 32.0
 # Scores of a chunk, all heads. On a processor they should stay in its cache: 2 MiB.
 CHUNK_ELEMENTS = {"cpu": 2**19}
 CHUNK_ELEMENTS_ELSEWHERE = 2**24
+SUMMED_ROWS = 64  # rows of scores whose sums by distance are taken together
 
 
 def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
@@ -59,13 +59,24 @@ def near(table: Tensor, chunk: Chunk) -> Tensor:
     return table[:, centre + 1 - chunk.stop : centre + chunk.frames - chunk.start]
 
 
-def _sum_by_distance(dscores: Tensor, gates: Tensor) -> Tensor:
-    """Gradient (H, c+f-1) of `_near` from those of scores (H, c, f), last query first."""
-    _, size, frames = dscores.shape
-    width = frames + size
-    # Rows of one element more than their sums are long: each lies one to the right of the last.
-    skewed = F.pad(dscores, (0, size)).flatten(1)[:, : size * (width - 1)]
-    return (gates.transpose(1, 2) @ skewed.unflatten(1, (size, width - 1)))[:, 0]
+def add_by_distance(dtable: Tensor, dscores: Tensor, gates: Tensor, chunk: Chunk) -> None:
+    """Add what the gradient of a chunk's scores gives to that of the biases by distance.
+
+    Args:
+        dtable: (H, 2F-1) float32, added to in place.
+        dscores: (H, c, f) float32, last query first.
+        gates: (H, c, 1) float32, last query first.
+        chunk: Its queries and keys.
+    """
+    for first in range(0, dscores.shape[1], SUMMED_ROWS):
+        rows, gate = (x[:, first : first + SUMMED_ROWS] for x in (dscores, gates))
+        size, width = rows.shape[1], chunk.frames + rows.shape[1]
+        # Rows of one element more than their sums are long: each lies one to the right of the last.
+        skewed = rows.new_zeros(len(rows), size, width)
+        torch.mul(rows, gate, out=skewed[..., : chunk.frames])
+        skewed = skewed.flatten(1)[:, : size * (width - 1)].unflatten(1, (size, width - 1))
+        part = chunk._replace(start=chunk.stop - first - size, stop=chunk.stop - first)
+        near(dtable, part).add_(skewed.sum(1))
 
 
 class ChunkedAttention(torch.autograd.Function):
@@ -92,7 +103,9 @@ class ChunkedAttention(torch.autograd.Function):
         for number, chunk in enumerate(chunks(q, lengths)):
             row, queries, keys = chunk.row, slice(chunk.start, chunk.stop), slice(chunk.frames)
             gates = gate[row, :, queries, None].flip(1).float()  # (H, c, 1)
-            weights = _weights(q[row, :, queries].flip(1), k[row, :, keys], gates, table, chunk)
+            weights = attention_weights(
+                q[row, :, queries].flip(1), k[row, :, keys], gates, table, chunk
+            )
             if dropout > 0:
                 weights.mul_(keep_mask(weights.shape, dropout, seed=seed + number, like=weights))
             out[row, :, queries] = (weights.to(v.dtype) @ scaled[row, :, keys]).flip(1)
@@ -113,7 +126,7 @@ class ChunkedAttention(torch.autograd.Function):
             row, queries, keys = chunk.row, slice(chunk.start, chunk.stop), slice(chunk.frames)
             own, g = q[row, :, queries].flip(1), grad[row, :, queries].flip(1)  # (H, c, d)
             gates = gate[row, :, queries, None].flip(1).float()  # (H, c, 1)
-            weights = _weights(own, k[row, :, keys], gates, table, chunk)
+            weights = attention_weights(own, k[row, :, keys], gates, table, chunk)
             dweights = (g @ v[row, :, keys].transpose(-1, -2)).float()
             used = weights
             if dropout > 0:
@@ -125,7 +138,7 @@ class ChunkedAttention(torch.autograd.Function):
             if table is not None and dtable is not None:
                 distances = near(table.float(), chunk).unfold(-1, chunk.frames, 1)
                 dgate[row, :, queries] = torch.mul(dscores, distances, out=dweights).sum(-1).flip(1)
-                near(dtable, chunk).add_(_sum_by_distance(dscores, gates))
+                add_by_distance(dtable, dscores, gates, chunk)
             dscores = dscores.to(q.dtype)
             dq[row, :, queries] = (dscores @ k[row, :, keys]).mul_(scale).flip(1)
             _add_product(dk[row, :, keys], dscores.transpose(-1, -2), own, scale)
@@ -133,8 +146,18 @@ class ChunkedAttention(torch.autograd.Function):
         return dq, dk.to(k.dtype), dv.to(v.dtype), dgate, last, None, None, None
 
 
-def _weights(q: Tensor, k: Tensor, gates: Tensor, table: Tensor | None, chunk: Chunk) -> Tensor:
-    """Attention weights (H, c, f) in float32, before dropout, of (H, c, d) and (H, f, d)."""
+def attention_weights(
+    q: Tensor, k: Tensor, gates: Tensor, table: Tensor | None, chunk: Chunk
+) -> Tensor:
+    """Attention weights (H, c, f) in float32, before dropout.
+
+    Args:
+        q: (H, c, d) queries, the last one first.
+        k: (H, f, d) keys.
+        gates: (H, c, 1) float32, last query first.
+        table: (H, 2F-1) biases by distance, None for no bias.
+        chunk: The queries and keys.
+    """
     if table is None:
         return scaled_scores(q, k).softmax(-1)
     bias = gates * near(table.float(), chunk).unfold(-1, chunk.frames, 1)
