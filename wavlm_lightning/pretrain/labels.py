@@ -48,16 +48,18 @@ def sample_frames(
     """
     order = generator(seed, "codebook").permutation(len(manifest))
     wanted = order[: max(1, round(share * len(manifest)))]
+    expected = manifest.num_samples[wanted] * features.rate / SAMPLE_RATE  # frames, or a few more
     found: list[Tensor] = []
-    count = 0
-    for start in range(0, len(wanted), SHARD_UTTERANCES):
+    left, start = max_frames, 0
+    while left > 0 and start < len(wanted):
+        # As many as are likely to be enough: what is computed beyond that is thrown away.
+        stop = start + 1 + int(np.searchsorted(np.cumsum(expected[start:]), left))
         own: dict[int, Tensor] = {}
-        for rows, frames in _features(manifest, wanted[start : start + SHARD_UTTERANCES], features):
+        for rows, frames in _features(manifest, wanted[start:stop], features):
             own |= {row: x.cpu() for row, x in zip(rows, frames, strict=True)}
         found += [own[row] for row in sorted(own)]
-        count += sum(map(len, own.values()))
-        if count >= max_frames:
-            break
+        left -= sum(map(len, own.values()))
+        start = stop
     return torch.cat(found)[:max_frames]
 
 

@@ -232,6 +232,15 @@ def test_frames_are_at_most_as_many_as_wanted(manifest: Manifest) -> None:
     assert sample_frames(manifest, Samples(), share=1.0, max_frames=100, seed=0).shape == (100, 8)
 
 
+def test_no_more_utterances_are_computed_than_give_the_frames(manifest: Manifest) -> None:
+    order = generator(0, "codebook").permutation(len(manifest))
+    frames = np.cumsum((manifest.num_samples[order] - 400) // 160 + 1)
+    for most in (1, int(frames[0]), int(frames[0]) + 1, int(frames[3]) - 1, int(frames[-1])):
+        counted = StoppingSamples()
+        found = sample_frames(manifest, counted, share=1.0, max_frames=most, seed=0)
+        assert (len(found), counted.computed) == (most, 1 + int(np.searchsorted(frames, most)))
+
+
 def test_frames_stand_in_the_order_of_the_draw(manifest: Manifest) -> None:
     found = sample_frames(manifest, Samples(), share=1.0, max_frames=10**6, seed=3)
     order = generator(3, "codebook").permutation(len(manifest))
