@@ -19,7 +19,6 @@ from torch import Tensor
 from downstream.cache import FeatureCache
 from downstream.data import TaskData
 from downstream.upstream import Frozen
-from recipes.processes import Processes
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.lengths import SAMPLE_RATE, pad_batch
 
@@ -124,21 +123,17 @@ class Choice:
     why: str
 
 
-def choose(
-    folder: Path, processes: Processes, uses: float, costs: Callable[[], Costs | None]
-) -> Choice:
-    """What the run's folder says, or what the first process measures; all processes call this."""
-    found = None
-    if processes.first:
-        file = folder / CHOICE
-        if file.is_file():
-            found = Choice(**read_json(file))
-        else:
-            measured = costs()
-            if measured is None:
-                found = Choice(keep=True, why="they are there already")
-            else:
-                found = Choice(measured.worth_keeping(uses), measured.why(uses))
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(asdict(found), indent=2) + "\n")
-    return processes.from_first(found or Choice(keep=True, why=""))
+def choose(folder: Path, uses: float, costs: Callable[[], Costs | None]) -> Choice:
+    """What the run's folder says; where it says nothing, what is measured, which is written there.
+
+    Processes ask one after the other, the first one first: the others find what it found.
+    """
+    file = folder / CHOICE
+    if file.is_file():
+        return Choice(**read_json(file))
+    found = Choice(keep=True, why="they are there already")
+    if (measured := costs()) is not None:
+        found = Choice(measured.worth_keeping(uses), measured.why(uses))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(asdict(found), indent=2) + "\n")
+    return found

@@ -160,9 +160,10 @@ def _source(
 
     def decide(cache: FeatureCache) -> Choice:
         own = upstream.to(device)
-        return choose(folder, processes, uses, lambda: measure(cache, own, data, device))
+        return choose(folder, uses, lambda: measure(cache, own, data, device))
 
-    return feature_source(settings, upstream, data, decide=decide)
+    with processes.first_before_others():
+        return feature_source(settings, upstream, data, decide=decide)
 
 
 def _chosen_and_shown(task: Task[Any], outcomes: Mapping[str, Outcome]) -> tuple[str, str]:

@@ -73,9 +73,9 @@ def test_a_few_utterances_are_measured_and_kept(data: TaskData, tmp_path: Path) 
 
 def test_a_run_sticks_to_its_choice(tmp_path: Path) -> None:
     slow = Costs(compute=1, keep=2, read=3)
-    first = choose(tmp_path, ALONE, 10, lambda: slow)
+    first = choose(tmp_path, 10, lambda: slow)
     assert first == Choice(keep=False, why=slow.why(10))
-    assert choose(tmp_path, ALONE, 10, lambda: pytest.fail("measured again")) == first
+    assert choose(tmp_path, 10, lambda: pytest.fail("measured again")) == first
 
 
 def test_features_that_are_cheaper_to_compute_are_not_kept(
