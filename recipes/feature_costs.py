@@ -19,10 +19,10 @@ from torch import Tensor
 from downstream.cache import FeatureCache
 from downstream.data import TaskData
 from downstream.upstream import Frozen
+from recipes.runs import CHOICE
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.lengths import SAMPLE_RATE, pad_batch
 
-CHOICE = "features.json"
 SAMPLE = 4  # utterances that are measured, after one that warms up
 # Kept unless computing anew is cheaper by this: two runs should not differ by a close call.
 CLOSE = 1.25

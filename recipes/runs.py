@@ -22,6 +22,7 @@ from wavlm_lightning.files import remove_parts, write_text
 from wavlm_lightning.locks import Lock, holder, take
 
 RESULT, CONFIG, LATEST, LOCK = "result.json", "config.yaml", "latest", ".lock"
+CHOICE = "features.json"  # whether features are kept, as it was measured
 # Settings that may change without making it another run.
 FREE = {"run", "wandb", "tensorboard"}
 
@@ -143,6 +144,6 @@ def _new_folder(parent: Path) -> Path:
 
 
 def _remove_if_empty(path: Path) -> None:
-    """A folder with nothing but its configuration says nothing that the next start does not."""
-    if {p.name for p in path.iterdir()} <= {CONFIG, LOCK}:
+    """A folder from before training says nothing that the next start does not."""
+    if {p.name for p in path.iterdir()} <= {CONFIG, LOCK, CHOICE}:
         shutil.rmtree(path, ignore_errors=True)

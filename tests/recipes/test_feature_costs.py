@@ -62,7 +62,6 @@ def test_a_few_utterances_are_measured_and_kept(data: TaskData, tmp_path: Path) 
     costs = measure(cache, upstream, data, "cpu")
     assert costs is not None
     assert min(costs.compute, costs.keep, costs.read) > 0
-    assert costs.read < costs.keep
     assert len(list(tmp_path.rglob("*.safetensors"))) == feature_costs.SAMPLE + 1
     for split, example in data.to_keep():
         key = str(data.task.key(example, training=split == "train"))
@@ -76,6 +75,18 @@ def test_a_run_sticks_to_its_choice(tmp_path: Path) -> None:
     first = choose(tmp_path, 10, lambda: slow)
     assert first == Choice(keep=False, why=slow.why(10))
     assert choose(tmp_path, 10, lambda: pytest.fail("measured again")) == first
+
+
+def test_a_run_that_fails_after_the_measurement_leaves_no_folder(
+    probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path, *_: object, **__: object) -> Path:
+        assert (folder / "features.json").is_file()
+        raise ValueError("a bad recording")
+
+    monkeypatch.setattr("recipes.probes.to_resume", fails)
+    assert superb.main(["sd", "fbank", *probe_words, "--cache.keep=auto"]) == 1
+    assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]
 
 
 def test_features_that_are_cheaper_to_compute_are_not_kept(
