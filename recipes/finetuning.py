@@ -16,7 +16,7 @@ from downstream.finetuner import Finetuner
 from downstream.transcription import Transcription
 from recipes.callbacks import KeepBest, SaveAndStop, progress
 from recipes.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
-from recipes.devices import with_precision
+from recipes.devices import device_words, with_precision
 from recipes.examples import log_examples
 from recipes.finetune_settings import TASKS, FinetuneSettings
 from recipes.loggers import build_loggers, finishing
@@ -226,7 +226,7 @@ def _about(
         f"{million:.1f} million parameters, {settings.optim.total_updates} updates"
         f"{f', the first {alone} of the head alone' if alone else ''}; {splits}; "
         f"{counts['padding_share']:.1%} padding; {trainer.world_size} process(es) on "
-        f"{trainer.strategy.root_device.type}, {trainer.precision}"
+        f"{device_words(trainer)}"
     )
 
 

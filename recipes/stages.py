@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from recipes.callbacks import KeepBest, SaveAndStop, progress
 from recipes.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
-from recipes.devices import with_precision
+from recipes.devices import device_words, with_precision
 from recipes.loggers import build_loggers, finishing
 from recipes.plots import plot_curves
 from recipes.processes import Processes
@@ -234,5 +234,5 @@ def _about(
         f"parameters, {settings.optim.total_updates} updates of at most {seconds:.0f} s, "
         f"{data.plan.updates} an epoch, no padding, {data.plan.cropped_share:.1%} cut off to "
         f"equal lengths, {trainer.world_size} process(es) on "
-        f"{trainer.strategy.root_device.type}, {trainer.precision}{note}"
+        f"{device_words(trainer)}{note}"
     )

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from recipes.checkpoints import WholeCheckpoints
-from recipes.devices import accelerator
+from recipes.devices import accelerator, allow_tf32
 from recipes.processes import Processes
 
 LOG_EVERY_UPDATES = 10
@@ -63,7 +63,7 @@ def build_trainer(
 def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
     """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
     _quiet_lightning()
-    wanted = ("accelerator", "strategy", "precision")
+    wanted = ("accelerator", "strategy", "precision", "tf32")
     return lightning.Trainer(
         **device_flags({k: flags.get(k) for k in wanted}, processes),
         logger=False,
@@ -78,6 +78,9 @@ def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
     """The flags that are set, with those that follow from the machine and the processes."""
     flags = {k: v for k, v in flags.items() if v is not None}
     flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
+    tf32 = flags.pop("tf32", True)
+    if flags["accelerator"] == "cuda":
+        allow_tf32(tf32)
     if processes.world > 1 and flags.get("strategy", "auto") == "auto":
         flags["strategy"] = "ddp"
     flags["devices"] = processes.local

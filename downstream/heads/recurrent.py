@@ -2,14 +2,20 @@
 """LSTMs over frames that know where an utterance ends.
 
 The backward direction reads each utterance from its own last frame on, so padding changes nothing.
-Packed sequences would give the same; their backward pass costs the square of the length.
+That is a packed sequence to a GPU. On a CPU the gradient of one costs the square of its length, so
+there each direction runs by itself, the second on reversed frames.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from downstream.features import Frames
+from downstream.heads.bfloat16_lstm import packing, run_direction, takes_bfloat16
 from wavlm_lightning.lengths import padding_mask
+from wavlm_lightning.model.kernels import use_kernels
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
@@ -31,15 +37,60 @@ class Blstm(nn.Module):
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.onward = nn.LSTM(dim, hidden, batch_first=True)
-        self.backward_ = nn.LSTM(dim, hidden, batch_first=True)
+        self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=True)
+        self.register_load_state_dict_pre_hook(_rename_directions)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(B, F, D) with valid frames (B,) -> (B, F, 2H), zero on padding."""
-        onward, _ = self.onward(x)
-        back, _ = self.backward_(reverse(x, lengths))
-        out = torch.cat([onward, reverse(back, lengths)], dim=2)
+        if not use_kernels(x):
+            return self._as_packed_sequence(x, lengths)
+        if takes_bfloat16(x, self.lstm.hidden_size):
+            return self._in_bfloat16(x, lengths)
+        return self._by_direction(x, lengths)
+
+    def _as_packed_sequence(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """By one LSTM, whose directions a GPU runs side by side."""
+        order = torch.argsort(lengths, descending=True)
+        sequence = pack_padded_sequence(
+            x.index_select(0, order.to(x.device, non_blocking=True)),
+            lengths[order],
+            batch_first=True,
+        )
+        out, _ = pad_packed_sequence(
+            self.lstm(sequence)[0], batch_first=True, total_length=x.shape[1]
+        )
+        return out.index_select(0, torch.argsort(order).to(x.device, non_blocking=True))
+
+    def _by_direction(self, x: Tensor, lengths: Tensor) -> Tensor:
+        onward, back = self._directions()
+        zeros = [x.new_zeros(1, len(x), self.lstm.hidden_size)] * 2
+        options = (True, 1, 0.0, self.training, False, True)
+        read_onward = torch.lstm(x, zeros, onward, *options)[0]
+        read_back = torch.lstm(reverse(x, lengths), zeros, back, *options)[0]
+        out = torch.cat([read_onward, reverse(read_back, lengths)], dim=2)
         return out.masked_fill(padding_mask(lengths, x.shape[1], x.device)[..., None], 0)
+
+    def _in_bfloat16(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed, frames = packing(lengths, x.shape[1]), x.flatten(0, 1)
+        out = []
+        for weights, places in zip(self._directions(), (packed.onward, packed.back), strict=True):
+            found = run_direction(frames.index_select(0, places), weights, packed)
+            empty = found.new_zeros(len(frames), found.shape[1])
+            out.append(empty.index_copy(0, places, found).unflatten(0, x.shape[:2]))
+        return torch.cat(out, dim=2)
+
+    def _directions(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights of the direction that reads from the first frame on, and of the other."""
+        weights: list[Tensor] = list(self.lstm.parameters())
+        return weights[:4], weights[4:]
+
+
+def _rename_directions(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Read weights saved before 0.2, when each direction was an LSTM of its own."""
+    for old, suffix in (("onward.", ""), ("backward_.", "_reverse")):
+        for name in [n for n in state if n.startswith(prefix + old)]:
+            kind = name.removeprefix(prefix + old)
+            state[f"{prefix}lstm.{kind}{suffix}"] = state.pop(name)
 
 
 class ProjectedBlstm(nn.Module):

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """LSTM heads: against PyTorch's own on packed sequences, published sizes, padding."""
 
+import contextlib
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from downstream.features import Frames
+from downstream.heads.bfloat16_lstm import takes_bfloat16
 from downstream.heads.recurrent import Blstm, LstmActivity, ProjectedBlstm, reverse
+from wavlm_lightning.model.kernels import plain_operations
 
 LENGTHS = [19, 30, 1, 8]
 
@@ -19,11 +24,7 @@ def padded(lengths: list[int], dim: int) -> Frames:
 
 def packed(ours: Blstm, frames: Frames) -> tuple[nn.LSTM, Tensor]:
     """PyTorch's bidirectional layer with the same weights, and its output on packed frames."""
-    theirs = nn.LSTM(frames.x.shape[2], ours.onward.hidden_size, bidirectional=True)
-    theirs.batch_first = True
-    weights = dict(ours.onward.named_parameters())
-    weights |= {f"{name}_reverse": p for name, p in ours.backward_.named_parameters()}
-    theirs.load_state_dict(weights)
+    theirs = copy.deepcopy(ours.lstm)
     sequence = pack_padded_sequence(
         frames.x, frames.lengths, batch_first=True, enforce_sorted=False
     )
@@ -77,18 +78,91 @@ def test_gradients_of_blstm_match_pytorch_on_packed_sequences() -> None:
     theirs, output = packed(ours, frames)
     output.square().sum().backward()
     ours(*frames).square().sum().backward()
-    for suffix, half in (("", ours.onward), ("_reverse", ours.backward_)):
-        for name, parameter in half.named_parameters():
-            wanted = theirs.get_parameter(name + suffix).grad
-            torch.testing.assert_close(parameter.grad, wanted, rtol=1e-5, atol=1e-5)
+    for name, parameter in ours.lstm.named_parameters():
+        expected = theirs.get_parameter(name).grad
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_stands_on_padding_does_not_reach_valid_frames() -> None:
+def worked(blstm: Blstm, frames: Frames) -> list[Tensor]:
+    """Output, and gradients of the frames and of all weights."""
+    x = frames.x.clone().requires_grad_()
+    blstm.zero_grad()
+    out = blstm(x, frames.lengths).float()
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(5))
+    (out * direction).sum().backward()
+    gradients = [x.grad, *(p.grad for p in blstm.lstm.parameters())]
+    return [out.detach(), *(g.clone() for g in gradients if g is not None)]
+
+
+def test_a_gpus_way_gives_what_a_cpus_does() -> None:
+    blstm, frames = Blstm(10, 6), padded(LENGTHS, 10)
+    on_cpu = worked(blstm, frames)
+    with plain_operations():
+        on_gpu = worked(blstm, frames)
+    assert len(on_gpu) == 10
+    for found, expected in zip(on_gpu, on_cpu, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [7], [5, 5, 5], [1, 1]])
+def test_bfloat16_kernel_is_as_near_to_float32_as_pytorchs(
+    lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blstm, frames = Blstm(10, 64), padded(lengths, 10)
+    exact = worked(blstm, frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        torchs = worked(blstm, frames)
+        monkeypatch.setattr("downstream.heads.bfloat16_lstm.MIN_HIDDEN", 64)
+        monkeypatch.setattr(Blstm, "_by_direction", None)
+        ours = worked(blstm, frames)
+    for found, peer, expected in zip(ours, torchs, exact, strict=True):
+        scale = float(expected.norm())
+        assert float((found - expected).norm()) <= 2 * float((peer - expected).norm())
+        assert float((found - expected).norm()) <= 0.01 * scale
+
+
+def test_wide_layers_in_bfloat16_alone_take_the_kernel() -> None:
+    wide, frames = Blstm(4, 512), padded([3, 2], 4)
+    assert not takes_bfloat16(frames.x, wide.lstm.hidden_size)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert takes_bfloat16(frames.x, wide.lstm.hidden_size)
+        assert not takes_bfloat16(frames.x, 511)
+        assert not takes_bfloat16(frames.x.to("meta"), wide.lstm.hidden_size)
+        assert wide(*frames).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("prefix", ["", "layers.0."])
+def test_weights_of_two_lstms_a_layer_load(prefix: str) -> None:
+    """Checkpoints of 0.1.0 named each direction by itself."""
+    blstm, other, frames = Blstm(10, 6), Blstm(10, 6), padded(LENGTHS, 10)
+    kinds = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    old = {
+        f"{prefix}{half}.{kind}": other.lstm.get_parameter(kind + suffix).detach()
+        for half, suffix in (("onward", ""), ("backward_", "_reverse"))
+        for kind in kinds
+    }
+    module = nn.ModuleDict({"layers": nn.ModuleList([blstm])}) if prefix else blstm
+    module.load_state_dict(old)
+    assert torch.equal(blstm(*frames), other(*frames))
+
+
+@pytest.mark.parametrize("way", ["cpu", "gpu", "bfloat16"])
+def test_what_stands_on_padding_does_not_reach_valid_frames(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("downstream.heads.bfloat16_lstm.MIN_HIDDEN", 6)
     blstm, frames = Blstm(10, 6), padded(LENGTHS, 10)
     noisy = frames.x.clone()
     for row, length in enumerate(LENGTHS):
         noisy[row, length:] = 100.0
-    torch.testing.assert_close(blstm(noisy, frames.lengths), blstm(*frames), rtol=0, atol=1e-6)
+    with (
+        plain_operations() if way == "gpu" else contextlib.nullcontext(),
+        torch.autocast("cpu", torch.bfloat16, enabled=way == "bfloat16"),
+    ):
+        found, expected = blstm(noisy, frames.lengths), blstm(*frames)
+    assert float(expected.detach().norm()) > 1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert all(bool((row[n:] == 0).all()) for row, n in zip(found, LENGTHS, strict=True))
 
 
 def test_reversing_twice_changes_nothing() -> None:
