@@ -27,7 +27,7 @@ Fact = dict[str, Any]
 PLAN = (
     ("machine", "first"), ("equality", "first"), ("position", "first"), ("steps", "all"),
     ("peer", "all"), ("heads", "first"), ("many_lengths", "first"), ("profile", "first"),
-    ("longest", "first"), ("programs", "first"),
+    ("learners", "first"), ("graphs", "first"), ("longest", "first"), ("programs", "first"),
 )  # fmt: skip
 LONGEST_PART = 150.0  # seconds
 
@@ -76,7 +76,7 @@ def check(sizes: list[str], *, seconds: float, dry: bool) -> Iterator[Fact]:
 
 
 def table(facts: list[Fact]) -> str:
-    """Steps beside transformers' in Markdown, then what failed or was skipped."""
+    """Steps beside transformers' in Markdown, other times, what failed or was skipped."""
     lines = ["| size | seconds | ours, compiled | ours | transformers, compiled | transformers | "
              "share of matrix rate | waits |", "|---|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     rows = sorted({(f["size"], -f["seconds"]) for f in facts if f["what"] == "step"})
@@ -95,6 +95,12 @@ def table(facts: list[Fact]) -> str:
             f"| {size} | {-minus:g} | {' | '.join(cells)} | {share} | {best['waits'] or 0} |"
         )
     for f in facts:
+        if f["what"] == "learners" and "ms" in f:
+            way = ", a stream each" if f["a_stream_each"] else ""
+            lines.append(f"\nrecognition heads on a frozen {f['size']}, {f['learners']}{way}: "
+                         f"{f['ms']} ms a step")  # fmt: skip
+        if f["what"] == "CUDA graphs" and "ms" in f:
+            lines.append(f"\n{f['size']}, {f['seconds']:g} s, as CUDA graphs: {f['ms']} ms a step")
         for word in ("failed", "skipped"):
             if word in f:
                 lines.append(f"\n{f['what']} ({f['size']}) {word}: {f[word]}")

@@ -22,13 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu_heads import heads, learners
 from benchmarks.gpu_setting import Check, Fact, Step, our_step, our_steps
-from downstream.features import Frames
-from downstream.heads.linear import FrameLinear
-from downstream.heads.mask import MaskBlstm
-from downstream.heads.pooling import MeanPoolLinear
-from downstream.heads.recurrent import LstmActivity, ProjectedBlstm
-from downstream.heads.xvector import XVector
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
 from wavlm_lightning.model.layout_configs import transformers_config
@@ -200,36 +195,18 @@ def profile(check: Check) -> Iterator[Fact]:
             }
 
 
-def heads(check: Check) -> Iterator[Fact]:
-    """Every head: relative difference of outputs and gradients from those of the CPU."""
-    dim = 64
-    made: dict[str, Callable[[], nn.Module]] = {
-        "FrameLinear": lambda: FrameLinear(dim, 30, dropout=0.0),
-        "MeanPoolLinear": lambda: MeanPoolLinear(dim, hidden=32, num_classes=5),
-        "XVector": lambda: XVector(dim, width=32, num_classes=5),
-        "ProjectedBlstm": lambda: ProjectedBlstm(
-            dim, projection=32, hidden=32, num_layers=2, dropout=0.0, num_symbols=30
-        ),
-        "LstmActivity": lambda: LstmActivity(dim, hidden=32, num_speakers=2),
-        "MaskBlstm": lambda: MaskBlstm(
-            dim, hidden=32, num_layers=2, dropout=0.0, num_sources=2, num_bins=17
-        ),
-    }
-    lengths = torch.tensor([60, 41, 20])
-    x = torch.randn(3, 60, dim, generator=torch.Generator().manual_seed(0))
-    x = x.masked_fill(torch.arange(60)[None, :, None] >= lengths[:, None, None], 0)
-    for name, make in made.items():
-        found = []
-        for device in (torch.device("cpu"), check.device):
-            torch.manual_seed(0)
-            head = make().to(device)
-            output = head(Frames(x.to(device), lengths))
-            y = output.cosines if name == "XVector" else output
-            y.float().square().mean().backward()
-            gradients = [p.grad.flatten().cpu() for p in head.parameters() if p.grad is not None]
-            found.append((y.detach().cpu(), torch.cat(gradients)))
-        relative = [float((b - a).norm() / a.norm()) for a, b in zip(*found, strict=True)]
-        yield {"what": "head", "head": name, "output": relative[0], "gradients": relative[1]}
+def graphs(check: Check) -> Iterator[Fact]:
+    """The compiled step replayed as CUDA graphs: one shape, caught once."""
+    if check.dry:
+        yield {"what": "CUDA graphs", "skipped": "they are of a GPU"}
+        return
+    model = check.model().train()
+    model.compile_regions(dynamic=False, mode="reduce-overhead")
+    step = our_step(check, model)
+    for seconds in check.lengths[:: max(1, len(check.lengths) - 1)]:
+        batch = check.audio(seconds)
+        took = check.milliseconds(lambda: step(*batch))  # noqa: B023
+        yield {"what": "CUDA graphs", "seconds": seconds, "ms": round(took, 1)}
 
 
 def longest(check: Check) -> Iterator[Fact]:
@@ -323,7 +300,8 @@ def _program(words: list[str], stop_at: Path | None = None) -> Fact:
 PARTS = {
     part.__name__: part
     for part in (
-        machine, equality, position, heads, steps, many_lengths, profile, peer, longest, programs,
+        machine, equality, position, heads, steps, many_lengths, profile, peer, learners, graphs,
+        longest, programs,
     )
 }  # fmt: skip
 

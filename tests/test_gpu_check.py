@@ -44,6 +44,10 @@ def test_a_part_that_fails_is_said_and_the_others_run(
                 "seconds": 15.6,
                 "ms": 95,
             }
+        elif part == "learners":
+            yield about | {"what": part, "learners": 8, "a_stream_each": True, "ms": 70.5}
+        elif part == "graphs":
+            yield about | {"what": "CUDA graphs", "seconds": 2.0, "ms": 12.5}
         else:
             yield about | {"what": part, "failed": "no reason"}
 
@@ -51,6 +55,8 @@ def test_a_part_that_fails_is_said_and_the_others_run(
     assert gpu_check.main([f"--out={tmp_path}", "--sizes=base", "--dry"]) == 1
     said = capsys.readouterr().out
     assert "| base | 15.6 | 16.0 |  |  | 95 | 25.0% | 0 |" in said
+    assert "recognition heads on a frozen base, 8, a stream each: 70.5 ms a step" in said
+    assert "base, 2 s, as CUDA graphs: 12.5 ms a step" in said
     assert "heads (base) failed: no reason" in said
     (lines,) = tmp_path.glob("*.jsonl")
     assert len(lines.read_text().splitlines()) == len(gpu_check.PLAN)

@@ -50,11 +50,14 @@ class WavLM(nn.Module):
         self.mask_vector = nn.Parameter(torch.rand(config.dim))
         self.encoder = Encoder(config)
 
-    def compile_regions(self, backend: str = "inductor") -> None:
+    def compile_regions(
+        self, backend: str = "inductor", *, dynamic: bool = True, mode: str | None = None
+    ) -> None:
         """Compile the convolutions, the position embedding and each block for all shapes at once.
 
         Regions, not the whole: between them LayerDrop chooses blocks, which would be another graph
-        for each choice. Blocks share one. Names of parameters stay as they are.
+        for each choice. Blocks share one. Names of parameters stay as they are. Options are those
+        of `torch.compile`.
 
         Raises:
             ValueError: for a back-end of attention that a compiler cannot read.
@@ -67,7 +70,7 @@ class WavLM(nn.Module):
         # Beyond the limit torch would run the region uncompiled without a word.
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         for region in (self.frontend.layers, self.encoder.position, *self.encoder.layers):
-            region.compile(dynamic=True, fullgraph=True, backend=backend)
+            region.compile(dynamic=dynamic, fullgraph=True, backend=backend, mode=mode)
         self.frontend.compiled = self.encoder.compiled = True
 
     def forward(
