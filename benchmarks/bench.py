@@ -29,10 +29,12 @@ from benchmarks.loading import loading
 from benchmarks.names import AS_IT_COMES, ONE_THREAD, OURS, OWN_OBJECTIVE, PEERS, RECOMPUTING, TUNED
 from benchmarks.picture import draw
 from benchmarks.probing import probing
+from benchmarks.recognition import recognition
 from benchmarks.timing import Child, Timed, figures, interleaved
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.result import versions
+from wavlm_lightning.threads import threads
 from wavlm_lightning.throughput import matrix_rate
 
 # Rows and seconds of each: always the same audio, for the square of the length to show.
@@ -132,7 +134,19 @@ def loader(args: argparse.Namespace) -> Iterator[Line]:
     yield from loading(args.root, args.noise)
 
 
-PARTS = {"time": times, "memory": memory, "loading": loader, "probing": tasks}
+def uneven(args: argparse.Namespace) -> Iterator[Line]:
+    """Uneven utterances through a frozen upstream, and SUPERB's recognition head, one thread."""
+    with threads(1):
+        yield from recognition(args.size, runs=args.runs)
+
+
+PARTS = {
+    "time": times,
+    "memory": memory,
+    "loading": loader,
+    "recognition": uneven,
+    "probing": tasks,
+}
 
 
 def main(argv: list[str]) -> int:
