@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-STAT, CPUINFO = Path("/proc/stat"), Path("/proc/cpuinfo")
-TICKS = os.sysconf("SC_CLK_TCK")
+from wavlm_lightning.processors import busy_seconds
+
+CPUINFO = Path("/proc/cpuinfo")
 # Instruction sets that decide which kernels torch takes, and their names for people.
 FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
 
@@ -37,7 +38,7 @@ class Meter:
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
             used = resource.getrusage(who)
             cpu, faults = cpu + used.ru_utime + used.ru_stime, faults + used.ru_minflt
-        return time.perf_counter(), cpu, faults, _busy()
+        return time.perf_counter(), cpu, faults, busy_seconds()
 
     def read(self) -> Use:
         """Everything since the start."""
@@ -53,15 +54,6 @@ def measured(work: Callable[[], Any]) -> Use:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return meter.read()
-
-
-def _busy() -> float:
-    """Seconds that all processors have worked, for anyone; 0 where the system does not say."""
-    if not STAT.is_file():
-        return 0.0
-    # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)); guests are within user.
-    ticks = [int(x) for x in STAT.read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(ticks) - ticks[3] - ticks[4]) / TICKS
 
 
 def processor() -> str:

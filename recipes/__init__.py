@@ -2,13 +2,18 @@
 """Programs: what make runs."""
 
 import ctypes
+import logging
 import os
 
 # torch's OpenMP threads wait for each other in a busy loop. Where another process wants a core, a
-# loader or a stranger, that loop takes it: 6.2 s a step in place of 0.2 on two cores with torch's
-# own number, 0.4 to 0.6 with this one. A tenth of it costs a quarter of a step on a quiet machine.
-# Read when torch is first imported, and by GNU's OpenMP alone.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# loader or a stranger, that loop takes it: a step of the mini model beside eight busy processes on
+# two cores took 3.5 s of the processors with torch's own number, 0.6 with 10000, 0.4 with 1000,
+# where it takes 0.25 alone. Alone, 3000 is as fast as any; 1000 takes a fifth longer, 300 twice as
+# long. Read when torch is first imported, and by GNU's OpenMP alone.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+# torch says with every start that it has no Triton to count operations with; nobody asked.
+logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 
 # glibc gives large blocks back to the system when they are freed, and every step waits again until
 # the system has zeroed new ones: a quarter of a pass on a processor. Keeping them takes some more

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which device a run takes, and the number format that it computes in."""
 
+from functools import cache
 from typing import Any
 
 import torch
 
 from wavlm_lightning.precision import computes_bfloat16
+from wavlm_lightning.processors import busy_share
+
+BUSY_SECONDS, BUSY = 0.3, 0.75  # how long to look, and the share from which it is said
 
 
 def accelerator(wanted: str) -> str:
@@ -29,6 +33,24 @@ def device_words(trainer: Any) -> str:
     device, allowed = trainer.strategy.root_device.type, torch.backends.cudnn.allow_tf32
     tf32 = ", TF32" if device == "cuda" and allowed else ""
     return f"{device}, {trainer.precision}{tf32}"
+
+
+@cache
+def say_if_busy(device: str) -> None:
+    """Print, once a process, that others keep the processors busy on which this one would train.
+
+    Threads that share a product wait for the last of them. Where others want the processors too,
+    two threads took twice the processor time of one and twice its time on the clock.
+    """
+    if device != "cpu" or torch.get_num_threads() == 1:
+        return
+    share = busy_share(BUSY_SECONDS)
+    if share >= BUSY:
+        print(
+            f"note: other processes keep {share:.0%} of this machine's processors busy; where they "
+            "go on, one thread is faster: OMP_NUM_THREADS=1 make ...",
+            flush=True,
+        )
 
 
 def best_precision(device: str) -> str:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from recipes.checkpoints import WholeCheckpoints
-from recipes.devices import accelerator, allow_tf32
+from recipes.devices import accelerator, allow_tf32, say_if_busy
 from recipes.processes import Processes
 
 LOG_EVERY_UPDATES = 10
@@ -39,6 +39,8 @@ def build_trainer(
     """A Trainer that writes into `folder`; `flags` are those that a person may set."""
     _quiet_lightning()
     flags = device_flags(flags, processes)
+    if processes.first:
+        say_if_busy(flags["accelerator"])
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
     batches = pace.batches_per_update // processes.world
     return lightning.Trainer(

@@ -14,10 +14,11 @@ import torch
 
 from benchmarks.contenders import Setting, kernels, training
 from benchmarks.goals import AS_IT_COMES, table_of
-from benchmarks.host import TICKS, Use, measured, processor
+from benchmarks.host import Use, measured, processor
 from benchmarks.names import ONE_THREAD
 from benchmarks.picture import draw
 from benchmarks.timing import Child, Turn, figures, interleaved
+from wavlm_lightning.processors import TICKS
 
 ABOUT = {
     "what": "about",
