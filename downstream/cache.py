@@ -99,30 +99,39 @@ class FeatureCache:
 
     def __call__(
         self,
-        keys: Sequence[str],
+        keys: Sequence[str | None],
         waveforms: Tensor,
         lengths: Tensor,
         compute: Compute,
+        *,
+        read: Sequence[bool] | None = None,
     ) -> Features:
         """Features of a batch; rows that are not kept yet are computed and kept.
 
-        Each is computed alone: batch mates change the order of sums, and so the last bits.
+        Each is computed alone: batch mates change the order of sums, and so the last bits. Rows
+        without a key are computed together at each use.
 
         Args:
-            keys: one a row, the same for the same samples.
-            waveforms: (B, T); not looked at where all rows are kept.
+            keys: one a row, the same for the same samples; None for samples that were drawn.
+            waveforms: (B, T).
             lengths: (B,) samples.
             compute: the upstream.
+            read: whether a row's samples are in `waveforms`; None: all are.
         """
-        rows = []
+        drawn = [row for row, key in enumerate(keys) if key is None]
+        if len(drawn) == len(keys):
+            return compute(waveforms, lengths)
+        found = _computed(drawn, waveforms, lengths, compute)
         for row, key in enumerate(keys):
+            if key is None:
+                continue
             layers = self._kept(self.files.path(key))
-            if layers is None:
-                own = waveforms[row, : int(lengths[row])]
-                if len(own) == 0:  # it was there when the batch was made
-                    own = self._loaded(key).to(waveforms.device)
-                layers = self._compute(key, own, compute)
-            rows.append(layers)
+            if layers is None and (read is None or read[row]):
+                layers = self._compute(key, waveforms[row, : int(lengths[row])], compute)
+            elif layers is None:  # it was there when the batch was made
+                layers = self._compute(key, self._loaded(key).to(waveforms.device), compute)
+            found[row] = layers
+        rows = [found[row] for row in range(len(keys))]
         counts = torch.tensor([row.shape[1] for row in rows])
         padded = _padded(rows, waveforms.device)
         together = padded if padded.dtype == torch.float32 else None
@@ -177,6 +186,18 @@ class FeatureCache:
             raise OSError(f"{path}: cannot keep features: {error}") from error
         self._checked.add(path)
         return kept
+
+
+def _computed(
+    rows: list[int], waveforms: Tensor, lengths: Tensor, compute: Compute
+) -> dict[int, Tensor]:
+    """Layers (L, F, D) of each of these rows, float32, computed together."""
+    if not rows:
+        return {}
+    features = compute(waveforms[rows, : int(lengths[rows].max())], lengths[rows])
+    layers = torch.stack([layer.float() for layer in features.layers])
+    counts = features.lengths.tolist()
+    return {row: layers[:, i, : counts[i]] for i, row in enumerate(rows)}
 
 
 def _recording(key: str) -> str:

@@ -149,46 +149,45 @@ class TaskDataset(Dataset[Batch]):
 
     def __getitem__(self, places: Places) -> Batch:
         keys = [self.task.key(self.examples[i], training=self.training) for _, i in places]
-        known = [key for key in keys if key is not None]
-        items, lengths = self._kept_items(places, known) or self._items(places)
+        counts = [self._kept_samples(key) for key in keys]
+        items = [
+            self._read(*place) if count is None else self._unread(place[1])
+            for place, count in zip(places, counts, strict=True)
+        ]
+        lengths = [
+            len(item.waveform) if count is None else count
+            for item, count in zip(items, counts, strict=True)
+        ]
         return Batch(
             pad_batch([item.waveform for item in items])[0],
-            lengths,
+            torch.tensor(lengths),
             [item.target for item in items],
             [self.examples[i].id for _, i in places],
             [i for _, i in places],
             [e for e, _ in places],
-            known if len(known) == len(keys) else None,
+            keys,
+            [count is None for count in counts],
         )
 
-    def _kept_items(self, places: Places, keys: list[str]) -> tuple[list[Item], Tensor] | None:
-        """Targets without samples, and how many these are; None unless all features are kept."""
-        if self.kept is None or len(keys) < len(places):
-            return None
-        counts = []
-        for key in keys:
-            count = self.kept.num_samples(key)
-            if count is None:
-                return None
-            counts.append(count)
-        nothing = torch.empty(0)
-        items = [Item(nothing, self.task.target(self.examples[i])) for _, i in places]
-        return items, torch.tensor(counts)
+    def _kept_samples(self, key: str | None) -> int | None:
+        """Samples that kept features were computed from; None where there are none to use."""
+        return None if self.kept is None or key is None else self.kept.num_samples(key)
 
-    def _items(self, places: Places) -> tuple[list[Item], Tensor]:
-        """Read from their recordings."""
-        items = []
-        for epoch, index in places:
-            rng = generator(self.seed, "load", epoch, index) if self.training else None
-            example = self.examples[index]
-            item = self.task.load(example, rng)
-            if len(item.waveform) < RECEPTIVE_FIELD:
-                raise AudioError(
-                    f"{example.path}: {len(item.waveform)} samples of {example.id}, one frame "
-                    f"needs {RECEPTIVE_FIELD} (25 ms): remove it from the corpus or the manifest"
-                )
-            items.append(item)
-        return items, torch.tensor([len(item.waveform) for item in items])
+    def _unread(self, index: int) -> Item:
+        """The target alone."""
+        return Item(torch.empty(0), self.task.target(self.examples[index]))
+
+    def _read(self, epoch: int, index: int) -> Item:
+        """From its recording."""
+        rng = generator(self.seed, "load", epoch, index) if self.training else None
+        example = self.examples[index]
+        item = self.task.load(example, rng)
+        if len(item.waveform) < RECEPTIVE_FIELD:
+            raise AudioError(
+                f"{example.path}: {len(item.waveform)} samples of {example.id}, one frame "
+                f"needs {RECEPTIVE_FIELD} (25 ms): remove it from the corpus or the manifest"
+            )
+        return item
 
 
 class TaskData(lightning.LightningDataModule):

@@ -69,10 +69,16 @@ class Probe(lightning.LightningModule):
 
     def forward(self, batch: Batch) -> Features:
         """Waveforms (B, T) of a batch -> layers of (B, F, D), for all learners."""
-        if self.cache is None or batch.keys is None:
+        if self.cache is None:
             features: Features = self.upstream(batch.waveforms, batch.lengths)
             return features
-        return self.cache(batch.keys, batch.waveforms, batch.lengths, self.means or self.upstream)
+        return self.cache(
+            batch.keys,
+            batch.waveforms,
+            batch.lengths,
+            self.means or self.upstream,
+            read=batch.read,
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW, a group each: it works on every parameter by itself."""

@@ -48,13 +48,14 @@ class Item(NamedTuple):
 class Batch(NamedTuple):
     """Examples side by side; only the task looks into the targets."""
 
-    waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding; (B, 0) if nobody needs them
+    waveforms: Tensor  # (B, T) float32 at 16 kHz, zero on padding and in rows that were not read
     lengths: Tensor  # (B,) int64 samples, on the host
     targets: list[Any]
     ids: list[str]
     indices: list[int]  # places in the split's examples
     epochs: list[int]  # of each example; with the index it seeds what is drawn for it
-    keys: list[str] | None  # what the samples are, for features that are kept; None if drawn
+    keys: list[str | None]  # what the samples are, for features that are kept; None if drawn
+    read: list[bool]  # rows whose samples are here; features of the others are kept
 
 
 @dataclass(frozen=True, kw_only=True)

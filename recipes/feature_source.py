@@ -78,7 +78,7 @@ def feature_source(
     source = FeatureSource(f"{COMPUTED}: {_no_cache(settings, upstream)}", settings.featurizer)
     tell = print if data.rank == 0 else _silent
     exact = settings.featurizer.lengths == "exact"  # the other count depends on the batch
-    if keeps and everything and exact and data.task.pools and settings.cache.pooled:
+    if keeps and examples and exact and data.task.pools and settings.cache.pooled:
         means = MeansOverTime(upstream, settings.featurizer)
         cache = open_cache(
             settings.cache,
@@ -90,8 +90,11 @@ def feature_source(
         )
         if cache is not None:
             why = "the head knows frames by their mean over time alone"
+            if not everything:
+                why += "; drawn crops are computed at each use"
             source = FeatureSource(f"{POOLED}: {why}", means.left_to_do, cache, means)
-            data.pool()
+            if everything:
+                data.pool()
     if keeps and examples and source.cache is None:
         frames = sum(example.num_samples for _, example in examples) / upstream.stride
         cache = open_cache(

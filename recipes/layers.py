@@ -131,8 +131,8 @@ def _by_layer(
 def _features(batch: Batch, upstream: Frozen, source: FeatureSource, device: str) -> Features:
     waveforms = batch.waveforms.to(device)
     compute: Any = upstream
-    if source.cache is not None and batch.keys is not None:
-        compute = partial(source.cache, batch.keys, compute=upstream)
+    if source.cache is not None:
+        compute = partial(source.cache, batch.keys, compute=upstream, read=batch.read)
     features: Features = compute(waveforms, batch.lengths)
     return features
 

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_computed_again_and_counted(
 
     cache = FeatureCache(tmp_path, load=load)
     # As a loader has it that found the file before it was damaged: without samples.
-    again = cache(KEYS, torch.empty(2, 0), LENGTHS, frozen)
+    again = cache(KEYS, torch.empty(2, 0), LENGTHS, frozen, read=[False] * len(KEYS))
     assert (loaded, cache.damaged) == (["a"], 1)
     torch.testing.assert_close(again.layers, whole.layers, rtol=0, atol=0)
     FeatureCache(tmp_path)(KEYS, batch, LENGTHS, lambda *_: pytest.fail("computed again"))

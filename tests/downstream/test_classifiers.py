@@ -179,7 +179,7 @@ def test_ic_loss_is_the_sum_over_slots(tmp_path: Path) -> None:
 
     targets = [e.target for e in task.examples("train")]
     frames = Frames(torch.zeros(3, 1, 1), torch.ones(3, dtype=torch.int64))
-    batch = Batch(torch.zeros(3, 0), torch.ones(3), targets, [], [], [], None)
+    batch = Batch(torch.zeros(3, 0), torch.ones(3), targets, [], [], [], [None] * 3, [True] * 3)
     parts = [(logits[:, :2], [t[0] for t in targets]), (logits[:, 2:], [t[1] for t in targets])]
     wanted = sum(torch.nn.functional.cross_entropy(x, torch.tensor(t)) for x, t in parts)
     torch.testing.assert_close(task.loss(Fixed(), frames, batch), wanted)

@@ -10,12 +10,14 @@ import torch
 
 from downstream.cache import FeatureCache
 from downstream.data import TaskData
+from downstream.features import Features
 from downstream.featurizer import FeaturizerConfig
 from downstream.learner import Learner
 from downstream.pooled import MeansOverTime
 from downstream.probe import Probe
 from downstream.task import Batch, Task
 from downstream.upstream import Frozen
+from wavlm_lightning.lengths import SAMPLE_RATE
 
 from .test_tasks import CONFIG, OPTIM, MakeTask
 
@@ -110,6 +112,61 @@ def test_recordings_are_not_read_once_their_features_are_kept(
             assert a.targets == b.targets
             assert a.lengths.tolist() == b.lengths.tolist()
             torch.testing.assert_close(x.x, y.x, rtol=0, atol=0)
+
+
+class Counting(MeansOverTime):
+    """Says how long the utterances were that it computed."""
+
+    def __init__(self, upstream: Frozen):
+        super().__init__(upstream, FeaturizerConfig())
+        self.computed: list[int] = []
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> Features:
+        self.computed += lengths.tolist()
+        return super().__call__(waveforms, lengths)
+
+
+def test_drawn_crops_alone_are_computed_beside_means_that_are_kept(
+    make_task: MakeTask, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_lengths = sorted(e.num_samples for e in make_task("sid").examples("train"))
+    most = whole_lengths[len(whole_lengths) // 2]
+    task = make_task("sid", max_seconds=most / SAMPLE_RATE)
+    data = TaskData(task, CONFIG, total_updates=3, seed=0)
+    means = Counting(frozen)
+    cache = FeatureCache(tmp_path, dtype=torch.float32)
+    learner = Learner(task, frozen, FeaturizerConfig(), lr=1e-2, seed=0)
+    alone = Probe(frozen, [learner], OPTIM)
+    mixed = Probe(frozen, [learner], OPTIM, cache=cache, means=means)
+    places = [(0, i) for i in range(len(whole_lengths))]
+
+    def batch_and_logits(probe: Probe) -> tuple[Batch, torch.Tensor]:
+        dataset: Any = data.eval_dataloader("train").dataset
+        with torch.no_grad():
+            batch = dataset[places]
+            return batch, learner.head(learner(probe(batch), batch))
+
+    batch, expected = batch_and_logits(alone)
+    drawn = [key is None for key in batch.keys]
+    assert 0 < sum(drawn) < len(drawn)
+    assert all(batch.read)
+    torch.testing.assert_close(batch_and_logits(mixed)[1], expected, rtol=0, atol=1e-5)
+    assert sorted(means.computed) == sorted(batch.lengths.tolist())
+    means.computed.clear()
+    data.kept = cache.files
+    again, logits = batch_and_logits(mixed)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert means.computed == [most] * sum(drawn)
+    assert again.read == drawn
+    assert again.lengths.tolist() == batch.lengths.tolist()
+    assert not again.waveforms[[not own for own in drawn]].any()
+    # Features that vanish after the batch was made are computed from their recordings.
+    for key in filter(None, again.keys):
+        cache.files.path(key).unlink()
+    cache.load = data.waveform
+    with torch.no_grad():
+        found = learner.head(learner(mixed(again), again))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_task_that_looks_at_waveforms_gets_them(
