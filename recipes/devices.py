@@ -19,20 +19,24 @@ def accelerator(wanted: str) -> str:
     return "cuda" if wanted == "gpu" else wanted
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Set whether a GPU multiplies float32 matrices and convolves in TF32, for all that follows.
+def tf32_of(flags: dict[str, Any]) -> bool | None:
+    """What `trainer.tf32` says to a run on a GPU; None on a CPU, or where it says nothing."""
+    said: bool | None = flags["tf32"]
+    return said if accelerator(flags["accelerator"]) == "cuda" else None
 
-    torch by itself allows it in convolutions and LSTMs and not in matrix products.
-    """
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+
+def set_tf32(flags: dict[str, Any]) -> None:
+    """Set it for all that a program computes, upstreams too: before anything is computed."""
+    if (allowed := tf32_of(flags)) is not None:
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def device_words(trainer: Any) -> str:
     """What a Trainer works on: "cpu, bf16-mixed"; "cuda, 32-true, TF32"."""
-    device, allowed = trainer.strategy.root_device.type, torch.backends.cudnn.allow_tf32
-    tf32 = ", TF32" if device == "cuda" and allowed else ""
-    return f"{device}, {trainer.precision}{tf32}"
+    device = trainer.strategy.root_device.type
+    allowed = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    return f"{device}, {trainer.precision}{', TF32' if allowed else ''}"
 
 
 @cache

@@ -11,7 +11,7 @@ from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.pooled import MeansOverTime
 from downstream.upstream import Frozen, fingerprint
-from recipes.devices import accelerator
+from recipes.devices import accelerator, tf32_of
 from recipes.feature_costs import Choice
 from recipes.probe_settings import ProbeSettings
 
@@ -75,6 +75,8 @@ def feature_source(
         settings.values["upstream"]["sha256"],
         accelerator(settings.trainer["accelerator"]),
     )
+    if (tf32 := tf32_of(settings.trainer)) is not None:
+        about += f" tf32 {tf32}"
     source = FeatureSource(f"{COMPUTED}: {_no_cache(settings, upstream)}", settings.featurizer)
     tell = print if data.rank == 0 else _silent
     exact = settings.featurizer.lengths == "exact"  # the other count depends on the batch

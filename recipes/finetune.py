@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recipes.devices import accelerator
+from recipes.devices import accelerator, set_tf32
 from recipes.endings import exit_status
 from recipes.finetune_settings import (
     TASKS,
@@ -43,6 +43,7 @@ def _main(argv: list[str]) -> int:
     check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     flags = settings.trainer
     count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
+    set_tf32(flags)
     status = start_all("recipes.finetune", argv, count=count)
     if status is not None:
         return status

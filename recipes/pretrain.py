@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from recipes.devices import accelerator
+from recipes.devices import accelerator, set_tf32
 from recipes.endings import exit_status
 from recipes.logger_checks import check_loggers
 from recipes.processes import join, start_all, wanted_devices
@@ -35,6 +35,7 @@ def _main(argv: list[str]) -> int:
     check_loggers(settings.wandb, tensorboard=settings.tensorboard)
     flags = settings.trainer
     count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
+    set_tf32(flags)
     status = start_all("recipes.pretrain", argv, count=count)
     if status is not None:
         return status

@@ -43,7 +43,8 @@ class TrainerSection(Checked):
         devices: Processes on this machine; auto for all GPUs.
         strategy: How several processes share the work; auto is ddp.
         precision: bf16-mixed, 32-true, ...; None for bf16 where the device computes in it.
-        tf32: Let a GPU multiply float32 matrices in TF32, with 10 bits of mantissa.
+        tf32: Let a GPU multiply float32 matrices and convolve in TF32, with 10 bits of mantissa;
+            None for torch's own choice, which is TF32 in convolutions and LSTMs alone.
         deterministic: Use deterministic algorithms alone, or warn where there is none.
         benchmark: Let cuDNN try its algorithms first.
         detect_anomaly: Find the operation whose gradient is not finite; slow.
@@ -58,7 +59,7 @@ class TrainerSection(Checked):
     devices: int | str = "auto"
     strategy: str = "auto"
     precision: str | int | None = None
-    tf32: bool = True
+    tf32: bool | None = None
     deterministic: bool | Literal["warn"] | None = None
     benchmark: bool | None = None
     detect_anomaly: bool = False

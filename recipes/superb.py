@@ -12,7 +12,7 @@ from typing import Any
 from downstream import load_task, task_names
 from downstream.task import Sources, Task
 from downstream.upstream import load_upstream
-from recipes.devices import accelerator
+from recipes.devices import accelerator, set_tf32
 from recipes.endings import exit_status, run_child
 from recipes.logger_checks import check_loggers
 from recipes.mini_model import is_missing, train_mini
@@ -97,6 +97,7 @@ def run_one(settings: ProbeSettings, argv: list[str]) -> int:
     count = wanted_devices(
         settings.trainer["devices"], accelerator=accelerator(settings.trainer["accelerator"])
     )
+    set_tf32(settings.trainer)
     status = start_all("recipes.superb", argv, count=count)
     if status is not None:
         return status

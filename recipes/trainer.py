@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from recipes.checkpoints import WholeCheckpoints
-from recipes.devices import accelerator, allow_tf32, say_if_busy
+from recipes.devices import accelerator, say_if_busy
 from recipes.processes import Processes
 
 LOG_EVERY_UPDATES = 10
@@ -39,7 +39,7 @@ def build_trainer(
     """A Trainer that writes into `folder`; `flags` are those that a person may set."""
     _quiet_lightning()
     flags = device_flags(flags, processes)
-    if processes.first:
+    if processes.world == 1:  # to one of several the others would be strangers
         say_if_busy(flags["accelerator"])
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
     batches = pace.batches_per_update // processes.world
@@ -65,7 +65,7 @@ def build_trainer(
 def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
     """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
     _quiet_lightning()
-    wanted = ("accelerator", "strategy", "precision", "tf32")
+    wanted = ("accelerator", "strategy", "precision")
     return lightning.Trainer(
         **device_flags({k: flags.get(k) for k in wanted}, processes),
         logger=False,
@@ -80,9 +80,7 @@ def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
     """The flags that are set, with those that follow from the machine and the processes."""
     flags = {k: v for k, v in flags.items() if v is not None}
     flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
-    tf32 = flags.pop("tf32", True)
-    if flags["accelerator"] == "cuda":
-        allow_tf32(tf32)
+    flags.pop("tf32", None)  # no flag of Lightning's: see devices.py
     if processes.world > 1 and flags.get("strategy", "auto") == "auto":
         flags["strategy"] = "ddp"
     flags["devices"] = processes.local

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run sets on a GPU, seen from a machine that may have none."""
 
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from recipes.devices import allow_tf32, device_words, say_if_busy
+from downstream import load_task
+from downstream.data import TaskData
+from downstream.upstream import load_upstream
+from recipes.devices import device_words, say_if_busy, set_tf32
+from recipes.feature_source import feature_source
+from recipes.probe_settings import read_probe_settings
 from recipes.processes import Processes
+from recipes.sources import sources_of
 from recipes.trainer import device_flags
 from wavlm_lightning.processors import busy_share
 
@@ -26,18 +34,40 @@ def _as_before() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = cudnn
 
 
-@pytest.mark.parametrize(("flags", "allowed"), [({}, True), ({"tf32": False}, False)])
-def test_a_gpu_is_told_whether_to_use_tf32(flags: dict[str, bool], allowed: bool) -> None:
-    allow_tf32(not allowed)
-    assert "tf32" not in device_flags({"accelerator": "gpu", **flags}, ONE)
-    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
-    assert torch.backends.cudnn.allow_tf32 is allowed
+def both() -> tuple[str, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
-def test_a_cpu_multiplies_in_float32() -> None:
-    allow_tf32(False)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_gpu_is_told_whether_to_use_tf32(allowed: bool) -> None:
+    set_tf32({"accelerator": "gpu", "tf32": not allowed})
+    set_tf32({"accelerator": "gpu", "tf32": allowed})
+    assert both() == ("high" if allowed else "highest", allowed)
+
+
+@pytest.mark.parametrize("flags", [{"accelerator": "gpu"}, {"accelerator": "cpu", "tf32": True}])
+def test_torchs_own_choice_stays_on_a_cpu_and_where_nothing_is_said(flags: dict[str, Any]) -> None:
+    before = both()
+    set_tf32({"tf32": None} | flags)
+    assert both() == before
+
+
+def test_lightning_is_not_given_the_flag() -> None:
     assert "tf32" not in device_flags({"accelerator": "cpu", "tf32": True}, ONE)
-    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("program", ["recipes.pretrain", "recipes.superb"])
+def test_a_program_sets_it_before_it_computes(
+    program: str, monkeypatch: pytest.MonkeyPatch, words: list[str], probe_words: list[str]
+) -> None:
+    """Asked where further processes are started, which comes before all work."""
+    module = importlib.import_module(program)
+    found = []
+    monkeypatch.setattr(module, "wanted_devices", lambda *_, **__: 1)
+    monkeypatch.setattr(module, "start_all", lambda *_, **__: found.append(both()) or 0)
+    argv = words if program == "recipes.pretrain" else ["ks", "fbank", *probe_words]
+    assert module.main([*argv, "--trainer.accelerator=gpu", "--trainer.tf32=true"]) == 0
+    assert found == [("high", True)]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +79,7 @@ def test_a_cpu_multiplies_in_float32() -> None:
     ],
 )
 def test_the_first_line_says_what_is_computed_in(device: str, allowed: bool, words: str) -> None:
-    allow_tf32(allowed)
+    set_tf32({"accelerator": "gpu", "tf32": allowed})
     trainer = SimpleNamespace(
         precision="32-true", strategy=SimpleNamespace(root_device=torch.device(device))
     )
@@ -98,3 +128,44 @@ def test_work_of_others_is_seen_while_this_process_sleeps() -> None:
         for other in others:
             other.kill()
             other.communicate()
+
+
+@pytest.mark.parametrize(
+    ("flags", "differ"),
+    [
+        (["--trainer.tf32=true"], True),
+        (["--trainer.tf32=false"], True),
+        (["--trainer.tf32=true", "--trainer.accelerator=cpu"], False),
+    ],
+)
+def test_features_in_tf32_are_kept_apart(
+    flags: list[str], differ: bool, probe_words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_as = []
+    monkeypatch.setattr(
+        "recipes.feature_source.open_cache", lambda _, about, **__: kept_as.append(about)
+    )
+    for words in ([], flags):
+        accelerator = [f for f in flags if "accelerator" in f] or ["--trainer.accelerator=gpu"]
+        settings = read_probe_settings("ks", "fbank", [*probe_words, *accelerator, *words])
+        upstream, settings.values["upstream"]["sha256"] = load_upstream(settings.upstream)
+        task = load_task("ks")
+        where = sources_of(
+            settings.kind, settings.paths, settings.data, corpus=task.corpus, processes=ONE
+        )
+        data = TaskData(task(settings.task, where), settings.data, total_updates=1, seed=0)
+        feature_source(settings, upstream, data)
+    assert len(kept_as) == 4  # means and layers, neither of which fit what is no cache
+    assert (kept_as[:2] != kept_as[2:]) is differ
+
+
+def test_torch_is_silent_about_triton() -> None:
+    code = "import sys; sys.modules['triton'] = None; {}; import torch.utils.flop_counter"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code.format(first)], check=True, capture_output=True, text=True
+        ).stderr
+        for first in ("pass", "import recipes")
+    ]
+    assert "triton" in said[0]
+    assert said[1] == ""

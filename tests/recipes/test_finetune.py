@@ -66,6 +66,16 @@ def state(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return found
 
 
+def test_tf32_is_set_before_anything_is_computed(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[str, object]] = []
+    monkeypatch.setattr("recipes.finetune.set_tf32", found.append)
+    monkeypatch.setattr("recipes.finetune.start_all", lambda *_, **__: len(found))
+    assert main([*words, "--trainer.tf32=false"]) == 1
+    assert found[0]["tf32"] is False
+
+
 def test_it_leaves_scores_transcripts_and_an_encoder_that_loads(
     words: list[str], encoder: WavLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
