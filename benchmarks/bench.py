@@ -134,8 +134,13 @@ def loader(args: argparse.Namespace) -> Iterator[Line]:
     yield from loading(args.root, args.noise)
 
 
-def uneven(args: argparse.Namespace) -> Iterator[Line]:
-    """Uneven utterances through a frozen upstream, and SUPERB's recognition head, one thread."""
+def recognising(args: argparse.Namespace) -> Iterator[Line]:
+    """Uneven utterances through a frozen upstream, and SUPERB's recognition head, one thread.
+
+    Of a processor alone: what it compares are kernels of one. Heads on a GPU are `gpu-check`'s.
+    """
+    if args.device != "cpu":
+        return
     with threads(1):
         yield from recognition(args.size, runs=args.runs)
 
@@ -144,7 +149,7 @@ PARTS = {
     "time": times,
     "memory": memory,
     "loading": loader,
-    "recognition": uneven,
+    "recognition": recognising,
     "probing": tasks,
 }
 

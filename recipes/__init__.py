@@ -5,14 +5,14 @@ import ctypes
 import logging
 import os
 
-# torch's OpenMP threads wait for each other in a busy loop. Where another process wants a core, a
-# loader or a stranger, that loop takes it: a step of the mini model beside eight busy processes on
-# two cores took 3.5 s of the processors with torch's own number, 0.6 with 10000, 0.4 with 1000,
-# where it takes 0.25 alone. Alone, 3000 is as fast as any; 1000 takes a fifth longer, 300 twice as
-# long. Read when torch is first imported, and by GNU's OpenMP alone.
+# torch's OpenMP threads wait for each other in a busy loop, which takes a core that another process
+# wants. A step of the mini model beside eight busy processes on two cores took 3.5 s of the
+# processors with torch's own number, 0.6 with 10000 or 3000, 0.4 with 1000; alone 0.3. Alone, on
+# the clock, 3000 is the fastest: 10000 takes 5 % longer, 1000 a fifth, 300 twice as long. One Zen 4
+# host. Read when torch is first imported, and by GNU's OpenMP alone.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-# torch says with every start that it has no Triton to count operations with; nobody asked.
+# Where Triton is not installed torch says at every start that it cannot count its operations.
 logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 
 # glibc gives large blocks back to the system when they are freed, and every step waits again until

@@ -86,7 +86,7 @@ class Blstm(nn.Module):
 
 
 def _rename_directions(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Read weights saved before 0.2, when each direction was an LSTM of its own."""
+    """Read weights from before 0.1.0 was released, when each direction was an LSTM by itself."""
     for old, suffix in (("onward.", ""), ("backward_.", "_reverse")):
         for name in [n for n in state if n.startswith(prefix + old)]:
             kind = name.removeprefix(prefix + old)

@@ -131,9 +131,19 @@ def test_wide_layers_in_bfloat16_alone_take_the_kernel() -> None:
         assert wide(*frames).dtype == torch.bfloat16
 
 
+def test_first_weights_and_outputs_are_those_of_two_lstms() -> None:
+    """Of one LSTM a direction, which heads had before 0.1.0 was released: the same bits."""
+    torch.manual_seed(0)
+    onward, back = (nn.LSTM(10, 6, batch_first=True) for _ in range(2))
+    torch.manual_seed(0)
+    blstm, (x, lengths) = Blstm(10, 6), padded([30, 30], 10)
+    expected = torch.cat([onward(x)[0], reverse(back(reverse(x, lengths))[0], lengths)], dim=2)
+    assert torch.equal(blstm(x, lengths), expected)
+
+
 @pytest.mark.parametrize("prefix", ["", "layers.0."])
 def test_weights_of_two_lstms_a_layer_load(prefix: str) -> None:
-    """Checkpoints of 0.1.0 named each direction by itself."""
+    """Checkpoints from before 0.1.0 was released name each direction by itself."""
     blstm, other, frames = Blstm(10, 6), Blstm(10, 6), padded(LENGTHS, 10)
     kinds = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     old = {
