@@ -103,16 +103,16 @@ superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asv|...|all [UP
 	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
 
 tasks: .venv/.run ## the tasks of make superb
-	@python -m recipes.tasks
+	@python -m recipes.superb.tasks
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
 	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),$(call quoted,--count=$(COUNT))) $(if $(LOCAL),--local) -- $(words)
 
 table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
-	@python -m recipes.table $(words)
+	@python -m recipes.report $(words)
 
 fidelity: .venv/.run ## where the tasks are as published and where not, value by value
-	@python -m recipes.fidelity $(if $(call said,TASK),$(call quoted,$(TASK)))
+	@python -m recipes.report.fidelity $(if $(call said,TASK),$(call quoted,$(TASK)))
 
 export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
 	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
@@ -122,16 +122,16 @@ finetune: .venv/.run ## train encoder and head:  make finetune TASK=ctc [CONFIG=
 	@python -m recipes.finetune $(call quoted,$(tuned)) $(call quoted,--config=$(if $(call said,CONFIG),$(CONFIG),configs/finetune/$(tuned)_mini.yaml)) $(words)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
-	@python -m recipes.submission $(call quoted,$(UPSTREAM)) $(words)
+	@python -m recipes.report.submission $(call quoted,$(UPSTREAM)) $(words)
 
 lexicon: .venv/.run ## phones of words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
-	@python -m recipes.lexicon $(words)
+	@python -m recipes.superb.lexicon $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
-	@python -m recipes.labels $(words)
+	@python -m recipes.pretrain.labels $(words)
 
 manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DIR out=DIR
-	@python -m recipes.manifest $(words)
+	@python -m recipes.pretrain.manifest $(words)
 
 config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
 	@python -m recipes.config $(call quoted,--config=$(CONFIG)) $(words)

@@ -32,9 +32,9 @@ import torch
 
 import wavlm_lightning.checkpoint_file
 import wavlm_lightning.files
-from recipes.plots import read_curves
-from recipes.pretrain import main as pretrain
-from recipes.runs import RESULT
+from recipes.pretrain.__main__ import main as pretrain
+from recipes.run.curves import read_curves
+from recipes.run.folder import RESULT
 from wavlm_lightning.checkpoint_file import read_checkpoint
 
 assert recipes

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from recipes.processes import Processes
-from recipes.recordings import prepare_recordings
-from recipes.settings import read_settings
-from recipes.stages import build_data
+from recipes.pretrain.iteration import build_data
+from recipes.pretrain.recordings import prepare_recordings
+from recipes.pretrain.settings import read_settings
+from recipes.run.processes import Processes
 from wavlm_lightning.lengths import SAMPLE_RATE, conv_lengths
 from wavlm_lightning.pretrain.batches import PlanSampler
 from wavlm_lightning.pretrain.data import Split

@@ -23,9 +23,9 @@ from downstream.learner import Learner
 from downstream.results import ProbeResult, read_probe_results
 from downstream.task import Task
 from downstream.upstream import Frozen, load_upstream
-from recipes.probe_settings import ProbeSettings, read_probe_settings
-from recipes.processes import Processes
-from recipes.sources import sources_of
+from recipes.run.processes import Processes
+from recipes.superb.settings import ProbeSettings, read_probe_settings
+from recipes.superb.sources import sources_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
 
 assert recipes

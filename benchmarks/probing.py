@@ -25,10 +25,10 @@ from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Sources
 from downstream.upstream import load_upstream
-from recipes.feature_source import feature_source
 from recipes.mini import superb_corpus
-from recipes.probe_settings import read_probe_settings
-from recipes.sources import MINI_CACHE
+from recipes.superb.feature_source import feature_source
+from recipes.superb.settings import read_probe_settings
+from recipes.superb.sources import MINI_CACHE
 from wavlm_lightning.threads import threads
 
 TASKS = {"er": "er", "asr": "asr", "asr, published head": "asr"}

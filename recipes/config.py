@@ -6,8 +6,8 @@ python -m recipes.config --config=configs/pretrain/mini.yaml [--key=value ...]
 
 import sys
 
-from recipes.endings import end_with_reader
-from recipes.settings import read_settings
+from recipes.pretrain.settings import read_settings
+from recipes.run.exit_status import end_with_reader
 from wavlm_lightning.config import ConfigError, flat
 
 

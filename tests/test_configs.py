@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.settings import read_settings, teacher_settings
+from recipes.pretrain.settings import read_settings, teacher_settings
 from wavlm_lightning.config import ConfigError
 
 FILES = sorted((Path(__file__).parent.parent / "configs" / "pretrain").glob("*.yaml"))

@@ -65,7 +65,7 @@ def test_the_task_ends_with_a_finite_score(copy: Path, tmp_path: Path) -> None:
 
 def test_the_task_is_listed_with_its_first_line(copy: Path) -> None:
     title = blocks()[FILES[0]].split('"""')[1].splitlines()[0]
-    listed = run(copy, "recipes.tasks").splitlines()
+    listed = run(copy, "recipes.superb.tasks").splitlines()
     assert [line.split(maxsplit=1)[1] for line in listed if line.split()[0] == "accent"] == [title]
 
 

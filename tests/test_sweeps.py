@@ -7,12 +7,12 @@ import pytest
 from sweeps import next_runs, schema_violations_from_proposed_config
 
 from downstream import load_task
-from recipes.local_sweep import check_config
-from recipes.plots import CURVES
-from recipes.probe_settings import read_probe_settings
-from recipes.settings import read_settings
-from recipes.sweep import read_sweep
-from recipes.trials import trial_command
+from recipes.pretrain.settings import read_settings
+from recipes.run.curves import CURVES
+from recipes.superb.settings import read_probe_settings
+from recipes.sweep.__main__ import read_sweep
+from recipes.sweep.local import check_config
+from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import flat, read_yaml
 
 ROOT = Path(__file__).parent.parent

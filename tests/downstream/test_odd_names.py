@@ -17,7 +17,7 @@ from downstream.learner import Learner
 from downstream.probe import Probe
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen
-from recipes.packing import write_submission
+from recipes.superb.leaderboard_files import write_submission
 from tests.conftest import write_speech
 from wavlm_lightning.names import original_name
 

@@ -50,7 +50,7 @@ def words(tmp_path: Path, recordings: Path) -> list[str]:
 @pytest.fixture
 def mfcc_labels(tmp_path: Path, recordings: Path) -> Path:
     """A finished label folder for the recordings."""
-    from recipes.labels import main
+    from recipes.pretrain.labels import main
 
     out = tmp_path / "labels"
     words = [f"--root={recordings / 'speech'}", f"--out={out}"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.pretrain import main
+from recipes.pretrain.__main__ import main
 from tests.conftest import write_speech
 
 pytestmark = pytest.mark.bad_input
@@ -171,7 +171,7 @@ def test_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
 def test_labels_of_other_settings_are_not_taken_for_new_ones(
     mfcc_labels: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from recipes.labels import main as label
+    from recipes.pretrain.labels import main as label
 
     words = [f"--root={recordings / 'speech'}", f"--out={mfcc_labels}", "--features=mfcc"]
     capsys.readouterr()

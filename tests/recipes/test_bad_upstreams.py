@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes import superb
-from recipes.export import main as export
+import recipes.superb.__main__ as superb
+from recipes.export.__main__ import main as export
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.model.checkpoint import save_released, save_transformers
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from recipes import callbacks
-from recipes.callbacks import KeepEvenly, SaveAndStop
-from recipes.signals import StopSignal
+from recipes.run import callbacks
+from recipes.run.callbacks import KeepEvenly, SaveAndStop
+from recipes.run.signals import StopSignal
 
 
 class Run:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.checkpoints import to_resume
-from recipes.pretrain import main
-from recipes.processes import Processes
-from recipes.runs import newest_first
+from recipes.pretrain.__main__ import main
+from recipes.run.checkpoints import to_resume
+from recipes.run.folder import newest_first
+from recipes.run.processes import Processes
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 from wavlm_lightning.files import previous_of
 

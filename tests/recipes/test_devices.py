@@ -15,12 +15,12 @@ import torch
 from downstream import load_task
 from downstream.data import TaskData
 from downstream.upstream import load_upstream
-from recipes.devices import device_words, say_if_busy, set_tf32
-from recipes.feature_source import feature_source
-from recipes.probe_settings import read_probe_settings
-from recipes.processes import Processes
-from recipes.sources import sources_of
-from recipes.trainer import device_flags
+from recipes.run.devices import device_words, say_if_busy, set_tf32
+from recipes.run.processes import Processes
+from recipes.run.trainer import device_flags
+from recipes.superb.feature_source import feature_source
+from recipes.superb.settings import read_probe_settings
+from recipes.superb.sources import sources_of
 from wavlm_lightning.processors import busy_share
 
 ONE = Processes(rank=0, local=1, world=1)
@@ -103,7 +103,7 @@ def test_a_busy_machine_is_said_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("recipes.devices.busy_share", lambda _: share)
+    monkeypatch.setattr("recipes.run.devices.busy_share", lambda _: share)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     say_if_busy.cache_clear()
     say_if_busy(device)
@@ -143,7 +143,7 @@ def test_features_in_tf32_are_kept_apart(
 ) -> None:
     kept_as = []
     monkeypatch.setattr(
-        "recipes.feature_source.open_cache", lambda _, about, **__: kept_as.append(about)
+        "recipes.superb.feature_source.open_cache", lambda _, about, **__: kept_as.append(about)
     )
     for words in ([], flags):
         accelerator = [f for f in flags if "accelerator" in f] or ["--trainer.accelerator=gpu"]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from recipes.endings import exit_status, run_child
-from recipes.signals import StopSignal
+from recipes.run.exit_status import exit_status, run_child
+from recipes.run.signals import StopSignal
 from wavlm_lightning.errors import NonFiniteLossError
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
 import pathlib, signal, sys, time
-from recipes.endings import exit_status
-from recipes.signals import StopSignal
+from recipes.run.exit_status import exit_status
+from recipes.run.signals import StopSignal
 
 def work():
     def stop(*_):
@@ -32,7 +32,7 @@ sys.exit(exit_status(work))
 """
 PARENT = """
 import sys
-from recipes.endings import run_child
+from recipes.run.exit_status import run_child
 status = run_child([sys.executable, "-c", sys.argv[2], sys.argv[1]])
 print("child ended with", status)
 """

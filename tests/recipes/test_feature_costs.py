@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import recipes.superb as superb
+import recipes.superb.__main__ as superb
 from downstream.cache import FeatureCache
 from downstream.config import DataConfig
 from downstream.data import TaskData
 from downstream.upstream import UpstreamConfig, load_upstream
-from recipes import feature_costs
-from recipes.feature_costs import Choice, Costs, choose, measure, uses_of
-from recipes.probe_settings import read_probe_settings
-from recipes.processes import Processes
-from recipes.sources import sources_of
+from recipes.run.processes import Processes
+from recipes.superb import feature_costs
+from recipes.superb.feature_costs import Choice, Costs, choose, measure, uses_of
+from recipes.superb.settings import read_probe_settings
+from recipes.superb.sources import sources_of
 
 ALONE = Processes(0, 1, 1)
 
@@ -84,7 +84,7 @@ def test_a_run_that_fails_after_the_measurement_leaves_no_folder(
         assert (folder / "features.json").is_file()
         raise ValueError("a bad recording")
 
-    monkeypatch.setattr("recipes.probes.to_resume", fails)
+    monkeypatch.setattr("recipes.superb.training.to_resume", fails)
     assert superb.main(["sd", "fbank", *probe_words, "--cache.keep=auto"]) == 1
     assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]
 
@@ -92,7 +92,9 @@ def test_a_run_that_fails_after_the_measurement_leaves_no_folder(
 def test_features_that_are_cheaper_to_compute_are_not_kept(
     probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recipes.probes.measure", lambda *_: Costs(compute=1, keep=2, read=3))
+    monkeypatch.setattr(
+        "recipes.superb.training.measure", lambda *_: Costs(compute=1, keep=2, read=3)
+    )
     argv = ["sd", "fbank", *probe_words, "--cache.keep=auto"]
     assert superb.main(argv) == 0
     (path,) = (tmp_path / "results").rglob("*.json")

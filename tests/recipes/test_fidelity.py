@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from downstream import load_task, task_names
-from recipes import fidelity
-from recipes.fidelity import mechanisms, read_mechanisms
+from recipes.report import fidelity
+from recipes.report.fidelity import mechanisms, read_mechanisms
 from wavlm_lightning.config import flat
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

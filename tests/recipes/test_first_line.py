@@ -52,8 +52,8 @@ def test_a_task_opens_its_run_before_lightning_is_imported(probe_words: list[str
         ("recipes.pretrain", ["--data.root=/nothing"], "error: "),
         ("recipes.finetune", ["nothing"], "error: "),
         ("recipes.config", ["--config=configs/pretrain/mini.yaml"], "model.size"),
-        ("recipes.manifest", ["--root=/nothing", "--out=/nothing"], "error: "),
-        ("recipes.labels", ["--root=/nothing"], "error: "),
+        ("recipes.pretrain.manifest", ["--root=/nothing", "--out=/nothing"], "error: "),
+        ("recipes.pretrain.labels", ["--root=/nothing"], "error: "),
         ("recipes.export", ["--ckpt=/nothing"], "error: "),
     ],
 )

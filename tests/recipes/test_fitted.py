@@ -11,11 +11,13 @@ import torch
 import transformers
 import yaml
 
+import recipes.export.__main__ as export
+import recipes.finetune.__main__ as finetune
+import recipes.superb.__main__ as superb
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
 from downstream.upstream import UpstreamConfig, load_upstream
-from recipes import export, finetune, superb
-from recipes.fitted import read_fitted
+from recipes.export.trained_head import read_fitted
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.model.checkpoint import save_released, save_transformers

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import superb
-from recipes.heads import SWEEP, Head, HeadsSection, best_rate, heads_of
+import recipes.superb.__main__ as superb
+from recipes.superb.heads import SWEEP, Head, HeadsSection, best_rate, heads_of
 from wavlm_lightning.config import ConfigError
 
 from .test_superb import KilledError, result, run, small

@@ -12,8 +12,8 @@ import torch
 import transformers
 from sklearn.cluster import MiniBatchKMeans
 
-from recipes import labels
-from recipes.teachers import load_teacher
+from recipes.pretrain import labels
+from recipes.pretrain.label_teacher import load_teacher
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import conv_lengths

@@ -12,12 +12,12 @@ import pytest
 
 from downstream import load_task
 from downstream.results import ProbeResult, read_probe_results
-from recipes.blocks import Confusion, Curves, Picture, Pictures, Section, Trades
-from recipes.drawings import confusions, curves, trades
-from recipes.leaderboard import TITLE, row_of
-from recipes.scores import KINDS
-from recipes.superb_score import read_reference
-from recipes.table import main
+from recipes.report.__main__ import main
+from recipes.report.charts import confusions, curves, trades
+from recipes.report.report_blocks import Confusion, Curves, Picture, Pictures, Section, Trades
+from recipes.report.scoreboard import TITLE, row_of
+from recipes.report.scores import KINDS
+from recipes.report.superb_score import read_reference
 
 Write = Callable[..., None]
 # The leaderboard's formula on the rows of SUPERB and of the WavLM paper's journal version.

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from downstream.corpora import lexicon
-from recipes.lexicon import main
 from recipes.mini import superb_corpus
 from recipes.mini.pronounce import pronounced
+from recipes.superb.lexicon import main
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"

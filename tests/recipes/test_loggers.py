@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from recipes.logger_checks import check_loggers
-from recipes.loggers import build_loggers, finishing
-from recipes.plots import read_curves
-from recipes.sections import WandbSection
-from recipes.signals import StopSignal
+from recipes.run.curves import read_curves
+from recipes.run.logger_checks import check_loggers
+from recipes.run.loggers import build_loggers, finishing
+from recipes.run.sections import WandbSection
+from recipes.run.signals import StopSignal
 from wavlm_lightning.config import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -127,7 +127,7 @@ def test_a_logger_that_fails_is_dropped_with_one_warning(
 def test_what_loggers_lack_is_said_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recipes.logger_checks.has_wandb_account", lambda: False)
+    monkeypatch.setattr("recipes.run.logger_checks.has_wandb_account", lambda: False)
     with pytest.raises(ConfigError, match=r"wandb\.mode=online needs an account"):
         check_loggers(WandbSection(mode="online"), tensorboard=False)
     check_loggers(OFFLINE, tensorboard=False)

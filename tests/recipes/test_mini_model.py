@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import recipes.finetune
-import recipes.mini_model
-import recipes.superb
-import recipes.sweep
-from recipes.finetune import main as finetune
-from recipes.mini_model import MINI_CONFIG, MINI_RUN
-from recipes.superb import main as superb
-from recipes.sweep import main as sweep
+import recipes.finetune.__main__
+import recipes.run.mini_model
+import recipes.superb.__main__
+import recipes.sweep.__main__
+from recipes.finetune.__main__ import main as finetune
+from recipes.run.mini_model import MINI_CONFIG, MINI_RUN
+from recipes.superb.__main__ import main as superb
+from recipes.sweep.__main__ import main as sweep
 
 ROOT = Path(__file__).parent.parent.parent
 CTC = "--config=configs/finetune/ctc_mini.yaml"
@@ -84,8 +84,8 @@ def test_the_mini_model_is_trained_where_it_is_missing(
 def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from recipes.mini_model import is_missing, train_mini
-    from recipes.signals import StopSignal
+    from recipes.run.mini_model import is_missing, train_mini
+    from recipes.run.signals import StopSignal
     from wavlm_lightning.config import ConfigError
 
     ran, statuses = [], [1, 143]
@@ -94,7 +94,7 @@ def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
         ran.append(command)
         return statuses.pop(0)
 
-    monkeypatch.setattr(recipes.mini_model, "run_child", child)
+    monkeypatch.setattr(recipes.run.mini_model, "run_child", child)
     for error in (ConfigError, StopSignal):
         with pytest.raises(error):
             train_mini()

@@ -18,11 +18,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.stages
-from recipes.plots import read_curves
-from recipes.pretrain import main
-from recipes.runs import open_run
-from recipes.settings import read_settings
+import recipes.pretrain.iteration
+from recipes.pretrain.__main__ import main
+from recipes.pretrain.settings import read_settings
+from recipes.run.curves import read_curves
+from recipes.run.folder import open_run
 from wavlm_lightning import load_wavlm
 from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import read_manifest
@@ -68,8 +68,10 @@ class AtUpdate(Callback):
 
 def add_callback(monkeypatch: pytest.MonkeyPatch, callback: Callback) -> None:
     """Let every Trainer that the recipe builds have one more callback, the first of all."""
-    build = recipes.stages.build_callbacks
-    monkeypatch.setattr(recipes.stages, "build_callbacks", lambda *a: [callback, *build(*a)])
+    build = recipes.pretrain.iteration.build_callbacks
+    monkeypatch.setattr(
+        recipes.pretrain.iteration, "build_callbacks", lambda *a: [callback, *build(*a)]
+    )
 
 
 def test_chain_leaves_what_the_contract_says(

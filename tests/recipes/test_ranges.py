@@ -9,10 +9,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
+import recipes.finetune.settings as finetune_settings
+import recipes.pretrain.settings as settings
+import recipes.superb.settings as probe_settings
 from downstream import load_task, task_names
-from recipes import finetune_settings, probe_settings, settings
-from recipes.labels import build_parser as labels_parser
-from recipes.manifest import build_parser as manifest_parser
+from recipes.pretrain.labels import build_parser as labels_parser
+from recipes.pretrain.manifest import build_parser as manifest_parser
 from wavlm_lightning.config import ConfigError, Parser
 from wavlm_lightning.fields import KEY, Range, nested
 from wavlm_lightning.model.config import WavLMConfig

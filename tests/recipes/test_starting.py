@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from recipes.pretrain import main
-from recipes.probe_settings import read_probe_settings
-from recipes.starting import config_of_init
+from recipes.pretrain.__main__ import main
+from recipes.run.initial_weights import config_of_init
+from recipes.superb.settings import read_probe_settings
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
 

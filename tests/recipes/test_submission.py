@@ -9,7 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from recipes import submission, superb
+import recipes.superb.__main__ as superb
+from recipes.report import submission
 
 from .test_superb import result, small
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+import recipes.superb.__main__ as superb
 from downstream import task_names
 from downstream.metrics.eer import equal_error_rate
-from recipes import judging, layers, sources, superb
-from recipes.checkpoints import evenly_kept
-from recipes.heads import SWEEP, between
-from recipes.probe_settings import read_probe_settings
+from recipes.run.checkpoints import evenly_kept
+from recipes.superb import evaluation, layer_search, sources
+from recipes.superb.heads import SWEEP, between
+from recipes.superb.settings import read_probe_settings
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
@@ -116,7 +117,7 @@ def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
     argv = ["asv", "fbank", *probe_words, *small("asv")]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
     whole = result(tmp_path, "asv")
-    judge, calls = judging._test, []
+    judge, calls = evaluation._test, []
 
     def killed(*rest: Any) -> dict[str, float]:
         calls.append(rest)
@@ -124,7 +125,7 @@ def test_a_run_that_was_killed_while_it_judged_goes_on_to_the_same_result(
             raise KilledError
         return judge(*rest)
 
-    monkeypatch.setattr(judging, "_test", killed)
+    monkeypatch.setattr(evaluation, "_test", killed)
     with pytest.raises(KilledError):
         superb.main(argv)
     assert superb.main(argv) == 0
@@ -365,7 +366,7 @@ def test_layers_that_do_not_fit_in_memory_together_are_scored_in_turns(
 ) -> None:
     assert superb.main(["qbe", "random", *probe_words]) == 0
     whole = result(tmp_path, "qbe", "random")
-    monkeypatch.setattr(layers, "MOST_BYTES", 1)
+    monkeypatch.setattr(layer_search, "MOST_BYTES", 1)
     words = ["--cache.gb=0", f"--run.dir={tmp_path / 'turns'}"]
     assert superb.main(["qbe", "random", *probe_words, *words]) == 0
     turns = result(tmp_path, "qbe", "random")

@@ -16,10 +16,10 @@ import pytest
 import wandb
 import yaml
 
-from recipes.local_sweep import STATE, search_here
-from recipes.signals import STOPPED
-from recipes.sweep import main, read_sweep
-from recipes.trials import trial_command
+from recipes.run.signals import STOPPED
+from recipes.sweep.__main__ import main, read_sweep
+from recipes.sweep.local import STATE, search_here
+from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import ConfigError
 
 # Leaves what a run leaves: a locked folder, config.yaml, metrics.csv, result.json. The loss falls
@@ -336,7 +336,7 @@ def test_with_an_account_wandb_gets_the_file_and_the_words(monkeypatch) -> None:
     import wandb
 
     calls: list[Any] = []
-    monkeypatch.setattr("recipes.sweep.has_wandb_account", lambda: True)
+    monkeypatch.setattr("recipes.sweep.__main__.has_wandb_account", lambda: True)
     monkeypatch.setattr(wandb, "sweep", lambda config, project: calls.append(config) or "id7")
     monkeypatch.setattr(
         wandb, "agent", lambda sweep, project, count: calls.append((sweep, project, count))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import throughput
-from recipes.throughput import HOURS, SHARE, Throughput
+from recipes.run import throughput
+from recipes.run.throughput import HOURS, SHARE, Throughput
 
 
 class Module:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a model in the layout of another library.
+
+python -m recipes.export --ckpt=SOURCE --to=transformers|released|torchaudio|torch_export --out=DIR
+                         [--results=results] [--push_to_hub=NAME]
+"""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from recipes.export.model_card import model_card
+from recipes.export.trained_head import Fitted, read_fitted, write_tokenizer
+from recipes.run.exit_status import exit_status
+from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.files import write_text
+from wavlm_lightning.model.checkpoint import (
+    load_wavlm,
+    save_released,
+    save_torchaudio,
+    save_transformers,
+)
+from wavlm_lightning.model.export import save_exported
+
+RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
+
+
+def build_parser() -> Parser:
+    """Options."""
+    parser = Parser(prog="recipes.export", description=__doc__)
+    parser.add_argument("--ckpt", type=str, required=True, help="what load_wavlm reads")
+    parser.add_argument(
+        "--to",
+        type=Literal["transformers", "released", "torchaudio", "torch_export"],
+        default="transformers",
+    )
+    parser.add_argument("--out", type=str, required=True, help="a folder, new or empty")
+    parser.add_argument("--results", type=str, default="results", help="scores for the model card")
+    parser.add_argument("--push_to_hub", type=str, default="", help="repository, of transformers")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 an error that the last line explains."""
+    return exit_status(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    out = Path(args.out)
+    if args.push_to_hub and args.to != "transformers":
+        raise ConfigError("push_to_hub wants to=transformers: that is what the hub reads")
+    if not args.out:
+        raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"out={out} is not empty: say another folder, or remove it")
+    fitted = read_fitted(Path(args.ckpt)) or Fitted(load_wavlm(args.ckpt), None)
+    card = model_card(Path(args.ckpt), fitted.model, layout=args.to, results=Path(args.results))
+    out.mkdir(parents=True, exist_ok=True)
+    if fitted.note:
+        alone = fitted.head is None or args.to != "transformers"
+        print(f"{fitted.note}{': the encoder alone is written' if alone else ''}")
+    print(_write(fitted, args.to, out))
+    write_text(out / "README.md", card)
+    print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    if args.push_to_hub:
+        print(f"pushed: {_push(out, args.push_to_hub)}")
+    return 0
+
+
+def _write(fitted: Fitted, layout: str, out: Path) -> str:
+    """The files, and how they are read there."""
+    model, head = fitted.model, fitted.head
+    match layout:
+        case "transformers":
+            save_transformers(model, out, head)
+            if fitted.symbols:
+                write_tokenizer(out, fitted.symbols)
+            name = "WavLMModel" if head is None else head.name
+            return f'read it with: transformers.{name}.from_pretrained("{out}")'
+        case "released":
+            save_released(model, out / RELEASED)
+            return f'read it with: torch.load("{out / RELEASED}"): cfg and model, for WavLM(cfg)'
+        case "torch_export":
+            save_exported(model, out / PROGRAM)
+            return (
+                f'run it with: torch.export.load("{out / PROGRAM}").module()(waveforms), '
+                "(B, T) without padding"
+            )
+    save_torchaudio(model, out)
+    return (
+        "read it with: torchaudio.models.wavlm_model(**arguments.json)"
+        '.load_state_dict(torch.load("wavlm.pt"))'
+    )
+
+
+def _push(folder: Path, name: str) -> str:
+    """Upload a folder where the person is logged in, and return its address.
+
+    Raises:
+        ConfigError: without huggingface_hub, or if the hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    except ModuleNotFoundError as error:
+        raise ConfigError("push_to_hub needs huggingface_hub: make setup EXTRAS=hf") from error
+    api = HfApi()
+    try:
+        api.whoami()
+        address = api.create_repo(name, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder)
+    except LocalTokenNotFoundError as error:
+        raise ConfigError("push_to_hub: nobody is logged in here: hf auth login") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ConfigError(f"push_to_hub={name}: {error}") from error
+    return str(address)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from recipes.pretrain.recordings import Recordings
+from recipes.pretrain.settings import Settings
+from recipes.run.callbacks import KeepBest, SaveAndStop, progress
+from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
+from recipes.run.curves import plot_curves
+from recipes.run.devices import device_words, with_precision
+from recipes.run.initial_weights import start_from
+from recipes.run.loggers import build_loggers, finishing
+from recipes.run.processes import Processes
+from recipes.run.throughput import HOURS, SHARE, Throughput
+from recipes.run.trainer import Pace, build_trainer
+from wavlm_lightning.files import read_json, write_text
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
+from wavlm_lightning.pretrain.data import PretrainData, Split
+from wavlm_lightning.pretrain.label_report import LabelReport, report_labels
+from wavlm_lightning.pretrain.labels import (
+    check_same_quantizer,
+    open_labels,
+)
+from wavlm_lightning.pretrain.manifest import (
+    Manifest,
+)
+from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
+from wavlm_lightning.pretrain.pretrainer import Pretrainer
+
+FIGURES = {
+    "train/loss": ("loss", "{:.3f}"),
+    "train/accuracy_masked": ("accuracy", "{:.3f}"),
+    "dev/accuracy_masked": ("dev", "{:.3f}"),
+    "dev_mixed/accuracy_masked": ("dev mixed", "{:.3f}"),
+    HOURS: ("hours/hour", "{:.0f}"),
+    SHARE: ("of matrix rate", "{:.0%}"),
+}
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration of training left."""
+
+    checkpoint: Path
+    metrics: dict[str, float]
+    label_kind: str  # what was clustered: mfcc, hidden, or the name of a finished label folder
+    label_report: LabelReport  # of the first label set, on dev
+
+
+def train_iteration(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    label_folders: list[Path],
+    processes: Processes,
+) -> Iteration:
+    """Train one iteration in `folder`, or finish it, or read what it left if it is finished.
+
+    Raises:
+        StopSignal: if it was told to stop; what is done is saved.
+    """
+    splits = {s: _split(recordings.manifests[s], s, label_folders) for s in ("train", "dev")}
+    for train, dev in zip(splits["train"].labels, splits["dev"].labels, strict=True):
+        check_same_quantizer(train, dev)
+    report = report_labels(splits["dev"].labels[0], recordings.manifests["dev"])
+    if processes.first:
+        print(f"labels of dev: {report.line()}", flush=True)
+    checkpoint, done = folder / CHECKPOINTS / LAST, folder / "metrics.json"
+    if not done.exists():
+        try:
+            metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
+        finally:
+            if processes.first:
+                plot_curves(folder)
+        if processes.first:
+            write_text(done, json.dumps(metrics, indent=2) + "\n")
+        processes.barrier()
+    kind = label_folders[0].name if settings.labels.folders else settings.labels.features
+    return Iteration(checkpoint, read_json(done), kind, report)
+
+
+def _split(manifest: Manifest, name: str, folders: list[Path]) -> Split:
+    labels = [open_labels(folder, name, manifest) for folder in folders]
+    return Split(manifest=manifest, labels=labels, rows=np.arange(len(manifest)))
+
+
+def _fit(
+    settings: Settings,
+    recordings: Recordings,
+    folder: Path,
+    *,
+    splits: dict[str, Split],
+    processes: Processes,
+) -> dict[str, float]:
+    """Train from the latest checkpoint of the folder, then validate once more at the end."""
+    data = build_data(settings, recordings, splits, world=processes.world)
+    module = Pretrainer(
+        settings.model,
+        settings.objective,
+        settings.optim,
+        num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
+        seed=settings.seed,
+        codebooks=tuple(labels.quantizer_sha256 for labels in splits["train"].labels),
+    )
+    module.model.encoder.recompute = settings.recompute
+    if settings.compile:
+        module.model.compile_regions()
+    trainer = _trainer(settings, folder, processes)
+    resume = to_resume(folder, processes)
+    if settings.source is not None and resume is None:
+        note = start_from(module, settings.source)
+        if processes.first:
+            print(note, flush=True)
+    if processes.first:
+        print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
+    with finishing(trainer.loggers):
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=None if resume is None else str(resume),
+            weights_only=True,
+        )
+        trainer.validate(module, datamodule=data, verbose=False)
+    figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
+    return {
+        **figures,
+        "audio_hours": module.audio_seconds / 3600,
+        "cropped_share": data.plan.cropped_share,
+    }
+
+
+def build_data(
+    settings: Settings, recordings: Recordings, splits: dict[str, Split], *, world: int = 1
+) -> PretrainData:
+    """Loaders of both splits, with what is mixed into them."""
+    mixers = {
+        split: Mixer(
+            config=settings.mixing,
+            normalize=settings.model.normalize_waveform,
+            noise=_noise(recordings, split),
+        )
+        for split in ("train", "dev")
+    }
+    return PretrainData(
+        splits["train"],
+        splits["dev"],
+        settings.data,
+        mask=settings.mask,
+        mixers=mixers,
+        normalize=settings.model.normalize_waveform,
+        seed=settings.seed,
+        world=world,
+    )
+
+
+def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
+    """A Trainer for one iteration."""
+    optim, run = settings.optim, settings.run
+    loggers = build_loggers(
+        folder,
+        root=run.dir,
+        wandb=settings.wandb,
+        tensorboard=settings.tensorboard,
+        values=settings.values,
+    )
+    return build_trainer(
+        with_precision(settings.trainer),
+        folder,
+        processes,
+        pace=Pace(
+            optim.total_updates,
+            settings.data.batches_per_update(processes.world),
+            run.validate_updates,
+        ),
+        loggers=loggers,
+        callbacks=build_callbacks(settings, folder),
+    )
+
+
+def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
+    """Progress; checkpoints: the best on mixed dev speech, and the latest."""
+    run, checkpoints = settings.run, folder / CHECKPOINTS
+    return [
+        Throughput(partial(_operations, settings.model)),
+        progress(settings.optim.total_updates, FIGURES),
+        KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
+        SaveAndStop(
+            checkpoints / LAST,
+            every_updates=run.checkpoint_updates,
+        ),
+    ]
+
+
+def _operations(model: WavLMConfig, num_samples: int) -> float:
+    """Of a training step, without what is computed twice to save memory."""
+    return (1 + BACKWARD) * forward_operations(model, num_samples)
+
+
+def _noise(recordings: Recordings, split: str) -> NoiseClips | None:
+    manifest = recordings.manifests.get(f"noise_{split}")
+    return None if manifest is None else NoiseClips(manifest)
+
+
+def _about(
+    settings: Settings, module: Pretrainer, data: PretrainData, trainer: Any, *, resumed: bool
+) -> str:
+    """One line on what is about to be trained."""
+    parameters = sum(p.numel() for p in module.parameters()) / 1e6
+    seconds = data.plan.seconds_per_batch * data.plan.batches_per_update
+    wanted = settings.data.audio_seconds_per_update
+    note = (
+        ""
+        if seconds <= wanted * 1.01
+        else (
+            f"\nnote: data.audio_seconds_per_update={wanted:g} becomes {seconds:g}, batches of "
+            f"{trainer.world_size} processes; lower data.seconds_per_batch to keep it"
+        )
+    )
+    if data.plan.left_out:
+        note += f"\nnote: {data.plan.left_out} batches, others each epoch, fill no update"
+    return (
+        f"{'resuming' if resumed else 'training'} {settings.model.size}: {parameters:.1f} million "
+        f"parameters, {settings.optim.total_updates} updates of at most {seconds:.0f} s, "
+        f"{data.plan.updates} an epoch, no padding, {data.plan.cropped_share:.1%} cut off to "
+        f"equal lengths, {trainer.world_size} process(es) on "
+        f"{device_words(trainer)}{note}"
+    )

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of pre-training: its sections, and reading it from files and words."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from recipes.run.initial_weights import as_it_was_trained, config_of_init, find_word, init_path
+from recipes.run.sections import TrainerSection, WandbSection, plain_name
+from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.fields import SEEDS, Checked, number, whole
+from wavlm_lightning.lengths import conv_lengths
+from wavlm_lightning.masking import SpanMask
+from wavlm_lightning.model.config import COMPILABLE, SIZES, WavLMConfig
+from wavlm_lightning.names import safe_name
+from wavlm_lightning.pretrain.config import DataConfig, OptimConfig
+from wavlm_lightning.pretrain.corpora import ReadOptions
+from wavlm_lightning.pretrain.mixing import MixingConfig
+from wavlm_lightning.pretrain.objective import ObjectiveConfig
+
+MINI = "mini"  # in place of a folder: the corpus that this project makes itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection(DataConfig, ReadOptions):
+    """Where recordings are, how they are read, and how they become batches.
+
+    Args:
+        root: folder of recordings, or "mini" for the corpus that is made here.
+        noise: folder of noise, or "mini"; not needed with mixing.noise_prob=0.
+    """
+
+    root: str
+    noise: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSection(Checked):
+    """Where frame labels come from.
+
+    Args:
+        features: what is clustered: MFCC, or a hidden layer of the iteration before.
+        layer: that layer, counted from 1.
+        num_clusters: codes.
+        preset: k-means with HuBERT's settings, or the fast one.
+        fit_share: share of the utterances that the codebook is fitted on.
+        max_fit_frames: most frames it is fitted on; bounds the memory.
+        teacher: checkpoint that gives the hidden layer, in place of the iterations before.
+        precision: of its forward pass; auto is bfloat16 where the device computes in it.
+        folders: finished label folders, one a label set; nothing is clustered then.
+    """
+
+    features: Literal["mfcc", "hidden"]
+    num_clusters: int = whole(2, 10**6)
+    layer: int = whole(0, 1000, default=0)
+    preset: Literal["fast", "fairseq"] = "fast"
+    fit_share: float = number(0, 1, above=True, default=0.1)
+    max_fit_frames: int = whole(1, 10**12, default=2_000_000)
+    teacher: str | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    folders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection(Checked):
+    """Where a run writes, and how often.
+
+    Args:
+        dir: folder of all runs.
+        name: of this configuration; the name of its file if not said, for recordings in place of
+            the mini corpus with the name of their folder.
+        resume: go on with the latest run if it is unfinished and has the same configuration.
+        validate_updates: updates from one validation to the next.
+        checkpoint_updates: updates from one checkpoint to the next.
+    """
+
+    validate_updates: int = whole(1)
+    checkpoint_updates: int = whole(1)
+    dir: str = "runs/pretrain"
+    name: str = ""
+    resume: bool = True
+
+
+def build_parser(model: WavLMConfig) -> Parser:
+    """The parser whose section `model` has these values where nothing is said."""
+    parser = Parser(prog="recipes.pretrain", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
+    parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_section(DataSection, "data")
+    parser.add_section(SpanMask, "mask")
+    parser.add_section(MixingConfig, "mixing")
+    parser.add_section(LabelSection, "labels")
+    parser.add_section(ObjectiveConfig, "objective")
+    parser.add_section(OptimConfig, "optim")
+    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
+    parser.add_section(RunSection, "run")
+    parser.add_section(WandbSection, "wandb", default=WandbSection())
+    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_argument("--compile", type=bool, default=False, help="torch.compile the encoder")
+    parser.add_argument(
+        "--recompute",
+        type=bool,
+        default=False,
+        help="run blocks twice to keep less",
+    )
+    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--init",
+        type=str,
+        default="",
+        help="what training starts from: anything that load_wavlm reads",
+    )
+    parser.add_argument(
+        "--download",
+        type=bool,
+        default=False,
+        help="fetch a hub id in init that is not on this machine yet",
+    )
+    parser.add_argument(
+        "--teachers",
+        type=list[dict[str, Any]],
+        default=[],
+        help="iterations before this one, in order: the settings in which each differs",
+    )
+    return parser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration, as plain values and as the objects of its sections."""
+
+    values: dict[str, Any]
+    model: WavLMConfig
+    data: DataSection
+    mask: SpanMask
+    mixing: MixingConfig
+    labels: LabelSection
+    objective: ObjectiveConfig
+    optim: OptimConfig
+    run: RunSection
+    wandb: WandbSection
+    trainer: dict[str, Any]
+    tensorboard: bool
+    compile: bool
+    recompute: bool
+    seed: int
+    init: str
+    download: bool
+    teachers: list[dict[str, Any]]
+
+    @property
+    def source(self) -> Path | None:
+        """File or folder that training starts from, if it does not start from nothing."""
+        return init_path(self.init, download=self.download) if self.init else None
+
+
+def read_settings(argv: list[str]) -> Settings:
+    """Settings from command-line words such as `--config=FILE` and `--optim.lr=1e-3`.
+
+    Raises:
+        ConfigError: naming the key, what it wants and what it got.
+        FileNotFoundError: if there is nothing at `init`.
+        ValueError: if what is there cannot be read.
+    """
+    start = config_of_init(argv)
+    try:
+        parser = build_parser(start or WavLMConfig.preset(_size(argv)))
+        parsed = parser.parse_args(argv)
+        objects = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
+    values.pop("config", None)
+    if start is not None:
+        values["model"] = as_it_was_trained(values["model"], start)
+    if not values["run"]["name"]:
+        values["run"]["name"] = _name(argv, root=values["data"]["root"])
+    sections = {
+        name: getattr(objects, name) for name in Settings.__annotations__ if name != "values"
+    }
+    sections["trainer"] = values["trainer"]
+    sections["model"] = WavLMConfig(**values["model"])
+    sections["run"] = RunSection(**values["run"])
+    plain_name("run.name", values["run"]["name"])
+    return Settings(values=values, **sections)
+
+
+def teacher_settings(argv: list[str], settings: Settings, index: int) -> Settings:
+    """The settings of an iteration before the last: the configuration with its differences."""
+    words = [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in settings.teachers[index].items()
+    ]
+    words.append("--teachers=" + json.dumps(settings.teachers[:index]))
+    try:
+        return read_settings([*argv, *words])
+    except ConfigError as error:
+        raise ConfigError(f"teachers, item {index + 1}: {error}") from error
+
+
+def check_chain(chain: list[Settings]) -> None:
+    """Find what would only fail hours later.
+
+    Raises:
+        ValueError: naming the setting.
+        FileNotFoundError: naming the file.
+    """
+    for before, stage in zip([None, *chain[:-1]], chain, strict=True):
+        labels = stage.labels
+        for path in [*labels.folders, *([labels.teacher] if labels.teacher else [])]:
+            if not Path(path).exists():
+                raise FileNotFoundError(f"no labels or teacher at {path}")
+        frames = conv_lengths(stage.data.min_samples)
+        if frames <= stage.mask.length + 1:
+            raise ValueError(
+                f"data.min_samples={stage.data.min_samples} gives {frames} frames, mask.length="
+                f"{stage.mask.length} wants more than {stage.mask.length + 1}"
+            )
+        if stage.mask.prob == 0 and stage.mask.min_spans == 0:
+            raise ValueError("mask.prob=0 with mask.min_spans=0 hides nothing: there is no task")
+        if stage.compile and stage.model.attention not in COMPILABLE:
+            raise ValueError(
+                f"model.attention must be {' or '.join(COMPILABLE)} with compile=true (got "
+                f"{stage.model.attention})"
+            )
+        if labels.folders or labels.teacher or labels.features == "mfcc":
+            continue
+        teacher = stage if stage.init else before
+        if teacher is None:
+            raise ValueError(
+                "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give "
+                "the iterations before in teachers"
+            )
+        if not 1 <= labels.layer <= teacher.model.num_layers:
+            raise ValueError(
+                f"labels.layer={labels.layer}: the teacher has layers 1 to "
+                f"{teacher.model.num_layers}"
+            )
+
+
+def _name(argv: list[str], *, root: str) -> str:
+    """The name of the first file; of the mini one with other recordings, theirs is added.
+
+    Else a model of those would become the upstream that stands for the mini corpus.
+    """
+    files = [w for w in argv if w.startswith("--config=")]
+    if not files:
+        return "unnamed"
+    name = Path(files[0].partition("=")[2]).stem
+    of_files = find_word(files, "data", "root")
+    if of_files == MINI != root:
+        name += f"-{safe_name(Path(root).resolve().name)}"
+    return name
+
+
+def _size(argv: list[str]) -> str:
+    size = str(find_word(argv, "model", "size") or "base")
+    if size not in SIZES:
+        raise ConfigError(f"model.size wants one of {', '.join(SIZES)}, got {size}")
+    return size

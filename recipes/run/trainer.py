@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that builds a Trainer, its loggers and its callbacks from settings."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from recipes.run.checkpoints import WholeCheckpoints
+from recipes.run.devices import accelerator, say_if_busy
+from recipes.run.processes import Processes
+
+LOG_EVERY_UPDATES = 10
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a training is, and what happens when."""
+
+    total_updates: int
+    batches_per_update: int  # over all processes
+    validate_updates: int
+
+
+def build_trainer(
+    flags: dict[str, Any],
+    folder: Path,
+    processes: Processes,
+    *,
+    pace: Pace,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+) -> lightning.Trainer:
+    """A Trainer that writes into `folder`; `flags` are those that a person may set."""
+    _quiet_lightning()
+    flags = device_flags(flags, processes)
+    if processes.world == 1:  # to one of several the others would be strangers
+        say_if_busy(flags["accelerator"])
+    flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
+    batches = pace.batches_per_update // processes.world
+    return lightning.Trainer(
+        **flags,
+        default_root_dir=folder,
+        max_steps=pace.total_updates,
+        max_epochs=-1,
+        accumulate_grad_batches=batches,
+        val_check_interval=pace.validate_updates * batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=loggers,
+        enable_model_summary=False,
+        enable_progress_bar=False,  # ours counts updates: see callbacks.py
+        enable_checkpointing=False,  # ours know what an update is: see callbacks.py
+        callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
+    )
+
+
+def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
+    """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
+    _quiet_lightning()
+    wanted = ("accelerator", "strategy", "precision")
+    return lightning.Trainer(
+        **device_flags({k: flags.get(k) for k in wanted}, processes),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+
+
+def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    """The flags that are set, with those that follow from the machine and the processes."""
+    flags = {k: v for k, v in flags.items() if v is not None}
+    flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
+    flags.pop("tf32", None)  # no flag of Lightning's: see devices.py
+    if processes.world > 1 and flags.get("strategy", "auto") == "auto":
+        flags["strategy"] = "ddp"
+    flags["devices"] = processes.local
+    flags["num_nodes"] = processes.world // processes.local
+    return flags
+
+
+def _quiet_lightning() -> None:
+    """Leave out advice that does not fit; warnings about the run itself stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*tensorboardX.*",
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*isinstance\\(treespec.*",
+        ".*litlogger.*",
+        ".*dataloader is not resumable.*",  # the plan of an epoch is: see PretrainData
+        ".*Checkpoint directory.*",
+        ".*in eval mode at the start of training.*",  # the frozen upstream
+        ".*sync_dist=True.*",  # scores are of all processes' predictions already
+        ".*using `bf16.*",
+        ".*overridden `transfer_batch_to_device`.*",  # modules and their data belong together
+    ):
+        warnings.filterwarnings("ignore", text)

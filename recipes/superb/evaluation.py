@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trained heads are worth: their best checkpoints on dev and test, and what they leave."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from downstream.data import TaskData
+from downstream.learner import Learner
+from downstream.probe import Probe
+from downstream.task import Task
+from recipes.run.checkpoints import BEST, CHECKPOINTS
+from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves
+from recipes.run.processes import Processes
+from recipes.run.trainer import build_evaluator
+from recipes.superb.feature_source import FeatureSource
+from recipes.superb.leaderboard_files import write_submission
+from recipes.superb.settings import ProbeSettings
+from recipes.superb.test_checkpoints import Scores, best_on_test, keep_best_on_test, scores_on_test
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.hashing import file_sha256
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one head left."""
+
+    metrics: dict[str, float]
+    best: dict[str, float]  # value that chose the checkpoint, and its update
+    layer_weights: list[float]
+    curve: dict[str, list[tuple[int, float]]]  # figures on dev by update
+    counts: dict[str, float]
+    checkpoint: str
+    checkpoint_sha256: str
+    drawn: dict[str, Any] = field(default_factory=dict)  # as Task.drawn gives it
+    trivial: dict[str, float] = field(default_factory=dict)  # figures of what learns nothing
+
+
+def best_checkpoint(learner: Learner, folder: Path) -> Path:
+    """Where a head's best weights lie in the folder of a run."""
+    return folder / learner.name / CHECKPOINTS / BEST
+
+
+def give_up(probe: Probe, learner: Learner, why: str) -> None:
+    """Leave out one head of several.
+
+    Raises:
+        ValueError: if no other is left.
+    """
+    learner.diverged = probe.optim.total_updates
+    if not probe.at_work():
+        raise ValueError(why)
+    if probe.trainer.is_global_zero:
+        print(f"{learner.name} is left out: {why}", flush=True)
+
+
+def judge(
+    settings: ProbeSettings,
+    probe: Probe,
+    data: TaskData,
+    folder: Path,
+    processes: Processes,
+    *,
+    best: Mapping[str, Mapping[str, float]],
+    source: FeatureSource,
+) -> dict[str, Outcome]:
+    """The best checkpoint of each head on dev and test, and what comes with it."""
+    evaluator = build_evaluator(settings.trainer, processes)
+    tell = partial(print, flush=True) if processes.first else None
+    on_test = scores_on_test(lambda: _test(evaluator, probe, data), probe, folder, tell=tell)
+    if probe.task.chosen_on_test:
+        best = _chosen_on_test(probe, on_test, folder, processes)
+    for learner in probe.at_work():
+        learner.load_state_dict(_state(best_checkpoint(learner, folder)))
+    evaluator.validate(probe, datamodule=data, verbose=False)
+    on_dev = {}
+    for learner in probe.at_work():
+        dev, task = learner.predictions["dev"], learner.task
+        on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
+        on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
+    tested = _test(evaluator, probe, data)
+    curves = _curves_by_head(probe, read_curves(folder))
+    counts = data.counts() | source.counts
+    if processes.first:
+        _draw_and_write(probe, folder, curves)
+    return {
+        learner.name: Outcome(
+            metrics=on_dev[learner.name]
+            | _reported(learner.task, tested[learner.name])
+            | best_on_test(learner.task, on_test[learner.name]),
+            best=dict(best[learner.name]),
+            layer_weights=_layer_weights(learner),
+            curve={
+                k: sorted(v.items())
+                for k, v in curves[learner.name].items()
+                if k.startswith("dev/")
+            },
+            counts=counts | learner.task.left_out(),
+            checkpoint=str(best_checkpoint(learner, folder)),
+            checkpoint_sha256=file_sha256(best_checkpoint(learner, folder)),
+            drawn=learner.task.drawn("test", learner.predictions["test"]),
+            trivial=trivial_figures(learner.task, learner.predictions["test"]),
+        )
+        for learner in probe.at_work()
+    }
+
+
+def _reported(task: Task[Any], tested: dict[str, float]) -> dict[str, float]:
+    """Without the headline where the best on test is all that is reported: it is that one."""
+    left_out = task.headline if task.chosen_on_test else None
+    return {name: value for name, value in tested.items() if name != left_out}
+
+
+def trivial_figures(task: Task[Any], predictions: Mapping[str, Any]) -> dict[str, float]:
+    """What the task's trivial answer reaches on test."""
+    return {f"test/{name}": value for name, value in task.trivial(predictions).items()}
+
+
+def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
+    """Each head's own figures, under the names that they have where it is alone."""
+    return {
+        x.name: {
+            k.removeprefix(x.figure("")): v for k, v in curves.items() if k.startswith(x.figure(""))
+        }
+        for x in probe.at_work()
+    }
+
+
+def _layer_weights(learner: Learner) -> list[float]:
+    weights = learner.featurizer.weights()
+    return [] if weights is None else [round(w, 6) for w in weights.tolist()]
+
+
+def _chosen_on_test(
+    probe: Probe, on_test: Scores, folder: Path, processes: Processes
+) -> dict[str, dict[str, float]]:
+    """Of each learner its best checkpoint on test, which is kept as its best."""
+    best = {}
+    for learner in probe.at_work():
+        path = best_checkpoint(learner, folder)
+        if processes.first:
+            best[learner.name] = keep_best_on_test(
+                path, probe, learner, on_test[learner.name], folder
+            )
+    return processes.from_first(best)
+
+
+def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
+    """Predictions on test of each head; curves and layer weights of all in one picture."""
+    for learner in probe.at_work():
+        predictions = folder / learner.name / "predictions"
+        predictions.mkdir(parents=True, exist_ok=True)
+        learner.task.write_predictions(predictions, "test", learner.predictions["test"])
+        write_submission(predictions, learner.task.submission(learner.predictions["test"]))
+    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
+    weights = {x.name: _layer_weights(x) for x in probe.at_work()}
+    if all(weights.values()):
+        plot_layer_weights(weights, folder / "layer_weights.png")
+
+
+def _test(
+    evaluator: lightning.Trainer, probe: Probe, data: TaskData
+) -> dict[str, dict[str, float]]:
+    """Figures on test of each head, with the weights that it has now."""
+    evaluator.test(probe, datamodule=data, verbose=False)
+    figures = {}
+    for learner in probe.at_work():
+        scores = learner.task.score("test", learner.predictions["test"])
+        figures[learner.name] = {f"test/{k}": v for k, v in scores.items()}
+        if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
+            give_up(probe, learner, f"not finite: {', '.join(wrong)}")
+    return figures
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
+    return state

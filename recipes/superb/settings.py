@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a SUPERB task on an upstream: its sections, and where they come from.
+
+In order, later ones win: the task's YAML, configs/paths.yaml, the upstream's YAML, the `mini`
+section of the task where that protocol is in force, the words of the command line.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from downstream import load_task, task_names
+from downstream.cache import CacheConfig
+from downstream.config import DataConfig, OptimConfig
+from downstream.featurizer import FeaturizerConfig
+from downstream.task import Task
+from downstream.upstream import UpstreamConfig, kind_of
+from recipes.run.sections import TrainerSection, WandbSection, plain_name
+from recipes.superb.heads import HeadsSection
+from wavlm_lightning.config import ConfigError, Parser, with_home
+from wavlm_lightning.fields import SEEDS, Checked, whole
+from wavlm_lightning.names import safe_name
+
+CONFIGS = Path("configs")
+MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSection(UpstreamConfig):
+    """The upstream, and what it is called.
+
+    Args:
+        name: in results and tables; the name of its YAML or file if not said.
+    """
+
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection(DataConfig):
+    """How examples become batches, or a folder to use in place of the corpus.
+
+    Args:
+        manifest: a folder with a manifest.tsv, see downstream/corpora/manifest.py.
+    """
+
+    manifest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsSection:
+    """Folders of corpora in their official layouts; `mini` for a synthetic stand-in.
+
+    Args:
+        librispeech: holds train-clean-100, dev-clean and test-clean.
+        librilight: holds 1h and 9h, for fine-tuning (librispeech_finetuning.tgz).
+        voxceleb1: holds dev/wav, test/wav and veri_test.txt.
+        iemocap: holds Session1 to Session5.
+        librimix: Libri2Mix, holds wav16k and data.
+        speech_commands: holds speech_commands_v0.01 and speech_commands_test_set_v0.01.
+        quesst14: quesst14Database, holds Audio, dev_queries, eval_queries and scoring.
+        fluent_commands: fluent_speech_commands_dataset, holds data and wavs.
+        audio_snips: holds train, valid, test, all.iob.snips.txt and slots.txt.
+    """
+
+    librispeech: str | None = MINI
+    librilight: str | None = None
+    voxceleb1: str | None = MINI
+    iemocap: str | None = MINI
+    librimix: str | None = MINI
+    speech_commands: str | None = MINI
+    quesst14: str | None = MINI
+    fluent_commands: str | None = MINI
+    audio_snips: str | None = MINI
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection(Checked):
+    """Where a run writes, and how often.
+
+    Args:
+        validate_updates: updates from one validation to the next.
+        checkpoint_updates: updates from one checkpoint to the next.
+        dir: folder of all runs.
+        results: folder of results, one file a task and upstream.
+        resume: go on with the latest run if it is unfinished and has the same configuration.
+        threads: of heads on the processor, None for torch's own choice, which upstreams have
+            always. Small recurrent heads are fastest on one: their products are too small to share.
+    """
+
+    validate_updates: int = whole(1)
+    checkpoint_updates: int = whole(1)
+    threads: int | None = whole(1, 4096, default=None)
+    dir: str = "runs/superb"
+    results: str = "results"
+    resume: bool = True
+
+
+# Of a task that trains nothing, whose YAML is silent about them.
+UNTRAINED: dict[str, Any] = {
+    "data": DataSection(batch_size=1, batches_per_update=1, order="random"),
+    "optim": OptimConfig(
+        name="adam",
+        lr=1.0,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.0,
+        clip=0.0,
+        total_updates=1,
+    ),
+    "run": RunSection(validate_updates=1, checkpoint_updates=1),
+}
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """A configuration, as plain values and as the objects of its sections."""
+
+    values: dict[str, Any]
+    kind: str  # mini, official or manifest: where the recordings come from
+    task: Any
+    upstream: UpstreamSection
+    featurizer: FeaturizerConfig
+    data: DataSection
+    cache: CacheConfig
+    optim: OptimConfig
+    heads: HeadsSection
+    paths: PathsSection
+    run: RunSection
+    wandb: WandbSection
+    trainer: dict[str, Any]
+    tensorboard: bool
+    seed: int
+    protocol: str
+    published: dict[str, float] = field(default_factory=dict)
+    published_lr: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus or of the manifest's folder, `mini` for the stand-in."""
+        if self.kind == "manifest":
+            return Path(str(self.data.manifest)).resolve().name
+        return self.kind
+
+
+def stem(task: str, settings: ProbeSettings, seed: int) -> str:
+    """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
+    name = task if settings.kind != "manifest" else f"{task}.{safe_name(settings.corpus)}"
+    return name if seed == 0 else f"{name}.seed{seed}"
+
+
+def build_parser(task: type[Task[Any]]) -> Parser:
+    """The parser of one task's configuration."""
+    parser = Parser(prog="recipes.superb", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
+    parser.add_section(task.Config, "task")
+    parser.add_section(UpstreamSection, "upstream")
+    parser.add_section(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
+    parser.add_section(DataSection, "data", **_untrained(task, "data"))
+    parser.add_section(CacheConfig, "cache", default=CacheConfig())
+    parser.add_section(OptimConfig, "optim", **_untrained(task, "optim"))
+    parser.add_section(HeadsSection, "heads", default=HeadsSection())
+    paths = _paths_section()
+    parser.add_section(paths, "paths", default=paths())
+    parser.add_section(RunSection, "run", **_untrained(task, "run"))
+    parser.add_section(WandbSection, "wandb", default=WandbSection())
+    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
+    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--protocol",
+        type=Literal["auto", "published", "mini"],
+        default="auto",
+        help="published values, or those for the mini corpora, which auto also takes for manifests",
+    )
+    parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
+    parser.add_argument(
+        "--published_also",
+        type=dict[str, dict[str, float]],
+        default={},
+        help="published scores of other figures, which tables show",
+    )
+    parser.add_argument(
+        "--published_lr",
+        type=dict[str, float],
+        default={},
+        help="learning rates of published scores by upstream, which a run is told of",
+    )
+    parser.add_argument(
+        "--of_upstream_kind",
+        type=dict[str, dict[str, Any]],
+        default={},
+        help="values for upstreams of a kind",
+    )
+    parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
+    return parser
+
+
+def _paths_section() -> type[PathsSection]:
+    """With a key, not set, for the corpus of each task that it does not name."""
+    known = {f.name for f in dataclasses.fields(PathsSection)}
+    own = sorted({load_task(name).corpus for name in task_names()} - known)
+    fields = [(name, str | None, field(default=None)) for name in own]
+    return dataclasses.make_dataclass(
+        "PathsSection", fields, bases=(PathsSection,), frozen=True, kw_only=True
+    )
+
+
+def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
+    return {} if task.trainable else {"default": UNTRAINED[section]}
+
+
+def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSettings:
+    """Settings of a task on an upstream.
+
+    Args:
+        task: a name of `downstream.tasks`.
+        upstream: a name in configs/upstream, or a checkpoint or folder.
+        words: of the command line, such as `--optim.lr=1e-3`.
+
+    Raises:
+        ConfigError: naming the key, what it wants and what it got.
+    """
+    kind = load_task(task)
+    files = [CONFIGS / "superb" / f"{task}.yaml"]
+    if (CONFIGS / "paths.yaml").is_file():
+        files.append(CONFIGS / "paths.yaml")
+    first = [f"--config={file}" for file in files] + _upstream_words(upstream)
+    parser = build_parser(kind)
+    parsed = _parse(parser, first + words)
+    where = _kind_of_recordings(kind, parsed)
+    own = _words_of(parsed.of_upstream_kind.get(parsed.upstream.kind, {}))
+    if parsed.protocol == "mini" or (parsed.protocol == "auto" and where != "official"):
+        own += _words_of(parsed.mini)
+    if own:
+        parsed = _parse(parser, first + own + words)
+    try:
+        objects = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
+    for key in ("config", "mini", "of_upstream_kind", "published_also", "published_lr"):
+        values.pop(key, None)
+    values["protocol"] = "published" if where == "official" else "mini"
+    if parsed.protocol != "auto":
+        values["protocol"] = parsed.protocol
+    names = [f.name for f in dataclasses.fields(ProbeSettings) if f.name not in ("values", "kind")]
+    sections = {name: getattr(objects, name) for name in names}
+    plain_name("upstream.name", values["upstream"]["name"])
+    sections |= {"trainer": values["trainer"], "protocol": values["protocol"]}
+    return ProbeSettings(values=values, kind=where, **sections)
+
+
+def _parse(parser: Parser, argv: list[str]) -> Any:
+    try:
+        return parser.parse_args(argv)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _kind_of_recordings(task: type[Task[Any]], parsed: Any) -> str:
+    if parsed.data.manifest:
+        return "manifest"
+    return "mini" if getattr(parsed.paths, task.corpus) == MINI else "official"
+
+
+def _upstream_words(upstream: str) -> list[str]:
+    """Words that say which upstream: of its YAML, or of a file or folder."""
+    file = CONFIGS / "upstream" / f"{upstream}.yaml"
+    if file.is_file():
+        return [f"--config={file}", f"--upstream.name={upstream}"]
+    path = Path(with_home(upstream))
+    if not path.exists():
+        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
+        raise ConfigError(
+            f"no upstream {upstream}: it is neither a file or folder nor one of {known}"
+        )
+    return [
+        f"--upstream.kind={kind_of(path)}",
+        f"--upstream.source={path}",
+        f"--upstream.name={_name_of(path)}",
+    ]
+
+
+def _name_of(path: Path) -> str:
+    """A name for results: of a run's folder for its checkpoints, of the file otherwise."""
+    parts = path.resolve().parts
+    if len(parts) > 3 and parts[-2] == "checkpoints":
+        name = f"{parts[-4]}-{parts[-3]}" + ("" if path.stem == "last" else f"-{path.stem}")
+    else:
+        name = path.stem if path.is_file() else path.name
+    return re.sub(r"[^\w.+-]", "_", name)
+
+
+def _words_of(values: Mapping[str, Any]) -> list[str]:
+    """Keys and their values as the command line has them."""
+    pairs = ((key, v if isinstance(v, str) else json.dumps(v)) for key, v in values.items())
+    return [f"--{key}={value}" for key, value in pairs]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Search the settings of a task or of pre-training, as a file in configs/sweeps says.
+
+    python -m recipes.sweep TASK|FILE [--upstream=NAME] [--count=N] [--local] [--seed=N] \\
+        [-- --key=value ...]
+
+On W&B, which needs an account, or here with --local. What stands behind `--` is configuration that
+all trials share; --seed is of the search, not of training.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recipes.pretrain.settings import read_settings
+from recipes.run.logger_checks import has_wandb_account
+from recipes.run.mini_model import is_missing, train_mini
+from recipes.superb.settings import read_probe_settings
+from recipes.sweep.local import DEFAULT_COUNT, check_config, search_here
+from recipes.sweep.trials import OWN_FOLDERS
+from wavlm_lightning.config import ConfigError, Parser, one_line, read_yaml
+
+CONFIGS = Path("configs") / "sweeps"
+RUNS = Path("runs") / "sweeps"
+PROGRAM = "recipes.superb"  # in a command, a task and an upstream follow it
+PRETRAINING = "recipes.pretrain"
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    try:
+        split = argv.index("--") if "--" in argv else len(argv)
+        options, words = _options(argv[:split]), argv[split + 1 :]
+        file = _file(options.sweep)
+        resume = not any(_is_new(word) for word in words)
+        words = [word for word in words if not _is_new(word)]
+        config = read_sweep(file, options.upstream, words, local=options.local)
+        source = check_trial(config, file)
+        if not options.local:
+            check_account(options.sweep)
+        if is_missing(source):
+            train_mini()
+        if options.local:
+            parent, count = RUNS / file.stem, options.count
+            return search_here(config, parent, count=count, seed=options.seed, resume=resume)
+        return search_on_wandb(config, count=options.count)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _options(argv: list[str]) -> Any:
+    if not argv or argv[0].startswith("--"):
+        raise ConfigError(f"a sweep is wanted: {', '.join(_names())}, or a file of your own")
+    parser = Parser(prog="recipes.sweep", description=__doc__)
+    parser.add_argument("sweep", type=str, help="name in configs/sweeps, or a file")
+    parser.add_argument("--upstream", type=str, default="", help="in place of the file's")
+    parser.add_argument("--count", type=int | None, default=None, help="trials")
+    parser.add_argument("--local", action="store_true", help="search here, without an account")
+    parser.add_argument("--seed", type=int, default=0, help="of a random or Bayesian search here")
+    options = parser.parse_args(argv)
+    if options.count is not None and options.count < 1:
+        raise ConfigError(f"a number of trials is at least 1, got {options.count}")
+    if options.seed < 0:
+        raise ConfigError(f"a seed is at least 0, got {options.seed}")
+    return options
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def _file(name: str) -> Path:
+    path = CONFIGS / f"{name}.yaml" if name in _names() else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"no sweep {name}: neither a file nor one of {', '.join(_names())}")
+    return path
+
+
+def _is_new(word: str) -> bool:
+    key, _, value = word.partition("=")
+    return key == "--run.resume" and yaml.safe_load(value) is False
+
+
+def read_sweep(file: Path, upstream: str, words: list[str], *, local: bool) -> dict[str, Any]:
+    """A sweep file, with another upstream and fixed words in its command.
+
+    Args:
+        file: of W&B's format.
+        upstream: takes the place of the one behind `recipes.superb TASK`; "" keeps that.
+        words: appended to the command, such as `--optim.total_updates=50`.
+        local: without the account that `--wandb.mode=online` in the command would need.
+
+    Raises:
+        ConfigError: if they do not fit.
+    """
+    config = read_yaml(file)
+    if local:
+        check_config(config)
+    if "command" not in config or not isinstance(config.get("parameters"), dict):
+        raise ConfigError(f"{file} is no sweep of ours: command and parameters are wanted")
+    command = [str(item) for item in config["command"]]
+    if upstream:
+        if PROGRAM not in command[:-2]:
+            raise ConfigError(f"{file} searches no task on an upstream: leave upstream out")
+        command[command.index(PROGRAM) + 2] = upstream
+    if local:
+        command = [item for item in command if not item.startswith("--wandb.mode=")]
+    for word in words:
+        key, equals, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals:
+            raise ConfigError(f"a word such as --key=value is wanted, got {word}")
+        if key in config["parameters"]:
+            raise ConfigError(f"{key} is searched by {file}: it cannot be set as well")
+        if local and key in OWN_FOLDERS:
+            raise ConfigError(f"{key} cannot be set here: each trial has its own, in {RUNS}")
+    return {**config, "command": command + words}
+
+
+def check_trial(config: dict[str, Any], file: Path) -> str | None:
+    """Read the configuration that a trial would have, as the trial will; its upstream's source.
+
+    Raises:
+        ConfigError: naming the sweep file and what is wrong.
+    """
+    command = [str(item) for item in config["command"]]
+    values = {k: _some_value(v) for k, v in config["parameters"].items()}
+    words = [item for item in command if item.startswith("--")]
+    words += [f"--{key}={value}" for key, value in values.items() if value is not None]
+    try:
+        if PROGRAM in command:
+            task, upstream = command[command.index(PROGRAM) + 1 :][:2]
+            return read_probe_settings(task, upstream, words).upstream.source
+        if PRETRAINING in command:
+            read_settings(words)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return None
+
+
+def _some_value(parameter: dict[str, Any]) -> Any:
+    """One that a search may draw; None where the file says it in another way."""
+    if parameter.get("values"):
+        return parameter["values"][0]
+    return parameter.get("value", parameter.get("min"))
+
+
+def check_account(name: str) -> None:
+    """Find out before anything is trained.
+
+    Raises:
+        ConfigError: without an account.
+    """
+    if not has_wandb_account():
+        raise ConfigError(
+            "no W&B account on this machine: wandb login, or make sweep "
+            f"TASK={name} LOCAL=1 searches here without one"
+        )
+
+
+def search_on_wandb(config: dict[str, Any], *, count: int | None) -> int:
+    """Register the sweep with W&B and work on it here; others may join with `wandb agent`.
+
+    Raises:
+        ConfigError: if W&B refuses.
+    """
+    import wandb
+
+    try:
+        # The agent starts the word python: this one is to come first.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        if count is None and config["method"] != "grid":
+            count = DEFAULT_COUNT
+        sweep = wandb.sweep(config, project=config.get("project"))
+        wandb.agent(sweep, project=config.get("project"), count=count)
+    except wandb.Error as error:
+        raise ConfigError(f"W&B: {error}") from error
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
