@@ -101,7 +101,8 @@ def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Callable[[], T
     where = Sources("mini", {kind.corpus: str(superb_corpus(kind.corpus, MINI_CACHE))})
     task = kind(settings.task, where, seed=0, variant=(*kind.variants(where), None)[0])
     data = TaskData(task, settings.data, total_updates=1, seed=0)
-    upstream, settings.values["upstream"]["sha256"] = load_upstream(settings.upstream)
+    upstream, digest = load_upstream(settings.upstream)
+    settings = settings.with_hash(digest)
     upstream.threads = torch.get_num_threads()  # heads have those of the recipe, as in a run
     source = feature_source(settings, upstream, data)
     learner = Learner(task, upstream, source.featurizer, lr=settings.optim.lr, seed=0)

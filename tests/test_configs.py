@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.pretrain.settings import read_settings, teacher_settings
+from recipes.pretrain.settings import read_chain, read_settings
 from wavlm_lightning.config import ConfigError
 
 FILES = sorted((Path(__file__).parent.parent / "configs" / "pretrain").glob("*.yaml"))
@@ -13,9 +13,7 @@ FILES = sorted((Path(__file__).parent.parent / "configs" / "pretrain").glob("*.y
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_file_loads_with_all_its_iterations(file: Path) -> None:
-    argv = [f"--config={file}"]
-    settings = read_settings(argv)
-    chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
+    *chain, settings = read_chain([f"--config={file}"])
     assert settings.run.name == file.stem
     hubert = file.stem.startswith("hubert_")
     assert settings.model.size == file.stem.removeprefix("hubert_")
@@ -44,7 +42,7 @@ def test_unknown_key_names_the_nearest_one() -> None:
 def test_unknown_key_in_a_teacher_names_the_teacher(tmp_path: Path) -> None:
     argv = [f"--config={FILES[0]}", '--teachers=[{"optim.lrr": 1}]']
     with pytest.raises(ConfigError, match=r"teachers, item 1: optim\.lrr is not"):
-        teacher_settings(argv, read_settings(argv), 0)
+        read_chain(argv)
 
 
 def test_wrong_type_names_key_wanted_and_got() -> None:

@@ -31,7 +31,8 @@ def test_file_is_a_sweep_of_wandb(file: Path) -> None:
     assert list(schema_violations_from_proposed_config(config)) == []
     check_config(config)
     assert (ROOT / config["program"]).is_file()
-    assert config["command"][3] == config["program"].removesuffix(".py").replace("/", ".")
+    module = config["program"].removesuffix("/__main__.py").replace("/", ".")
+    assert config["command"][3] == module
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -12,7 +12,8 @@ from typing import Literal
 from recipes.export.model_card import model_card
 from recipes.export.trained_head import Fitted, read_fitted, write_tokenizer
 from recipes.run.exit_status import exit_status
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.files import write_text
 from wavlm_lightning.model.checkpoint import (
     load_wavlm,

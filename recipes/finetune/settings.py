@@ -5,20 +5,19 @@ In order, later ones win: configs/finetune/<task>.yaml, configs/paths.yaml, file
 their section `large` if the encoder is of that kind, the words of the command line.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from downstream.config import FinetuneOptim, HiddenSpans
 from downstream.ctc import CTC
 from recipes.pretrain.settings import RunSection as PretrainRunSection
-from recipes.run.initial_weights import as_it_was_trained, config_of_init, find_word, init_path
+from recipes.run.initial_weights import check_shape, config_of_init, init_path, with_size
 from recipes.run.sections import TrainerSection, WandbSection, plain_name
 from recipes.superb.settings import CONFIGS, MINI, PathsSection
-from wavlm_lightning.config import ConfigError, Parser, read_yaml
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.model.config import WavLMConfig
 
@@ -60,6 +59,7 @@ class FinetuneSettings:
     """A configuration, as plain values and as the objects of its sections."""
 
     values: dict[str, Any]
+    sources: dict[str, str]  # dotted key -> the file or word that set it
     name: str  # of the task
     kind: str  # mini, official or manifest: where the recordings come from
     source: Path  # what training starts from
@@ -71,7 +71,7 @@ class FinetuneSettings:
     paths: PathsSection
     run: RunSection
     wandb: WandbSection
-    trainer: dict[str, Any]
+    trainer: TrainerSection
     tensorboard: bool
     recompute: bool
     compile: bool
@@ -81,7 +81,6 @@ class FinetuneSettings:
 def build_parser(task: str, model: WavLMConfig) -> Parser:
     """The parser of a task, for an encoder of this configuration."""
     parser = Parser(prog="recipes.finetune", description=__doc__)
-    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
     parser.add_argument(
         "--init", type=str, required=True, help="the encoder: anything that load_wavlm reads"
     )
@@ -103,7 +102,6 @@ def build_parser(task: str, model: WavLMConfig) -> Parser:
         "--recompute", type=bool, default=False, help="run blocks twice to keep less"
     )
     parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
-    parser.add_argument("--large", type=dict[str, Any], default={}, help="for Large's kind")
     return parser
 
 
@@ -115,7 +113,7 @@ def init_of(task: str, words: list[str]) -> str | None:
     """
     if task not in TASKS:
         raise ConfigError(f"no task {task} to fine-tune for; there is {', '.join(TASKS)}")
-    found = find_word(words, "init")
+    found = Stack.of_words(words).get("init")
     return str(found) if found else None
 
 
@@ -130,54 +128,41 @@ def read_finetune_settings(
         start: Of the model at `init`, if that is not there yet.
 
     Raises:
-        ConfigError: naming the key, what it wants and what it got.
+        ConfigError: naming the key, what it must be and what it is.
         FileNotFoundError: if there is nothing at `init`.
         ValueError: if what is there cannot be read.
     """
     init_of(task, words)
     known = start is not None
-    common = [CONFIGS / "finetune" / f"{task}.yaml", CONFIGS / "paths.yaml"]
-    first = [f"--config={file}" for file in common if file.is_file()]
-    files = [word for word in words if word.startswith("--config=")]
-    rest = [word for word in words if not word.startswith("--config=")]
-    start = start or config_of_init([*files, *rest])
+    said, (large,) = Stack.of_words(words).take("large")
+    start = start or config_of_init(said)
     if start is None:
         raise ConfigError("init is not set: init=CHECKPOINT says which encoder to fine-tune")
-    large = [word for file in files for word in _large(file)] if start.norm_first else []
-    try:
-        parser = build_parser(task, start)
-        parsed = parser.parse_args([*first, *files, *large, *rest])
-        objects = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    for key in ("config", "large"):
-        values.pop(key, None)
-    values["model"] = as_it_was_trained(values["model"], start)
-    if start.dim <= objects.spans.channels.length + 1:
+    stack = Stack()
+    for file in (CONFIGS / "finetune" / f"{task}.yaml", CONFIGS / "paths.yaml"):
+        stack = stack.plus_file(file) if file.is_file() else stack
+    files = said.files()
+    stack += files
+    if start.norm_first:
+        stack = stack.plus("section large", large)
+    stack += said.words()
+    if not stack.get("run.name"):
+        name = Path(files.layers[-1].source).stem if files.layers else task
+        stack = stack.plus("the name of the last file", {"run.name": name})
+    resolved = build_parser(task, start).resolve(with_size(stack, start))
+    sections = resolved.sections
+    check_shape(sections.model, start)
+    if start.dim <= sections.spans.channels.length + 1:
         raise ConfigError(
-            f"spans.channels.length={objects.spans.channels.length} is too long for the encoder's "
+            f"spans.channels.length={sections.spans.channels.length} is too long for the encoder's "
             f"{start.dim} channels"
         )
-    if not values["run"]["name"]:
-        values["run"]["name"] = Path(files[-1].partition("=")[2]).stem if files else task
-    plain_name("run.name", values["run"]["name"])
-    about = {
-        "name": task,
-        "kind": _kind_of_recordings(task, parsed),
-        "source": Path(parsed.init) if known else init_path(parsed.init, download=parsed.download),
-        "model": WavLMConfig(**values["model"]),
-        "run": RunSection(**values["run"]),
-        "trainer": values["trainer"],
-    }
-    names = set(FinetuneSettings.__annotations__) - set(about) - {"values"}
-    return FinetuneSettings(values=values, **about, **{n: getattr(objects, n) for n in names})
-
-
-def _large(file: str) -> list[str]:
-    """Words of the section `large` of a `--config=FILE`."""
-    section = read_yaml(Path(file.partition("=")[2])).get("large") or {}
-    return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in section.items()]
+    plain_name("run.name", sections.run.name)
+    source = Path(sections.init)
+    if not known:
+        source = init_path(sections.init, download=sections.download)
+    kind = _kind_of_recordings(task, sections)
+    return resolved.into(FinetuneSettings, name=task, kind=kind, source=source)
 
 
 def _kind_of_recordings(task: str, parsed: Any) -> str:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One fine-tuning: from the latest checkpoint of its folder to its result."""
 
-import json
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -15,26 +14,23 @@ from downstream.data import TaskData
 from downstream.finetuner import Finetuner
 from downstream.transcription import Transcription
 from recipes.finetune.settings import TASKS, FinetuneSettings
-from recipes.run.callbacks import KeepBest, SaveAndStop, progress
-from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
+from recipes.run.callbacks import Figures, KeepBest
+from recipes.run.checkpoints import BEST, CHECKPOINTS
 from recipes.run.curves import plot_probe_curves, read_curves
 from recipes.run.devices import device_words, with_precision
+from recipes.run.fit import Training, fit, once
 from recipes.run.folder import RESULT, point_to
-from recipes.run.loggers import build_loggers, finishing
 from recipes.run.processes import Processes
 from recipes.run.throughput import HOURS, SHARE, Throughput
-from recipes.run.trainer import Pace, build_evaluator, build_trainer
+from recipes.run.trainer import Pace, build_evaluator
 from recipes.superb.examples import log_examples
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import flat
-from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.model.weights import source_sha256
 from wavlm_lightning.result import write_result
-
-DONE = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -80,14 +76,12 @@ def finetune(
     Raises:
         StopSignal: if it was told to stop; what is done is saved.
     """
-    done, best = folder / DONE, folder / CHECKPOINTS / BEST
-    if not done.exists():
+
+    def work() -> dict[str, Any]:
         metrics = _run(settings, task, data, folder, processes)
-        if processes.first:
-            about = {"metrics": metrics, "counts": data.counts() | task.left_out()}
-            write_text(done, json.dumps(about, indent=2) + "\n")
-        processes.barrier()
-    return Tuned(**read_json(done), checkpoint=best)
+        return {"metrics": metrics, "counts": data.counts() | task.left_out()}
+
+    return Tuned(**once(folder, processes, work), checkpoint=folder / CHECKPOINTS / BEST)
 
 
 def _run(
@@ -105,27 +99,16 @@ def _run(
         seed=settings.seed,
         symbols=task.characters.symbols,
     )
-    resume, best = to_resume(folder, processes), folder / CHECKPOINTS / BEST
-    if resume is None:
-        module.model.load_state_dict(load_wavlm(settings.source).state_dict())
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
         module.model.compile_regions()
+    best = folder / CHECKPOINTS / BEST
     keep = KeepBest(best, monitor=task.monitor, mode=task.mode)
-    trainer = _trainer(settings, data, folder, processes, keep)
-    if processes.first:
-        print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
-        for line in [*data.warnings(), *task.warnings()]:
-            print(line, flush=True)
-    with finishing(trainer.loggers):
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=None if resume is None else str(resume),
-            weights_only=True,
-        )
-        for logger in trainer.loggers:
-            logger.save()
+
+    def begin() -> None:
+        module.model.load_state_dict(load_wavlm(settings.source).state_dict())
+
+    def finish(trainer: lightning.Trainer) -> dict[str, float]:
         if not keep.best:
             raise ValueError(f"{task.monitor} was never finite: lower optim.lr")
         metrics = _judge(settings, module, data, folder, processes, best)
@@ -138,7 +121,26 @@ def _run(
                 metrics=metrics,
                 layer_weights=[],
             )
-    return metrics
+        return metrics
+
+    total, run = settings.optim.total_updates, settings.run
+    validate = min(run.validate_updates, total)
+    training = Training(
+        module=module,
+        data=data,
+        pace=Pace(total, data.plan.batches_per_update, validate, run.checkpoint_updates),
+        trainer=with_precision(settings.trainer),
+        throughput=Throughput(partial(_operations, settings)),
+        figures=_figures(task.monitor),
+        keep=[keep],
+        begin=begin,
+        about=lambda trainer, resumed: [
+            _about(settings, module, data, trainer, resumed=resumed),
+            *data.warnings(),
+            *task.warnings(),
+        ],
+    )
+    return fit(training, settings, folder, processes, finish=finish)
 
 
 def _judge(
@@ -166,39 +168,13 @@ def _judge(
     return metrics
 
 
-def _trainer(
-    settings: FinetuneSettings, data: TaskData, folder: Path, processes: Processes, keep: KeepBest
-) -> lightning.Trainer:
-    total = settings.optim.total_updates
-    validate = min(settings.run.validate_updates, total)
-    figures = {
+def _figures(monitor: str) -> Figures:
+    return {
         "train/loss": ("loss", "{:.2f}"),
-        keep.monitor: (keep.monitor.replace("/", " "), "{:.2f}"),
+        monitor: (monitor.replace("/", " "), "{:.2f}"),
         HOURS: ("hours/hour", "{:.0f}"),
         SHARE: ("of matrix rate", "{:.0%}"),
     }
-    return build_trainer(
-        with_precision(settings.trainer),
-        folder,
-        processes,
-        pace=Pace(total, data.plan.batches_per_update, validate),
-        loggers=build_loggers(
-            folder,
-            root=settings.run.dir,
-            wandb=settings.wandb,
-            tensorboard=settings.tensorboard,
-            values=settings.values,
-        ),
-        callbacks=[
-            Throughput(partial(_operations, settings)),
-            progress(total, figures),
-            keep,
-            SaveAndStop(
-                folder / CHECKPOINTS / LAST,
-                every_updates=settings.run.checkpoint_updates,
-            ),
-        ],
-    )
 
 
 def _operations(settings: FinetuneSettings, num_samples: int) -> float:

@@ -5,49 +5,56 @@ python -m recipes.pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
 """
 
 import sys
-import time
 from pathlib import Path
 
 from recipes.pretrain.recordings import check_roots
-from recipes.pretrain.settings import check_chain, read_settings, teacher_settings
-from recipes.run.devices import accelerator, set_tf32
-from recipes.run.exit_status import exit_status
-from recipes.run.folder import running
-from recipes.run.logger_checks import check_loggers
-from recipes.run.processes import join, start_all, wanted_devices
+from recipes.pretrain.settings import check_chain, read_chain
+from recipes.run.processes import Processes
+from recipes.run.program import run_program
+
+
+class Pretraining:
+    """All iterations of a pre-training."""
+
+    program = "recipes.pretrain"
+    starts_from = None  # the mini model is what this program makes
+
+    def __init__(self, argv: list[str]):
+        *earlier, self.settings = read_chain(argv)
+        labels = self.settings.labels
+        if labels.folders or labels.teacher or self.settings.init:
+            earlier = []  # what they would have made is there
+        self.chain = [*earlier, self.settings]
+
+    @property
+    def name(self) -> str:
+        """Of the configuration."""
+        return self.settings.run.name
+
+    def check(self) -> None:
+        """Look at labels, teachers and folders of every iteration."""
+        check_chain(self.chain)
+        for number, stage in enumerate(self.chain, start=1):
+            last = stage is self.settings
+            check_roots(stage, of="" if last else f"teachers, item {number}: ")
+
+    def check_recordings(self) -> None:
+        """Nothing more: they are listed when the run begins."""
+
+    def prepare(self, processes: Processes) -> None:
+        """Nothing: a run makes or finds what it needs in its folder."""
+
+    def run(self, folder: Path, processes: Processes, *, started: float) -> None:
+        """Train all iterations, write the result and the table."""
+        # Lightning takes longer to import than all before: what is wrong is said by now.
+        from recipes.pretrain.chain import run
+
+        run(self.chain, folder, processes=processes, started=started)
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
-    return exit_status(lambda: _main(argv))
-
-
-def _main(argv: list[str]) -> int:
-    started = time.perf_counter()
-    settings = read_settings(argv)
-    chain = [teacher_settings(argv, settings, i) for i in range(len(settings.teachers))]
-    if settings.labels.folders or settings.labels.teacher or settings.init:
-        chain = []  # what they would have made is there
-    chain.append(settings)
-    check_chain(chain)
-    for number, stage in enumerate(chain, start=1):
-        check_roots(stage, of="" if stage is settings else f"teachers, item {number}: ")
-    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
-    flags = settings.trainer
-    count = wanted_devices(flags["devices"], accelerator=accelerator(flags["accelerator"]))
-    set_tf32(flags)
-    status = start_all("recipes.pretrain", argv, count=count)
-    if status is not None:
-        return status
-    processes = join()
-    parent = Path(settings.run.dir) / settings.run.name
-    resume = settings.run.resume
-    with running(parent, settings.values, resume=resume, processes=processes) as folder:
-        # Lightning takes longer to import than all before: what is wrong is said by now.
-        from recipes.pretrain.chain import run
-
-        run(chain, folder, processes=processes, started=started)
-    return 0
+    return run_program(Pretraining, argv)
 
 
 if __name__ == "__main__":

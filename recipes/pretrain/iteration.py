@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,20 +8,18 @@ from typing import Any
 
 import lightning
 import numpy as np
-from lightning.pytorch.callbacks import Callback
 
 from recipes.pretrain.recordings import Recordings
 from recipes.pretrain.settings import Settings
-from recipes.run.callbacks import KeepBest, SaveAndStop, progress
-from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST, to_resume
+from recipes.run.callbacks import KeepBest
+from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST
 from recipes.run.curves import plot_curves
 from recipes.run.devices import device_words, with_precision
+from recipes.run.fit import Training, fit, once
 from recipes.run.initial_weights import start_from
-from recipes.run.loggers import build_loggers, finishing
 from recipes.run.processes import Processes
 from recipes.run.throughput import HOURS, SHARE, Throughput
-from recipes.run.trainer import Pace, build_trainer
-from wavlm_lightning.files import read_json, write_text
+from recipes.run.trainer import Pace
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -76,18 +73,13 @@ def train_iteration(
     report = report_labels(splits["dev"].labels[0], recordings.manifests["dev"])
     if processes.first:
         print(f"labels of dev: {report.line()}", flush=True)
-    checkpoint, done = folder / CHECKPOINTS / LAST, folder / "metrics.json"
-    if not done.exists():
-        try:
-            metrics = _fit(settings, recordings, folder, splits=splits, processes=processes)
-        finally:
-            if processes.first:
-                plot_curves(folder)
-        if processes.first:
-            write_text(done, json.dumps(metrics, indent=2) + "\n")
-        processes.barrier()
+    metrics = once(
+        folder,
+        processes,
+        lambda: _fit(settings, recordings, folder, splits=splits, processes=processes),
+    )
     kind = label_folders[0].name if settings.labels.folders else settings.labels.features
-    return Iteration(checkpoint, read_json(done), kind, report)
+    return Iteration(folder / CHECKPOINTS / LAST, metrics, kind, report)
 
 
 def _split(manifest: Manifest, name: str, folders: list[Path]) -> Split:
@@ -103,7 +95,7 @@ def _fit(
     splits: dict[str, Split],
     processes: Processes,
 ) -> dict[str, float]:
-    """Train from the latest checkpoint of the folder, then validate once more at the end."""
+    """Train, and validate once more at the end."""
     data = build_data(settings, recordings, splits, world=processes.world)
     module = Pretrainer(
         settings.model,
@@ -116,28 +108,44 @@ def _fit(
     module.model.encoder.recompute = settings.recompute
     if settings.compile:
         module.model.compile_regions()
-    trainer = _trainer(settings, folder, processes)
-    resume = to_resume(folder, processes)
-    if settings.source is not None and resume is None:
-        note = start_from(module, settings.source)
-        if processes.first:
-            print(note, flush=True)
-    if processes.first:
-        print(_about(settings, module, data, trainer, resumed=resume is not None), flush=True)
-    with finishing(trainer.loggers):
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=None if resume is None else str(resume),
-            weights_only=True,
-        )
+
+    def begin() -> None:
+        if settings.source is not None:
+            note = start_from(module, settings.source)
+            if processes.first:
+                print(note, flush=True)
+
+    def finish(trainer: lightning.Trainer) -> dict[str, float]:
         trainer.validate(module, datamodule=data, verbose=False)
-    figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
-    return {
-        **figures,
-        "audio_hours": module.audio_seconds / 3600,
-        "cropped_share": data.plan.cropped_share,
-    }
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev")}
+        return {
+            **figures,
+            "audio_hours": module.audio_seconds / 3600,
+            "cropped_share": data.plan.cropped_share,
+        }
+
+    optim, run = settings.optim, settings.run
+    training = Training(
+        module=module,
+        data=data,
+        pace=Pace(
+            optim.total_updates,
+            settings.data.batches_per_update(processes.world),
+            run.validate_updates,
+            run.checkpoint_updates,
+        ),
+        trainer=with_precision(settings.trainer),
+        throughput=Throughput(partial(_operations, settings.model)),
+        figures=FIGURES,
+        keep=[KeepBest(folder / CHECKPOINTS / BEST, monitor="dev_mixed/loss", mode="min")],
+        begin=begin,
+        about=lambda trainer, resumed: [_about(settings, module, data, trainer, resumed=resumed)],
+    )
+    try:
+        return fit(training, settings, folder, processes, finish=finish)
+    finally:
+        if processes.first:
+            plot_curves(folder)
 
 
 def build_data(
@@ -162,44 +170,6 @@ def build_data(
         seed=settings.seed,
         world=world,
     )
-
-
-def _trainer(settings: Settings, folder: Path, processes: Processes) -> lightning.Trainer:
-    """A Trainer for one iteration."""
-    optim, run = settings.optim, settings.run
-    loggers = build_loggers(
-        folder,
-        root=run.dir,
-        wandb=settings.wandb,
-        tensorboard=settings.tensorboard,
-        values=settings.values,
-    )
-    return build_trainer(
-        with_precision(settings.trainer),
-        folder,
-        processes,
-        pace=Pace(
-            optim.total_updates,
-            settings.data.batches_per_update(processes.world),
-            run.validate_updates,
-        ),
-        loggers=loggers,
-        callbacks=build_callbacks(settings, folder),
-    )
-
-
-def build_callbacks(settings: Settings, folder: Path) -> list[Callback]:
-    """Progress; checkpoints: the best on mixed dev speech, and the latest."""
-    run, checkpoints = settings.run, folder / CHECKPOINTS
-    return [
-        Throughput(partial(_operations, settings.model)),
-        progress(settings.optim.total_updates, FIGURES),
-        KeepBest(checkpoints / BEST, monitor="dev_mixed/loss", mode="min"),
-        SaveAndStop(
-            checkpoints / LAST,
-            every_updates=run.checkpoint_updates,
-        ),
-    ]
 
 
 def _operations(model: WavLMConfig, num_samples: int) -> float:

@@ -18,7 +18,8 @@ from recipes.pretrain.settings import LabelSection
 from recipes.run.counter import counter
 from recipes.run.processes import Processes, join
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import ConfigError, Parser, one_line, section_of
+from wavlm_lightning.config import ConfigError, one_line
+from wavlm_lightning.config_parser import Parser, section_of
 from wavlm_lightning.fields import MOST, SEEDS, Range
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import RECEPTIVE_FIELD

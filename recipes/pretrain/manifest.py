@@ -9,7 +9,8 @@ from pathlib import Path
 
 from recipes.run.counter import counter
 from wavlm_lightning.audio import AudioError
-from wavlm_lightning.config import ConfigError, Parser, one_line, section_of
+from wavlm_lightning.config import ConfigError, one_line
+from wavlm_lightning.config_parser import Parser, section_of
 from wavlm_lightning.fields import SEEDS
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.manifest import write_manifest

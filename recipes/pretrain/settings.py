@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration of pre-training: its sections, and reading it from files and words."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from recipes.run.initial_weights import as_it_was_trained, config_of_init, find_word, init_path
+from recipes.run.initial_weights import check_shape, config_of_init, init_path, with_size
 from recipes.run.sections import TrainerSection, WandbSection, plain_name
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
@@ -87,7 +86,6 @@ class RunSection(Checked):
 def build_parser(model: WavLMConfig) -> Parser:
     """The parser whose section `model` has these values where nothing is said."""
     parser = Parser(prog="recipes.pretrain", description=__doc__)
-    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
     parser.add_section(WavLMConfig, "model", default=model)
     parser.add_section(DataSection, "data")
     parser.add_section(SpanMask, "mask")
@@ -133,6 +131,7 @@ class Settings:
     """A configuration, as plain values and as the objects of its sections."""
 
     values: dict[str, Any]
+    sources: dict[str, str]  # dotted key -> the file or word that set it
     model: WavLMConfig
     data: DataSection
     mask: SpanMask
@@ -142,7 +141,7 @@ class Settings:
     optim: OptimConfig
     run: RunSection
     wandb: WandbSection
-    trainer: dict[str, Any]
+    trainer: TrainerSection
     tensorboard: bool
     compile: bool
     recompute: bool
@@ -161,44 +160,44 @@ def read_settings(argv: list[str]) -> Settings:
     """Settings from command-line words such as `--config=FILE` and `--optim.lr=1e-3`.
 
     Raises:
-        ConfigError: naming the key, what it wants and what it got.
+        ConfigError: naming the key, what it must be and what it is.
         FileNotFoundError: if there is nothing at `init`.
         ValueError: if what is there cannot be read.
     """
-    start = config_of_init(argv)
-    try:
-        parser = build_parser(start or WavLMConfig.preset(_size(argv)))
-        parsed = parser.parse_args(argv)
-        objects = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    values.pop("config", None)
-    if start is not None:
-        values["model"] = as_it_was_trained(values["model"], start)
-    if not values["run"]["name"]:
-        values["run"]["name"] = _name(argv, root=values["data"]["root"])
-    sections = {
-        name: getattr(objects, name) for name in Settings.__annotations__ if name != "values"
-    }
-    sections["trainer"] = values["trainer"]
-    sections["model"] = WavLMConfig(**values["model"])
-    sections["run"] = RunSection(**values["run"])
-    plain_name("run.name", values["run"]["name"])
-    return Settings(values=values, **sections)
+    return _settings_of(Stack.of_words(argv))
 
 
-def teacher_settings(argv: list[str], settings: Settings, index: int) -> Settings:
-    """The settings of an iteration before the last: the configuration with its differences."""
-    words = [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in settings.teachers[index].items()
-    ]
-    words.append("--teachers=" + json.dumps(settings.teachers[:index]))
+def read_chain(argv: list[str]) -> list[Settings]:
+    """The settings of all iterations in their order; those of `read_settings` are the last.
+
+    Raises:
+        ConfigError: also naming the iteration.
+    """
+    stack = Stack.of_words(argv)
+    last = _settings_of(stack)
+    return [*(_teacher(stack, last, i) for i in range(len(last.teachers))), last]
+
+
+def _teacher(stack: Stack, last: Settings, index: int) -> Settings:
+    """An iteration before the last: the configuration with its differences."""
+    name = f"teachers, item {index + 1}"
+    own = {**last.teachers[index], "teachers": last.teachers[:index]}
     try:
-        return read_settings([*argv, *words])
+        return _settings_of(stack.plus(name, own))
     except ConfigError as error:
-        raise ConfigError(f"teachers, item {index + 1}: {error}") from error
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _settings_of(stack: Stack) -> Settings:
+    start = config_of_init(stack)
+    parser = build_parser(start or WavLMConfig.preset(_size(stack)))
+    if not stack.get("run.name"):
+        stack = stack.plus("the name of the first file", {"run.name": _name(stack)})
+    resolved = parser.resolve(stack if start is None else with_size(stack, start))
+    if start is not None:
+        check_shape(resolved.sections.model, start)
+    plain_name("run.name", resolved.values["run"]["name"])
+    return resolved.into(Settings)
 
 
 def check_chain(chain: list[Settings]) -> None:
@@ -241,23 +240,22 @@ def check_chain(chain: list[Settings]) -> None:
             )
 
 
-def _name(argv: list[str], *, root: str) -> str:
+def _name(stack: Stack) -> str:
     """The name of the first file; of the mini one with other recordings, theirs is added.
 
     Else a model of those would become the upstream that stands for the mini corpus.
     """
-    files = [w for w in argv if w.startswith("--config=")]
-    if not files:
+    files = stack.files()
+    if not files.layers:
         return "unnamed"
-    name = Path(files[0].partition("=")[2]).stem
-    of_files = find_word(files, "data", "root")
-    if of_files == MINI != root:
+    name, root = Path(files.layers[0].source).stem, stack.get("data.root", "")
+    if files.get("data.root") == MINI != root:
         name += f"-{safe_name(Path(root).resolve().name)}"
     return name
 
 
-def _size(argv: list[str]) -> str:
-    size = str(find_word(argv, "model", "size") or "base")
+def _size(stack: Stack) -> str:
+    size = str(stack.get("model.size") or "base")
     if size not in SIZES:
-        raise ConfigError(f"model.size wants one of {', '.join(SIZES)}, got {size}")
+        raise ConfigError(f"model.size must be one of {', '.join(SIZES)} (got {size})")
     return size

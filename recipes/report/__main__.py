@@ -15,7 +15,8 @@ from recipes.report.html import to_html
 from recipes.report.report_blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
 from recipes.report.summary import summarize
 from recipes.run.exit_status import end_with_reader
-from wavlm_lightning.config import Parser, one_line
+from wavlm_lightning.config import one_line
+from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.files import write_text
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from downstream.results import read_probe_results
 from recipes.superb.leaderboard_files import FOLDER, pack
-from wavlm_lightning.config import ConfigError, Parser, one_line
+from wavlm_lightning.config import ConfigError, one_line
+from wavlm_lightning.config_parser import Parser
 
 
 def build_parser() -> Parser:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which device a run takes, and the number format that it computes in."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 
+from recipes.run.sections import TrainerSection
 from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.processors import busy_share
 
@@ -19,15 +21,19 @@ def accelerator(wanted: str) -> str:
     return "cuda" if wanted == "gpu" else wanted
 
 
-def tf32_of(flags: dict[str, Any]) -> bool | None:
+def device_of(trainer: TrainerSection) -> str:
+    """The device that a run takes, "cuda" or "cpu"."""
+    return accelerator(trainer.accelerator)
+
+
+def tf32_of(trainer: TrainerSection) -> bool | None:
     """What `trainer.tf32` says to a run on a GPU; None on a CPU, or where it says nothing."""
-    said: bool | None = flags["tf32"]
-    return said if accelerator(flags["accelerator"]) == "cuda" else None
+    return trainer.tf32 if device_of(trainer) == "cuda" else None
 
 
-def set_tf32(flags: dict[str, Any]) -> None:
+def set_tf32(trainer: TrainerSection) -> None:
     """Set it for all that a program computes, upstreams too: before anything is computed."""
-    if (allowed := tf32_of(flags)) is not None:
+    if (allowed := tf32_of(trainer)) is not None:
         torch.set_float32_matmul_precision("high" if allowed else "highest")
         torch.backends.cudnn.allow_tf32 = allowed
 
@@ -62,8 +68,13 @@ def best_precision(device: str) -> str:
     return "bf16-mixed" if computes_bfloat16(device) else "32-true"
 
 
-def with_precision(flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags of a Trainer, with the best precision of its device where none is said."""
-    if flags.get("precision") is not None:
-        return flags
-    return flags | {"precision": best_precision(accelerator(flags["accelerator"]))}
+def with_precision(trainer: TrainerSection, precision: str | None = None) -> TrainerSection:
+    """The section with a precision where it says none.
+
+    Args:
+        trainer: The section.
+        precision: Such as "32-true"; None for the best one of the device.
+    """
+    if trainer.precision is not None:
+        return trainer
+    return replace(trainer, precision=precision or best_precision(device_of(trainer)))

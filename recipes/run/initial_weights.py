@@ -2,10 +2,11 @@
 """Training that starts from an encoder: its configuration, and its weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wavlm_lightning.checkpoint_file import read_checkpoint
-from wavlm_lightning.config import ConfigError, read_yaml, with_home
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.model.checkpoint import load_wavlm, local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
 
@@ -15,32 +16,17 @@ if TYPE_CHECKING:  # Lightning takes seconds to import, and the rest of this doe
 HEAD = "objective."
 
 
-def find_word(argv: list[str], *key: str) -> Any:
-    """A value that must be known before the parser can be built: the last of files and words."""
-    found, argv = None, [with_home(word) for word in argv]
-    for word in argv:
-        if word.startswith("--config="):
-            content: Any = read_yaml(Path(word.partition("=")[2]))
-            for name in key:
-                content = content.get(name) if isinstance(content, dict) else None
-            found = found if content is None else content
-    for word in argv:
-        if word.startswith(f"--{'.'.join(key)}="):
-            found = word.partition("=")[2]
-    return with_home(found) if isinstance(found, str) else found
-
-
-def config_of_init(argv: list[str]) -> WavLMConfig | None:
+def config_of_init(stack: Stack) -> WavLMConfig | None:
     """The configuration of what training starts from, None if it starts from nothing.
 
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: if what is there cannot be read.
     """
-    source = find_word(argv, "init")
+    source = stack.get("init")
     if not source:
         return None
-    download = str(find_word(argv, "download")).lower() == "true"
+    download = str(stack.get("download")).lower() == "true"
     return read_config(init_path(str(source), download=download))
 
 
@@ -57,19 +43,23 @@ def init_path(source: str, *, download: bool) -> Path:
         raise FileNotFoundError(f"init: {error}{hint}") from error
 
 
-def as_it_was_trained(values: dict[str, Any], start: WavLMConfig) -> dict[str, Any]:
-    """Section `model`, under the name of the source's size.
+def with_size(stack: Stack, start: WavLMConfig) -> Stack:
+    """The stack with the name of the source's size, whatever it was called before."""
+    return stack.plus("init", {"model.size": start.size})
+
+
+def check_shape(model: WavLMConfig, start: WavLMConfig) -> None:
+    """Refuse a configuration that asks for a network that the source's weights are not of.
 
     Raises:
-        ConfigError: if it asks for a network that the source's weights are not of.
+        ConfigError: naming the key.
     """
-    wanted = start.to_dict()
+    asked, there = model.to_dict(), start.to_dict()
     for name in TRAINED_FOR:
-        if values[name] != wanted[name]:
+        if asked[name] != there[name]:
             raise ConfigError(
-                f"model.{name}={values[name]}, but init has {wanted[name]}: leave it out"
+                f"model.{name}={asked[name]}, but init has {there[name]}: leave it out"
             )
-    return {**values, "size": start.size}
 
 
 def start_from(module: "Pretrainer", source: Path) -> str:

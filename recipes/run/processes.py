@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from recipes.run.devices import device_of
+from recipes.run.sections import TrainerSection
 from recipes.run.signals import STOPPED
 from wavlm_lightning.config import ConfigError
 
@@ -80,17 +82,18 @@ def join() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
-def wanted_devices(devices: object, *, accelerator: str) -> int:
+def wanted_devices(trainer: TrainerSection) -> int:
     """Processes on this machine for `trainer.devices`: a number; "auto" or -1 for all GPUs.
 
     Raises:
         ConfigError: for anything else.
     """
+    devices = trainer.devices
     if str(devices) in ("auto", "-1"):
-        return 1 if accelerator == "cpu" else max(torch.cuda.device_count(), 1)
+        return 1 if device_of(trainer) == "cpu" else max(torch.cuda.device_count(), 1)
     if not str(devices).isdecimal() or int(str(devices)) < 1:
         raise ConfigError(
-            f"trainer.devices wants a number of processes or auto, got {devices}; choose among "
+            f"trainer.devices must be a number of processes or auto (got {devices}); choose among "
             "GPUs with CUDA_VISIBLE_DEVICES"
         )
     return int(str(devices))

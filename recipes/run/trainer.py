@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from recipes.run.checkpoints import WholeCheckpoints
-from recipes.run.devices import accelerator, say_if_busy
+from recipes.run.devices import device_of, say_if_busy
 from recipes.run.processes import Processes
+from recipes.run.sections import TrainerSection
 
 LOG_EVERY_UPDATES = 10
 
@@ -25,10 +26,11 @@ class Pace:
     total_updates: int
     batches_per_update: int  # over all processes
     validate_updates: int
+    checkpoint_updates: int
 
 
 def build_trainer(
-    flags: dict[str, Any],
+    section: TrainerSection,
     folder: Path,
     processes: Processes,
     *,
@@ -36,9 +38,9 @@ def build_trainer(
     loggers: list[Logger],
     callbacks: list[Callback],
 ) -> lightning.Trainer:
-    """A Trainer that writes into `folder`; `flags` are those that a person may set."""
+    """A Trainer that writes into `folder`."""
     _quiet_lightning()
-    flags = device_flags(flags, processes)
+    flags = device_flags(section, processes)
     if processes.world == 1:  # to one of several the others would be strangers
         say_if_busy(flags["accelerator"])
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
@@ -62,12 +64,14 @@ def build_trainer(
     )
 
 
-def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Trainer:
-    """A Trainer that only evaluates, without logs, on the devices that `flags` name."""
+def build_evaluator(section: TrainerSection, processes: Processes) -> lightning.Trainer:
+    """A Trainer that only evaluates, without logs, on the devices of a section."""
     _quiet_lightning()
-    wanted = ("accelerator", "strategy", "precision")
+    devices = TrainerSection(
+        accelerator=section.accelerator, strategy=section.strategy, precision=section.precision
+    )
     return lightning.Trainer(
-        **device_flags({k: flags.get(k) for k in wanted}, processes),
+        **device_flags(devices, processes),
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -76,12 +80,12 @@ def build_evaluator(flags: dict[str, Any], processes: Processes) -> lightning.Tr
     )
 
 
-def device_flags(flags: dict[str, Any], processes: Processes) -> dict[str, Any]:
+def device_flags(section: TrainerSection, processes: Processes) -> dict[str, Any]:
     """The flags that are set, with those that follow from the machine and the processes."""
-    flags = {k: v for k, v in flags.items() if v is not None}
-    flags["accelerator"] = accelerator(flags.get("accelerator", "auto"))
+    flags = {k: v for k, v in vars(section).items() if v is not None}
+    flags["accelerator"] = device_of(section)
     flags.pop("tf32", None)  # no flag of Lightning's: see devices.py
-    if processes.world > 1 and flags.get("strategy", "auto") == "auto":
+    if processes.world > 1 and section.strategy == "auto":
         flags["strategy"] = "ddp"
     flags["devices"] = processes.local
     flags["num_nodes"] = processes.world // processes.local

@@ -7,42 +7,91 @@ python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from downstream import load_task, task_names
-from downstream.task import Sources, Task
+from downstream.task import Sources
 from downstream.upstream import load_upstream
-from recipes.run.devices import accelerator, set_tf32
 from recipes.run.exit_status import exit_status, run_child
-from recipes.run.folder import running
 from recipes.run.logger_checks import check_loggers
 from recipes.run.mini_model import is_missing, train_mini
-from recipes.run.processes import STOPPED, Processes, join, start_all, wanted_devices
+from recipes.run.processes import STOPPED, Processes
+from recipes.run.program import run_program
 from recipes.run.signals import StopSignal
-from recipes.superb.settings import ProbeSettings, read_probe_settings, stem
+from recipes.superb.settings import read_probe_settings, stem
 from recipes.superb.sources import sources_of
 from wavlm_lightning.config import ConfigError
 
 
-def main(argv: list[str]) -> int:
-    """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
-    return exit_status(lambda: _main(argv))
+class Probing:
+    """One task on one upstream, all its variants, and its result."""
+
+    program = "recipes.superb"
+
+    def __init__(self, argv: list[str]):
+        task, upstream, words = _split(argv)
+        self.task = load_task(task)
+        self.settings = read_probe_settings(task, upstream, words)
+
+    @property
+    def name(self) -> str:
+        """Upstream and task."""
+        task = stem(self.task.name, self.settings, self.settings.seed)
+        return f"{self.settings.upstream.name}/{task}"
+
+    @property
+    def starts_from(self) -> str | None:
+        """The upstream."""
+        return self.settings.upstream.source
+
+    def check(self) -> None:
+        """Nothing more: reading the configuration has looked at it all."""
+
+    def check_recordings(self) -> None:
+        """Build the task in all its variants."""
+        where = self._sources(Processes(0, 1, 1))
+        for variant in self.task.variants(where) or [""]:
+            self.task(self.settings.task, where, seed=self.settings.seed, variant=variant or None)
+
+    def _sources(self, processes: Processes) -> Sources:
+        settings, corpus = self.settings, self.task.corpus
+        return sources_of(
+            settings.kind, settings.paths, settings.data, corpus=corpus, processes=processes
+        )
+
+    def prepare(self, processes: Processes) -> None:
+        """Load the upstream and find the recordings."""
+        self.upstream, digest = load_upstream(self.settings.upstream)
+        self.where = self._sources(processes)
+        self.settings = self.settings.with_hash(digest)
+
+    def run(self, folder: Path, processes: Processes, *, started: float) -> None:
+        """Train all heads and write the results."""
+        if processes.first:
+            print(self._corpus(), flush=True)
+        # Lightning takes longer to import than all before: what is wrong is said by now.
+        from recipes.superb.variants import train_heads
+
+        train_heads(
+            self.settings, self.upstream, self.task, self.where, folder, processes, started=started
+        )
+
+    def _corpus(self) -> str:
+        settings, corpus = self.settings, self.task.corpus
+        if settings.kind == "mini":
+            return (
+                f"corpus: the mini {corpus}, synthetic, not comparable with published scores; for "
+                f"the real one say paths.{corpus}=DIR"
+            )
+        known = settings.published_lr.get(settings.upstream.name, settings.optim.lr)
+        hint = ""
+        if settings.heads.lr is None and known != settings.optim.lr:
+            hint = f"; published scores of this upstream are known to want LR={known:g}"
+        folder = self.where.manifest or self.where.folder(corpus)
+        return f"corpus: {folder}; {settings.protocol} protocol{hint}"
 
 
-def _main(argv: list[str]) -> int:
-    task, upstream, words = _read(argv)
-    names = task_names() if task == "all" else [task]
-    settings = {name: read_probe_settings(name, upstream, words) for name in names}
-    if is_missing(settings[names[0]].upstream.source):
-        for name in names:
-            _check(name, settings[name])
-        train_mini()
-    if task == "all":
-        return run_all(upstream, words)
-    return run_one(settings[task], [task, upstream, *words])
-
-
-def _read(argv: list[str]) -> tuple[str, str, list[str]]:
+def _split(argv: list[str]) -> tuple[str, str, list[str]]:
+    """Task, upstream and the words behind them."""
     if len(argv) < 2 or any(word.startswith("--") for word in argv[:2]):
         raise ConfigError(f"a task and an upstream are wanted; tasks: {', '.join(task_names())}")
     if argv[0] != "all":
@@ -50,12 +99,19 @@ def _read(argv: list[str]) -> tuple[str, str, list[str]]:
     return argv[0], argv[1], argv[2:]
 
 
-def run_all(upstream: str, words: list[str]) -> int:
+def run_all(argv: list[str]) -> int:
     """Every task in a process of its own, on to the next after a failed one, a summary last."""
     started, failed = time.perf_counter(), {}
+    _, upstream, words = _split(argv)
+    jobs = [Probing([task, upstream, *words]) for task in task_names()]
+    if is_missing(jobs[0].starts_from):
+        for job in jobs:
+            check_loggers(job.settings.wandb, tensorboard=job.settings.tensorboard)
+            job.check_recordings()
+        train_mini()
     for task in task_names():
         print(f"=== {task}", flush=True)
-        command = [sys.executable, "-m", "recipes.superb", task, upstream, *words]
+        command = [sys.executable, "-m", Probing.program, task, upstream, *words]
         status = run_child(command)
         if status == STOPPED:
             raise StopSignal(f"stopped in {task}")
@@ -70,72 +126,11 @@ def run_all(upstream: str, words: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _check(name: str, settings: ProbeSettings) -> None:
-    """Find what is wrong with the task's recordings before hours are spent on its upstream."""
-    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
-    task, alone = load_task(name), Processes(0, 1, 1)
-    where = sources_of(
-        settings.kind,
-        settings.paths,
-        settings.data,
-        corpus=task.corpus,
-        processes=alone,
-    )
-    for variant in task.variants(where) or [""]:
-        task(settings.task, where, seed=settings.seed, variant=variant or None)
-
-
-def run_one(settings: ProbeSettings, argv: list[str]) -> int:
-    """One task, all its variants, and its result.
-
-    Args:
-        settings: of the task.
-        argv: the command line that they were read from, for further processes.
-    """
-    started, name = time.perf_counter(), argv[0]
-    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
-    count = wanted_devices(
-        settings.trainer["devices"], accelerator=accelerator(settings.trainer["accelerator"])
-    )
-    set_tf32(settings.trainer)
-    status = start_all("recipes.superb", argv, count=count)
-    if status is not None:
-        return status
-    processes = join()
-    frozen, digest = load_upstream(settings.upstream)
-    task = load_task(name)
-    settings.values["upstream"]["sha256"] = digest
-    where = sources_of(
-        settings.kind,
-        settings.paths,
-        settings.data,
-        corpus=task.corpus,
-        processes=processes,
-    )
-    parent = Path(settings.run.dir) / settings.upstream.name / stem(name, settings, settings.seed)
-    about, resume = _corpus(task, settings, where), settings.run.resume
-    with running(parent, settings.values, resume=resume, processes=processes) as folder:
-        if processes.first:
-            print(about, flush=True)
-        # Lightning takes longer to import than all before: what is wrong is said by now.
-        from recipes.superb.variants import train_heads
-
-        train_heads(settings, frozen, task, where, folder, processes, started=started)
-    return 0
-
-
-def _corpus(task: type[Task[Any]], settings: ProbeSettings, where: Sources) -> str:
-    if settings.kind == "mini":
-        return (
-            f"corpus: the mini {task.corpus}, synthetic, not comparable with published scores; for "
-            f"the real one say paths.{task.corpus}=DIR"
-        )
-    known = settings.published_lr.get(settings.upstream.name, settings.optim.lr)
-    hint = ""
-    if settings.heads.lr is None and known != settings.optim.lr:
-        hint = f"; published scores of this upstream are known to want LR={known:g}"
-    folder = where.manifest or where.folder(task.corpus)
-    return f"corpus: {folder}; {settings.protocol} protocol{hint}"
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    if argv[:1] == ["all"]:
+        return exit_status(lambda: run_all(argv))
+    return run_program(Probing, argv)
 
 
 if __name__ == "__main__":

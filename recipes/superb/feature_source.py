@@ -11,7 +11,7 @@ from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.pooled import MeansOverTime
 from downstream.upstream import Frozen, fingerprint
-from recipes.run.devices import accelerator, tf32_of
+from recipes.run.devices import device_of, tf32_of
 from recipes.superb.feature_costs import Choice
 from recipes.superb.settings import ProbeSettings
 
@@ -73,7 +73,7 @@ def feature_source(
     about = fingerprint(
         settings.upstream,
         settings.values["upstream"]["sha256"],
-        accelerator(settings.trainer["accelerator"]),
+        device_of(settings.trainer),
     )
     if (tf32 := tf32_of(settings.trainer)) is not None:
         about += f" tf32 {tf32}"

@@ -13,7 +13,7 @@ from downstream.features import Features
 from downstream.search import Search
 from downstream.task import Batch
 from downstream.upstream import Frozen
-from recipes.run.devices import accelerator
+from recipes.run.devices import device_of
 from recipes.run.loggers import build_loggers, finishing, with_wandb
 from recipes.superb.evaluation import Outcome, trivial_figures
 from recipes.superb.feature_source import FeatureSource, feature_source
@@ -35,7 +35,7 @@ def score_layers(
         came about.
     """
     data = TaskData(task, settings.data, total_updates=0, seed=settings.seed)
-    device = accelerator(settings.trainer["accelerator"])
+    device = device_of(settings.trainer)
     source = feature_source(settings, upstream.to(device), data)
     print(_about(task, upstream, data, source), flush=True)
     curves: Scores = {}

@@ -14,7 +14,8 @@ from pathlib import Path
 from downstream.corpora import lexicon, librispeech
 from recipes.mini.pronounce import lexicon_text, pronounced
 from recipes.superb.settings import CONFIGS
-from wavlm_lightning.config import Parser, one_line, read_yaml
+from wavlm_lightning.config import one_line, read_yaml
+from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.files import write_text
 
 SHOWN = 5  # words in messages

@@ -6,14 +6,10 @@ section of the task where that protocol is in force, the words of the command li
 """
 
 import dataclasses
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from downstream import load_task, task_names
 from downstream.cache import CacheConfig
@@ -23,12 +19,17 @@ from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.run.sections import TrainerSection, WandbSection, plain_name
 from recipes.superb.heads import HeadsSection
-from wavlm_lightning.config import ConfigError, Parser, with_home
+from wavlm_lightning.config import ConfigError, with_home
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.fields import SEEDS, Checked, whole
 from wavlm_lightning.names import safe_name
 
 CONFIGS = Path("configs")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
+# Sections of a task's YAML that no run is configured by: what is added to the others for upstreams
+# of a kind and for mini corpora, and what tables and hints say.
+OVERLAYS = ("of_upstream_kind", "mini", "published_also", "published_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class ProbeSettings:
     """A configuration, as plain values and as the objects of its sections."""
 
     values: dict[str, Any]
+    sources: dict[str, str]  # dotted key -> the file or word that set it
     kind: str  # mini, official or manifest: where the recordings come from
     task: Any
     upstream: UpstreamSection
@@ -134,12 +136,17 @@ class ProbeSettings:
     paths: PathsSection
     run: RunSection
     wandb: WandbSection
-    trainer: dict[str, Any]
+    trainer: TrainerSection
     tensorboard: bool
     seed: int
     protocol: str
-    published: dict[str, float] = field(default_factory=dict)
-    published_lr: dict[str, float] = field(default_factory=dict)
+    published: dict[str, float]
+    published_lr: dict[str, float]
+
+    def with_hash(self, digest: str) -> "ProbeSettings":
+        """With the hash of the upstream's weights, which results and kept features go by."""
+        upstream = self.values["upstream"] | {"sha256": digest}
+        return dataclasses.replace(self, values=self.values | {"upstream": upstream})
 
     @property
     def corpus(self) -> str:
@@ -158,7 +165,6 @@ def stem(task: str, settings: ProbeSettings, seed: int) -> str:
 def build_parser(task: type[Task[Any]]) -> Parser:
     """The parser of one task's configuration."""
     parser = Parser(prog="recipes.superb", description=__doc__)
-    parser.add_argument("--config", action="config", help="a YAML file; later files and words win")
     parser.add_section(task.Config, "task")
     parser.add_section(UpstreamSection, "upstream")
     parser.add_section(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
@@ -180,25 +186,6 @@ def build_parser(task: type[Task[Any]]) -> Parser:
         help="published values, or those for the mini corpora, which auto also takes for manifests",
     )
     parser.add_argument("--published", type=dict[str, float], default={}, help="published scores")
-    parser.add_argument(
-        "--published_also",
-        type=dict[str, dict[str, float]],
-        default={},
-        help="published scores of other figures, which tables show",
-    )
-    parser.add_argument(
-        "--published_lr",
-        type=dict[str, float],
-        default={},
-        help="learning rates of published scores by upstream, which a run is told of",
-    )
-    parser.add_argument(
-        "--of_upstream_kind",
-        type=dict[str, dict[str, Any]],
-        default={},
-        help="values for upstreams of a kind",
-    )
-    parser.add_argument("--mini", type=dict[str, Any], default={}, help="the mini protocol")
     return parser
 
 
@@ -220,72 +207,56 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
     """Settings of a task on an upstream.
 
     Args:
-        task: a name of `downstream.tasks`.
-        upstream: a name in configs/upstream, or a checkpoint or folder.
-        words: of the command line, such as `--optim.lr=1e-3`.
+        task: A name of `downstream.tasks`.
+        upstream: A name in configs/upstream, or a checkpoint or folder.
+        words: Of the command line, such as `--optim.lr=1e-3`.
 
     Raises:
-        ConfigError: naming the key, what it wants and what it got.
+        ConfigError: naming the key, what it must be and what it is.
     """
     kind = load_task(task)
-    files = [CONFIGS / "superb" / f"{task}.yaml"]
+    file = CONFIGS / "superb" / f"{task}.yaml"
+    stack = Stack().plus_file(file)
     if (CONFIGS / "paths.yaml").is_file():
-        files.append(CONFIGS / "paths.yaml")
-    first = [f"--config={file}" for file in files] + _upstream_words(upstream)
-    parser = build_parser(kind)
-    parsed = _parse(parser, first + words)
-    where = _kind_of_recordings(kind, parsed)
-    own = _words_of(parsed.of_upstream_kind.get(parsed.upstream.kind, {}))
-    if parsed.protocol == "mini" or (parsed.protocol == "auto" and where != "official"):
-        own += _words_of(parsed.mini)
-    if own:
-        parsed = _parse(parser, first + own + words)
-    try:
-        objects = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-    values: dict[str, Any] = yaml.safe_load(parser.dump(parsed, skip_none=False))
-    for key in ("config", "mini", "of_upstream_kind", "published_also", "published_lr"):
-        values.pop(key, None)
-    values["protocol"] = "published" if where == "official" else "mini"
-    if parsed.protocol != "auto":
-        values["protocol"] = parsed.protocol
-    names = [f.name for f in dataclasses.fields(ProbeSettings) if f.name not in ("values", "kind")]
-    sections = {name: getattr(objects, name) for name in names}
-    plain_name("upstream.name", values["upstream"]["name"])
-    sections |= {"trainer": values["trainer"], "protocol": values["protocol"]}
-    return ProbeSettings(values=values, kind=where, **sections)
+        stack = stack.plus_file(CONFIGS / "paths.yaml")
+    stack, below = (stack + _upstream_stack(upstream)).take(*OVERLAYS)
+    said, above = Stack.of_words(words).take(*OVERLAYS)
+    of_kinds, mini, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
+    where = _kind_of_recordings(kind, stack + said)
+    upstream_kind = str((stack + said).get("upstream.kind"))
+    stack = stack.plus(f"{file}: of_upstream_kind.{upstream_kind}", of_kinds.get(upstream_kind, {}))
+    protocol = str((stack + said).get("protocol", "auto"))
+    if protocol == "auto":
+        protocol = "published" if where == "official" else "mini"
+        said = said.plus("where the recordings come from", {"protocol": protocol})
+    if protocol == "mini":
+        stack = stack.plus(f"{file}: mini", mini)
+    resolved = build_parser(kind).resolve(stack + said)
+    plain_name("upstream.name", resolved.values["upstream"]["name"])
+    rates = {name: float(rate) for name, rate in published_lr.items()}
+    return resolved.into(ProbeSettings, kind=where, published_lr=rates)
 
 
-def _parse(parser: Parser, argv: list[str]) -> Any:
-    try:
-        return parser.parse_args(argv)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-
-
-def _kind_of_recordings(task: type[Task[Any]], parsed: Any) -> str:
-    if parsed.data.manifest:
+def _kind_of_recordings(task: type[Task[Any]], stack: Stack) -> str:
+    if stack.get("data.manifest"):
         return "manifest"
-    return "mini" if getattr(parsed.paths, task.corpus) == MINI else "official"
+    default = {f.name: f.default for f in dataclasses.fields(PathsSection)}.get(task.corpus)
+    return "mini" if stack.get(f"paths.{task.corpus}", default) == MINI else "official"
 
 
-def _upstream_words(upstream: str) -> list[str]:
-    """Words that say which upstream: of its YAML, or of a file or folder."""
+def _upstream_stack(upstream: str) -> Stack:
+    """What says which upstream: its YAML, or a file or folder."""
     file = CONFIGS / "upstream" / f"{upstream}.yaml"
     if file.is_file():
-        return [f"--config={file}", f"--upstream.name={upstream}"]
+        return Stack().plus_file(file).plus("UPSTREAM", {"upstream.name": upstream})
     path = Path(with_home(upstream))
     if not path.exists():
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise ConfigError(
             f"no upstream {upstream}: it is neither a file or folder nor one of {known}"
         )
-    return [
-        f"--upstream.kind={kind_of(path)}",
-        f"--upstream.source={path}",
-        f"--upstream.name={_name_of(path)}",
-    ]
+    about = {"kind": kind_of(path), "source": str(path), "name": _name_of(path)}
+    return Stack().plus("UPSTREAM", {"upstream": about})
 
 
 def _name_of(path: Path) -> str:
@@ -296,9 +267,3 @@ def _name_of(path: Path) -> str:
     else:
         name = path.stem if path.is_file() else path.name
     return re.sub(r"[^\w.+-]", "_", name)
-
-
-def _words_of(values: Mapping[str, Any]) -> list[str]:
-    """Keys and their values as the command line has them."""
-    pairs = ((key, v if isinstance(v, str) else json.dumps(v)) for key, v in values.items())
-    return [f"--{key}={value}" for key, value in pairs]

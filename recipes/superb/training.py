@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One task on one upstream: train, choose on dev, test, keep what was predicted."""
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -20,13 +19,12 @@ from downstream.results import best_on_test
 from downstream.search import Search
 from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
-from recipes.run.callbacks import KeepBestHead, KeepEvenly, SaveAndStop, progress
-from recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
-from recipes.run.devices import accelerator
-from recipes.run.loggers import build_loggers, finishing
+from recipes.run.callbacks import KeepBestHead, KeepEvenly
+from recipes.run.devices import device_of, with_precision
+from recipes.run.fit import Training, fit, once
 from recipes.run.processes import Processes
 from recipes.run.throughput import HOURS, Throughput
-from recipes.run.trainer import Pace, build_trainer
+from recipes.run.trainer import Pace
 from recipes.superb.evaluation import Outcome, best_checkpoint, give_up, judge
 from recipes.superb.examples import log_examples
 from recipes.superb.feature_costs import Choice, choose, measure, uses_of
@@ -34,10 +32,7 @@ from recipes.superb.feature_source import FeatureSource, feature_source
 from recipes.superb.heads import heads_of
 from recipes.superb.layer_search import score_layers
 from recipes.superb.settings import ProbeSettings
-from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.model.operations import forward_operations
-
-DONE = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -63,14 +58,10 @@ def run_variant(
     Raises:
         StopSignal: if it was told to stop; what is done is saved.
     """
-    done = folder / DONE
-    if not done.exists():
-        run = _run if task.trainable else _search
-        outcomes = run(settings, upstream, task, folder, processes)
-        if processes.first:
-            write_text(done, json.dumps(asdict(outcomes), indent=2) + "\n")
-        processes.barrier()
-    content = read_json(done)
+    run = _run if task.trainable else _search
+    content = once(
+        folder, processes, lambda: asdict(run(settings, upstream, task, folder, processes))
+    )
     content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
     return Outcomes(**content)
 
@@ -108,30 +99,9 @@ def _run(
     )
     source = _source(settings, upstream, data, folder, processes)
     probe = _probe(settings, upstream, task, source)
-    resume = to_resume(folder, processes)
-    if processes.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        print(_about(settings, probe, data, source, resumed=resume is not None), flush=True)
-        for line in [*data.warnings(), *probe.task.warnings(), *source.first_pass(data)]:
-            print(line, flush=True)
     keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
-    trainer = _trainer(
-        settings,
-        task,
-        data,
-        folder,
-        processes,
-        watching=[_throughput(settings, upstream, source), *keep.values()],
-    )
-    with closing(source), finishing(trainer.loggers):
-        trainer.fit(
-            probe,
-            datamodule=data,
-            ckpt_path=None if resume is None else str(resume),
-            weights_only=True,
-        )
-        for logger in trainer.loggers:
-            logger.save()
+
+    def finish(trainer: lightning.Trainer) -> dict[str, Outcome]:
         best = {x.name: keep[x.name].best for x in probe.at_work()}
         for learner in probe.at_work():
             if not best[learner.name]:
@@ -139,6 +109,26 @@ def _run(
         outcomes = judge(settings, probe, data, folder, processes, best=best, source=source)
         if processes.first:
             _show(trainer, probe, data, outcomes)
+        return outcomes
+
+    training = Training(
+        module=probe,
+        data=data,
+        pace=_pace(settings, data),
+        # Heads are small; the upstream has a precision of its own.
+        trainer=with_precision(settings.trainer, "32-true"),
+        throughput=_throughput(settings, upstream, source),
+        figures=_figures(task),
+        keep=[*keep.values(), *_evenly(settings, task, folder)],
+        about=lambda _, resumed: [
+            _about(settings, probe, data, source, resumed=resumed),
+            *data.warnings(),
+            *probe.task.warnings(),
+            *source.first_pass(data),
+        ],
+    )
+    with closing(source):
+        outcomes = fit(training, settings, folder, processes, finish=finish)
     diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
     return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
 
@@ -151,7 +141,7 @@ def _source(
     processes: Processes,
 ) -> FeatureSource:
     """Where features come from: kept or computed at each use, whichever is cheaper."""
-    updates, device = settings.optim.total_updates, accelerator(settings.trainer["accelerator"])
+    updates, device = settings.optim.total_updates, device_of(settings.trainer)
     uses = uses_of(
         data,
         validations=max(1, updates // min(settings.run.validate_updates, updates)) + 1,
@@ -204,43 +194,18 @@ def _show(
     )
 
 
-def _trainer(
-    settings: ProbeSettings,
-    task: Task[Any],
-    data: TaskData,
-    folder: Path,
-    processes: Processes,
-    *,
-    watching: list[Callback],
-) -> lightning.Trainer:
-    total, checkpoints = settings.optim.total_updates, folder / CHECKPOINTS
-    validate = min(settings.run.validate_updates, total)
-    flags = dict(settings.trainer)
-    if flags.get("precision") is None:
-        flags["precision"] = "32-true"  # heads are small; the upstream has a precision of its own
-    callbacks = [progress(total, _figures(task)), *watching]
-    if task.test_checkpoints:
-        callbacks.append(KeepEvenly(folder, count=task.test_checkpoints, total_updates=total))
-    callbacks.append(
-        SaveAndStop(
-            checkpoints / LAST,
-            every_updates=settings.run.checkpoint_updates,
-        )
-    )
-    return build_trainer(
-        flags,
-        folder,
-        processes,
-        pace=Pace(total, data.plan.batches_per_update, validate),
-        loggers=build_loggers(
-            folder,
-            root=settings.run.dir,
-            wandb=settings.wandb,
-            tensorboard=settings.tensorboard,
-            values=settings.values,
-        ),
-        callbacks=callbacks,
-    )
+def _pace(settings: ProbeSettings, data: TaskData) -> Pace:
+    total, run = settings.optim.total_updates, settings.run
+    validate = min(run.validate_updates, total)
+    return Pace(total, data.plan.batches_per_update, validate, run.checkpoint_updates)
+
+
+def _evenly(settings: ProbeSettings, task: Task[Any], folder: Path) -> list[Callback]:
+    """What keeps checkpoints for protocols that choose among them on test."""
+    if not task.test_checkpoints:
+        return []
+    total = settings.optim.total_updates
+    return [KeepEvenly(folder, count=task.test_checkpoints, total_updates=total)]
 
 
 def _throughput(settings: ProbeSettings, upstream: Frozen, source: FeatureSource) -> Throughput:
@@ -250,7 +215,7 @@ def _throughput(settings: ProbeSettings, upstream: Frozen, source: FeatureSource
         return Throughput(None)
     return Throughput(
         partial(forward_operations, inner.model.config),
-        bf16=upstream.in_bfloat16(accelerator(settings.trainer["accelerator"])),
+        bf16=upstream.in_bfloat16(device_of(settings.trainer)),
         num_threads=upstream.threads,
     )
 

@@ -21,7 +21,8 @@ from recipes.run.mini_model import is_missing, train_mini
 from recipes.superb.settings import read_probe_settings
 from recipes.sweep.local import DEFAULT_COUNT, check_config, search_here
 from recipes.sweep.trials import OWN_FOLDERS
-from wavlm_lightning.config import ConfigError, Parser, one_line, read_yaml
+from wavlm_lightning.config import ConfigError, one_line, read_yaml
+from wavlm_lightning.config_parser import Parser
 
 CONFIGS = Path("configs") / "sweeps"
 RUNS = Path("runs") / "sweeps"

@@ -17,6 +17,7 @@ from downstream.data import TaskData
 from downstream.upstream import load_upstream
 from recipes.run.devices import device_words, say_if_busy, set_tf32
 from recipes.run.processes import Processes
+from recipes.run.sections import TrainerSection
 from recipes.run.trainer import device_flags
 from recipes.superb.feature_source import feature_source
 from recipes.superb.settings import read_probe_settings
@@ -40,20 +41,20 @@ def both() -> tuple[str, bool]:
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_gpu_is_told_whether_to_use_tf32(allowed: bool) -> None:
-    set_tf32({"accelerator": "gpu", "tf32": not allowed})
-    set_tf32({"accelerator": "gpu", "tf32": allowed})
+    set_tf32(TrainerSection(accelerator="gpu", tf32=not allowed))
+    set_tf32(TrainerSection(accelerator="gpu", tf32=allowed))
     assert both() == ("high" if allowed else "highest", allowed)
 
 
 @pytest.mark.parametrize("flags", [{"accelerator": "gpu"}, {"accelerator": "cpu", "tf32": True}])
 def test_torchs_own_choice_stays_on_a_cpu_and_where_nothing_is_said(flags: dict[str, Any]) -> None:
     before = both()
-    set_tf32({"tf32": None} | flags)
+    set_tf32(TrainerSection(**flags))
     assert both() == before
 
 
 def test_lightning_is_not_given_the_flag() -> None:
-    assert "tf32" not in device_flags({"accelerator": "cpu", "tf32": True}, ONE)
+    assert "tf32" not in device_flags(TrainerSection(accelerator="cpu", tf32=True), ONE)
 
 
 @pytest.mark.parametrize("program", ["recipes.pretrain", "recipes.superb"])
@@ -61,10 +62,10 @@ def test_a_program_sets_it_before_it_computes(
     program: str, monkeypatch: pytest.MonkeyPatch, words: list[str], probe_words: list[str]
 ) -> None:
     """Asked where further processes are started, which comes before all work."""
-    module = importlib.import_module(program)
+    module = importlib.import_module(f"{program}.__main__")
     found = []
-    monkeypatch.setattr(module, "wanted_devices", lambda *_, **__: 1)
-    monkeypatch.setattr(module, "start_all", lambda *_, **__: found.append(both()) or 0)
+    monkeypatch.setattr("recipes.run.program.wanted_devices", lambda *_: 1)
+    monkeypatch.setattr("recipes.run.program.start_all", lambda *_, **__: found.append(both()) or 0)
     argv = words if program == "recipes.pretrain" else ["ks", "fbank", *probe_words]
     assert module.main([*argv, "--trainer.accelerator=gpu", "--trainer.tf32=true"]) == 0
     assert found == [("high", True)]
@@ -79,7 +80,7 @@ def test_a_program_sets_it_before_it_computes(
     ],
 )
 def test_the_first_line_says_what_is_computed_in(device: str, allowed: bool, words: str) -> None:
-    set_tf32({"accelerator": "gpu", "tf32": allowed})
+    set_tf32(TrainerSection(accelerator="gpu", tf32=allowed))
     trainer = SimpleNamespace(
         precision="32-true", strategy=SimpleNamespace(root_device=torch.device(device))
     )

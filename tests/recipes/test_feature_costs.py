@@ -84,7 +84,7 @@ def test_a_run_that_fails_after_the_measurement_leaves_no_folder(
         assert (folder / "features.json").is_file()
         raise ValueError("a bad recording")
 
-    monkeypatch.setattr("recipes.superb.training.to_resume", fails)
+    monkeypatch.setattr("recipes.run.fit.to_resume", fails)
     assert superb.main(["sd", "fbank", *probe_words, "--cache.keep=auto"]) == 1
     assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]
 

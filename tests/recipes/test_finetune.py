@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.finetune.training
+import recipes.run.fit
 from downstream.ctc import CTC
 from recipes.finetune.__main__ import main
 from recipes.finetune.settings import read_finetune_settings
@@ -70,8 +70,8 @@ def test_tf32_is_set_before_anything_is_computed(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[dict[str, object]] = []
-    monkeypatch.setattr("recipes.finetune.__main__.set_tf32", found.append)
-    monkeypatch.setattr("recipes.finetune.__main__.start_all", lambda *_, **__: len(found))
+    monkeypatch.setattr("recipes.run.program.set_tf32", found.append)
+    monkeypatch.setattr("recipes.run.program.start_all", lambda *_, **__: len(found))
     assert main([*words, "--trainer.tf32=false"]) == 1
     assert found[0]["tf32"] is False
 
@@ -118,13 +118,13 @@ def test_a_run_that_was_stopped_ends_as_if_it_never_was(
 ) -> None:
     words = [*words, "--model.dropout=0.1"]
     assert main([*words, f"--run.dir={tmp_path / 'straight'}"]) == 0
-    build = recipes.finetune.training.build_trainer
+    build = recipes.run.fit.build_trainer
     with monkeypatch.context() as patch:
 
         def stopping(*args, callbacks, **kwargs):  # type: ignore[no-untyped-def]
             return build(*args, callbacks=[StopAfter(), *callbacks], **kwargs)
 
-        patch.setattr(recipes.finetune.training, "build_trainer", stopping)
+        patch.setattr(recipes.run.fit, "build_trainer", stopping)
         assert main(words) == 143
     assert main(words) == 0
     wanted = state(latest(tmp_path, "straight"))

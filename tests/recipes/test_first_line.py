@@ -14,13 +14,16 @@ SLOW = ("lightning", "torchmetrics", "torch._dynamo", "transformers", "scipy.sig
 CHILD = f"""
 import builtins, json, os, sys
 from importlib import import_module
+from importlib.util import find_spec
 
 def first_line(*said, **_):
     found = [name for name in {SLOW} if name in sys.modules]
     os.write(1, json.dumps([" ".join(map(str, said)), found]).encode())
     os._exit(0)
 
-program = import_module(sys.argv[1])
+name = sys.argv[1]
+is_room = find_spec(name).submodule_search_locations is not None
+program = import_module(name + ".__main__" if is_room else name)
 builtins.print = first_line
 program.main(sys.argv[2:])
 """

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import recipes.finetune.__main__
 import recipes.run.mini_model
+import recipes.run.program
 import recipes.superb.__main__
 import recipes.sweep.__main__
+from recipes.finetune.__main__ import Finetuning
 from recipes.finetune.__main__ import main as finetune
 from recipes.run.mini_model import MINI_CONFIG, MINI_RUN
 from recipes.superb.__main__ import main as superb
@@ -32,9 +33,9 @@ def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> None:
         raise TrainedError
 
-    for program in (recipes.superb, recipes.finetune, recipes.sweep):
+    for program in (recipes.run.program, recipes.superb.__main__, recipes.sweep.__main__):
         monkeypatch.setattr(program, "train_mini", trained)
-    monkeypatch.setattr(recipes.sweep, "check_account", lambda _: None)
+    monkeypatch.setattr(recipes.sweep.__main__, "check_account", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_mistyped_word_costs_no_training(
 def test_the_mini_model_is_trained_where_it_is_missing(
     program: object, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes.finetune, "_check", lambda _: None)  # it makes the mini corpus
+    monkeypatch.setattr(Finetuning, "check_recordings", lambda _: None)  # it makes the mini corpus
     with pytest.raises(TrainedError):
         program(words)  # type: ignore[operator]
 

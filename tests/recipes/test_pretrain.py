@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.pretrain.iteration
+import recipes.run.fit
 from recipes.pretrain.__main__ import main
 from recipes.pretrain.settings import read_settings
 from recipes.run.curves import read_curves
@@ -68,10 +68,8 @@ class AtUpdate(Callback):
 
 def add_callback(monkeypatch: pytest.MonkeyPatch, callback: Callback) -> None:
     """Let every Trainer that the recipe builds have one more callback, the first of all."""
-    build = recipes.pretrain.iteration.build_callbacks
-    monkeypatch.setattr(
-        recipes.pretrain.iteration, "build_callbacks", lambda *a: [callback, *build(*a)]
-    )
+    build = recipes.run.fit.callbacks
+    monkeypatch.setattr(recipes.run.fit, "callbacks", lambda *a: [callback, *build(*a)])
 
 
 def test_chain_leaves_what_the_contract_says(

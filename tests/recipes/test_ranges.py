@@ -15,7 +15,9 @@ import recipes.superb.settings as probe_settings
 from downstream import load_task, task_names
 from recipes.pretrain.labels import build_parser as labels_parser
 from recipes.pretrain.manifest import build_parser as manifest_parser
-from wavlm_lightning.config import ConfigError, Parser
+from wavlm_lightning.config import ConfigError, flat
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.fields import KEY, Range, nested
 from wavlm_lightning.model.config import WavLMConfig
 
@@ -87,6 +89,11 @@ def test_every_number_has_a_range(program: str, tmp_path: Path) -> None:
     assert [key for key, (_, limits) in found.items() if limits is None] == []
 
 
+def stack_of(words: list[str]) -> Stack:
+    """Without what programs take out of the files of tasks."""
+    return Stack.of_words(words).take(*probe_settings.OVERLAYS)[0]
+
+
 def word_of(value: str, wanted: Any) -> str:
     if get_origin(wanted) is tuple:
         return f"[{', '.join([value] * len(get_args(wanted)))}]"
@@ -98,7 +105,7 @@ def word_of(value: str, wanted: Any) -> str:
 def outcome(parser: Parser, words: list[str]) -> tuple[str, Any]:
     """What a parser says of words, and what it makes of them if they are good."""
     try:
-        return "", parser.parse_args(words)
+        return "", flat(parser.resolve(stack_of(words)).values)
     except ConfigError as error:
         return str(error), None
 
@@ -106,7 +113,7 @@ def outcome(parser: Parser, words: list[str]) -> tuple[str, Any]:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_number_that_makes_no_sense_is_refused_by_its_key(program: str, tmp_path: Path) -> None:
     parser, words = parser_of(program, tmp_path)
-    parser.parse_args(words)  # they are good as they are
+    parser.resolve(stack_of(words))  # they are good as they are
     refused, numbers_of = 0, numeric_keys(parser)
     if program in task_names()[1:]:  # the rest is the same for each task
         numbers_of = {key: found for key, found in numbers_of.items() if key.startswith("task.")}

@@ -14,6 +14,7 @@ from recipes.pretrain.__main__ import main
 from recipes.run.initial_weights import config_of_init
 from recipes.superb.settings import read_probe_settings
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
 
 # Not the shape in the configuration of these tests, but for its front end.
@@ -44,7 +45,7 @@ def test_what_training_starts_from_may_lie_in_the_home_folder(
     save_released(encoder, tmp_path / "m.pt")
     (tmp_path / "init.yaml").write_text("init: ~/m.pt\n")
     for words in (["--init=~/m.pt"], ["--config=~/init.yaml"]):
-        found = config_of_init(words)
+        found = config_of_init(Stack.of_words(words))
         assert found is not None
         assert found.dim == 48
     plain = read_probe_settings("asv", "~/m.pt", [])

@@ -4,11 +4,13 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from wavlm_lightning.config import ConfigError, Parser, flat
+from wavlm_lightning.config import ConfigError, flat
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +25,18 @@ class Optim:
 @pytest.fixture
 def parser() -> Parser:
     parser = Parser(prog="test")
-    parser.add_argument("--config", action="config")
     parser.add_class_arguments(Optim, "optim")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
+def read(parser: Parser, *words: str) -> Any:
+    return parser.resolve(Stack.of_words(words)).sections
+
+
 def message(parser: Parser, *words: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        parser.parse_args(list(words))
+        read(parser, *words)
     return str(caught.value)
 
 
@@ -43,13 +48,15 @@ def yaml(tmp_path: Path, text: str, name: str = "a.yaml") -> str:
 def test_later_file_and_word_win(parser: Parser, tmp_path: Path) -> None:
     first = yaml(tmp_path, "optim: {lr: 0.1, steps: 5}\nseed: 1\n")
     second = yaml(tmp_path, "optim: {steps: 7}\n", "b.yaml")
-    parsed = parser.parse_args([first, second, "--seed=3"])
+    parsed = read(parser, first, second, "--seed=3")
     assert (parsed.optim.lr, parsed.optim.steps, parsed.seed) == (0.1, 7, 3)
 
 
 @pytest.mark.parametrize("spelling", ["1e-3", "1e-03", "0.001"])
 def test_number_in_yaml_is_a_number(parser: Parser, tmp_path: Path, spelling: str) -> None:
-    parsed = parser.parse_args([yaml(tmp_path, f"optim: {{lr: {spelling}}}\n")])
+    parsed = parser.resolve(
+        Stack.of_words([yaml(tmp_path, f"optim: {{lr: {spelling}}}\n")])
+    ).sections
     assert parsed.optim.lr == 0.001
 
 
@@ -177,12 +184,13 @@ def test_the_home_folder_is_meant_by_a_tilde_wherever_a_path_is_said(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     parser = Parser(prog="test")
-    parser.add_argument("--config", action="config")
     parser.add_section(Folders, "data")
     parser.add_argument("--out", type=str)
     text = "data: {source: ~/m.pt, folders: [~/a, b~/c]}\n"
     yaml(tmp_path, text)
-    parsed = parser.parse_args(["--config=~/a.yaml", "--data.root=~/x", "--out=~/o"])
+    parsed = parser.resolve(
+        Stack.of_words(["--config=~/a.yaml", "--data.root=~/x", "--out=~/o"])
+    ).sections
     assert parsed.data.root == str(tmp_path / "x")
     assert parsed.data.source == str(tmp_path / "m.pt")
     assert parsed.data.folders == [str(tmp_path / "a"), "b~/c"]

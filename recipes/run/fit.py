@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training from the latest checkpoint of its folder to its end, whatever is trained."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from recipes.run.callbacks import Figures, SaveAndStop, progress
+from recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
+from recipes.run.loggers import build_loggers, finishing
+from recipes.run.processes import Processes
+from recipes.run.program import RunSettings
+from recipes.run.sections import TrainerSection
+from recipes.run.throughput import Throughput
+from recipes.run.trainer import Pace, build_trainer
+from wavlm_lightning.files import read_json, write_text
+
+T = TypeVar("T")
+DONE = "metrics.json"  # in the folder of a training that is finished: what it left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained, and what watches it.
+
+    Args:
+        module: What is trained.
+        data: What on.
+        pace: How long, and what happens when.
+        trainer: Devices, with a precision.
+        throughput: How fast the device could be.
+        figures: What the progress line shows.
+        keep: Callbacks that keep checkpoints.
+        begin: Gives the module its first weights; called unless a checkpoint is resumed.
+        about: Lines on what is about to be trained, given the Trainer and whether it is resumed.
+    """
+
+    module: lightning.LightningModule
+    data: lightning.LightningDataModule
+    pace: Pace
+    trainer: TrainerSection
+    throughput: Throughput
+    figures: Figures
+    keep: list[Callback] = field(default_factory=list)
+    begin: Callable[[], None] = lambda: None
+    about: Callable[[lightning.Trainer, bool], list[str]] = lambda *_: []
+
+
+def fit(
+    training: Training,
+    settings: RunSettings,
+    folder: Path,
+    processes: Processes,
+    *,
+    finish: Callable[[lightning.Trainer], T],
+) -> T:
+    """Train in `folder`, or go on there, and finish while the loggers are still open.
+
+    Args:
+        training: What is trained.
+        settings: Of the run.
+        folder: Of the training.
+        processes: All of them call this.
+        finish: Evaluates what was trained; its value is returned.
+
+    Raises:
+        StopSignal: if it was told to stop; what is done is saved.
+    """
+    resume = to_resume(folder, processes)
+    trainer = build_trainer(
+        training.trainer,
+        folder,
+        processes,
+        pace=training.pace,
+        loggers=build_loggers(
+            folder,
+            root=settings.run.dir,
+            wandb=settings.wandb,
+            tensorboard=settings.tensorboard,
+            values=settings.values,
+        ),
+        callbacks=callbacks(training, folder),
+    )
+    if resume is None:
+        training.begin()
+    if processes.first:
+        for line in training.about(trainer, resume is not None):
+            print(line, flush=True)
+    with finishing(trainer.loggers):
+        trainer.fit(
+            training.module,
+            datamodule=training.data,
+            ckpt_path=None if resume is None else str(resume),
+            weights_only=True,
+        )
+        for logger in trainer.loggers:
+            logger.save()
+        return finish(trainer)
+
+
+def callbacks(training: Training, folder: Path) -> list[Callback]:
+    """Speed, progress and checkpoints; the latest one is saved after the others are kept."""
+    return [
+        training.throughput,
+        progress(training.pace.total_updates, training.figures),
+        *training.keep,
+        SaveAndStop(folder / CHECKPOINTS / LAST, every_updates=training.pace.checkpoint_updates),
+    ]
+
+
+def once(folder: Path, processes: Processes, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` left in `folder`; it is done only if it was not finished there before.
+
+    Args:
+        folder: Of the training.
+        processes: All of them call this.
+        work: Returns what JSON can hold.
+    """
+    done = folder / DONE
+    if not done.exists():
+        left = work()
+        if processes.first:
+            write_text(done, json.dumps(left, indent=2) + "\n")
+        processes.barrier()
+    found: dict[str, Any] = read_json(done)
+    return found

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the command line to the folder of a run: what every program that trains does first."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from recipes.run.devices import set_tf32
+from recipes.run.exit_status import exit_status
+from recipes.run.folder import running
+from recipes.run.logger_checks import check_loggers
+from recipes.run.mini_model import is_missing, train_mini
+from recipes.run.processes import Processes, join, start_all, wanted_devices
+from recipes.run.sections import TrainerSection, WandbSection
+
+
+class RunOptions(Protocol):
+    """Section `run` of any program."""
+
+    @property
+    def dir(self) -> str:
+        """Folder of all runs."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether an unfinished run with the same configuration is continued."""
+
+
+class RunSettings(Protocol):
+    """What a configuration says of a run, whatever is trained."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All keys, plain and nested."""
+
+    @property
+    def run(self) -> RunOptions:
+        """Where a run writes."""
+
+    @property
+    def trainer(self) -> TrainerSection:
+        """Devices and precision."""
+
+    @property
+    def wandb(self) -> WandbSection:
+        """Weights & Biases."""
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether TensorBoard gets the figures too."""
+
+
+class Job(Protocol):
+    """One program's work, with its configuration read.
+
+    Its methods are called in the order in which they stand here; what can be found wrong without
+    training is raised as early as it is known.
+    """
+
+    program: str  # module that further processes run
+
+    @property
+    def settings(self) -> RunSettings:
+        """The configuration."""
+
+    @property
+    def name(self) -> str:
+        """Folder of its runs, below `run.dir`."""
+
+    @property
+    def starts_from(self) -> str | None:
+        """A checkpoint that it needs."""
+
+    def check(self) -> None:
+        """Find what is wrong with keys, files and folders; costs nothing."""
+
+    def check_recordings(self) -> None:
+        """Read the recordings as the run will, before a model is trained for it."""
+
+    def prepare(self, processes: Processes) -> None:
+        """Load what the run needs; `settings` have hashes of what was loaded from here on."""
+
+    def run(self, folder: Path, processes: Processes, *, started: float) -> None:
+        """Train and evaluate in `folder`, or go on there.
+
+        Args:
+            folder: Of the run.
+            processes: All of them call this.
+            started: `time.perf_counter` at the start of the program.
+        """
+
+
+def run_program(read: Callable[[list[str]], Job], argv: list[str]) -> int:
+    """Run a job, in as many processes as its configuration says.
+
+    Args:
+        read: Makes the job from the words of the command line.
+        argv: These words.
+
+    Returns:
+        The exit status: 0 done, 1 an error that the last line explains, 143 stopped.
+    """
+    return exit_status(lambda: _run(read, argv))
+
+
+def _run(read: Callable[[list[str]], Job], argv: list[str]) -> int:
+    started = time.perf_counter()
+    job = read(argv)
+    job.check()
+    settings = job.settings
+    check_loggers(settings.wandb, tensorboard=settings.tensorboard)
+    if is_missing(job.starts_from):
+        job.check_recordings()
+        train_mini()
+        job = read(argv)
+    count = wanted_devices(settings.trainer)
+    set_tf32(settings.trainer)  # before anything is computed
+    status = start_all(job.program, argv, count=count)
+    if status is not None:
+        return status
+    processes = join()
+    job.prepare(processes)
+    parent, resume = Path(settings.run.dir) / job.name, settings.run.resume
+    with running(parent, job.settings.values, resume=resume, processes=processes) as folder:
+        job.run(folder, processes, started=started)
+    return 0
