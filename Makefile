@@ -118,8 +118,8 @@ export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=tran
 	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
 
 tuned = $(if $(call said,TASK),$(TASK),ctc)
-finetune: .venv/.run ## train encoder and head:  make finetune TASK=ctc [CONFIG=configs/finetune/ctc_100h.yaml] [init=CKPT] [key=value ...]
-	@python -m recipes.finetune $(call quoted,$(tuned)) $(call quoted,--config=$(if $(call said,CONFIG),$(CONFIG),configs/finetune/$(tuned)_mini.yaml)) $(words)
+finetune: .venv/.run ## train encoder and head:  make finetune TASK=er [UPSTREAM=wavlm_mini or CKPT] [CONFIG=configs/finetune/ctc_100h.yaml] [key=value ...]
+	@$(if $(filter config,$(MAKECMDGOALS)),:,python -m recipes.finetune) $(call quoted,$(tuned)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))) $(words)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
 	@python -m recipes.report.submission $(call quoted,$(UPSTREAM)) $(words)
@@ -133,8 +133,8 @@ labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=h
 manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DIR out=DIR
 	@python -m recipes.pretrain.manifest $(words)
 
-config: .venv/.run ## show the resolved configuration:  make config [CONFIG=...] [key=value ...]
-	@python -m recipes.config $(call quoted,--config=$(CONFIG)) $(words)
+config: .venv/.run ## show a configuration and what set each key:  make config [CONFIG=...] or [finetune] TASK=asv [UPSTREAM=...] [key=value ...]
+	@python -m recipes.config $(if $(call said,TASK),$(if $(filter finetune,$(MAKECMDGOALS)),finetune) $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))),$(call quoted,--config=$(CONFIG))) $(words)
 
 bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)

@@ -18,13 +18,13 @@ import recipes  # isort: skip  (first: it sets how torch's threads wait)
 import torch
 
 from downstream import load_task
+from downstream.adapt.learner import Learner
 from downstream.data import TaskData
-from downstream.learner import Learner
 from downstream.results import ProbeResult, read_probe_results
 from downstream.task import Task
 from downstream.upstream import Frozen, load_upstream
 from recipes.run.processes import Processes
-from recipes.superb.settings import ProbeSettings, read_probe_settings
+from recipes.superb.settings import TaskSettings, read_probe_settings
 from recipes.superb.sources import sources_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
 
@@ -40,7 +40,7 @@ CONDITIONS = [
 
 
 def evaluate(
-    settings: ProbeSettings, task: Task[Any], frozen: Frozen, checkpoint: Path, *, seconds: float
+    settings: TaskSettings, task: Task[Any], frozen: Frozen, checkpoint: Path, *, seconds: float
 ) -> float:
     """The headline of a head on test."""
     config = dataclasses.replace(settings.data, eval_seconds=seconds, num_workers=0)

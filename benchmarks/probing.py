@@ -20,9 +20,9 @@ from benchmarks.host import Use, measured
 from benchmarks.names import COMPUTED, EIGHT, EIGHT_RUNS, KEPT, ONE
 from benchmarks.timing import MOST_FOREIGN, Turn, figures, interleaved
 from downstream import load_task
+from downstream.adapt.learner import Learner
+from downstream.adapt.probe import Probe
 from downstream.data import TaskData
-from downstream.learner import Learner
-from downstream.probe import Probe
 from downstream.task import Sources
 from downstream.upstream import load_upstream
 from recipes.mini import superb_corpus

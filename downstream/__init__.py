@@ -11,8 +11,12 @@ from downstream.task import Task
 __all__ = ["load_task", "task_names"]
 
 
-def task_names() -> list[str]:
-    """Names of all tasks: the modules of `downstream.tasks`."""
+def task_names(suite: str = "superb") -> list[str]:
+    """Names of the tasks of a suite."""
+    return [name for name in _modules() if load_task(name).suite == suite]
+
+
+def _modules() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__))
 
 
@@ -22,8 +26,8 @@ def load_task(name: str) -> type[Task[Any]]:
     Raises:
         ValueError: listing the tasks there are.
     """
-    if name not in task_names():
-        raise ValueError(f"no task {name}; there are {', '.join(task_names())}")
+    if name not in _modules():
+        raise ValueError(f"no task {name}; there are {', '.join(_modules())}")
     module = importlib.import_module(f"downstream.tasks.{name}")
     found = [
         value

@@ -104,7 +104,7 @@ class Classification(Task[C]):
         lines = [f"{self.line(name, p)}\n" for name, (_, p) in predictions.items()]
         return {f"{self.name}_public/predict.txt": "".join(lines)}
 
-    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+    def plot_data(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How often each class was taken for each, if they are few."""
         if len(self.classes) > MOST_DRAWN:
             return {}
@@ -122,7 +122,7 @@ class Classification(Task[C]):
         write_text(path, "id\treference\thypothesis\n" + "".join(lines))
         return [path]
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Wrong ones first."""
         rows = [
             {

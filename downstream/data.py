@@ -30,6 +30,26 @@ from wavlm_lightning.seeding import generator
 Places = list[tuple[int, int]]  # (epoch, index) of each row of a batch
 
 
+def sized(config: DataConfig, num_samples: NDArray[np.int64]) -> DataConfig:
+    """The configuration with numbers of utterances and batches in place of seconds of audio.
+
+    Args:
+        config: As it was said.
+        num_samples: (N,) lengths of the training examples.
+    """
+    if config.seconds_per_batch is None:
+        return config
+    mean = float(num_samples.mean()) / SAMPLE_RATE
+    of_update = config.seconds_per_update or config.seconds_per_batch
+    return replace(
+        config,
+        batch_size=max(1, round(config.seconds_per_batch / mean)),
+        batches_per_update=max(1, round(of_update / config.seconds_per_batch)),
+        seconds_per_batch=None,
+        seconds_per_update=None,
+    )
+
+
 class TrainPlan:
     """The batches of every update.
 
@@ -69,6 +89,8 @@ class TrainPlan:
 
     def update(self, update: int) -> list[Places]:
         """The batches of one update."""
+        if self.config.repeat_updates is not None:
+            update %= self.config.repeat_updates
         first = update * self.batches_per_update
         return [self._batch(first + i) for i in range(self.batches_per_update)]
 
@@ -230,7 +252,8 @@ class TaskData(lightning.LightningDataModule):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
         self._shared = self._shared_recordings() if task.sources.manifest is not None else {}
         if task.trainable:
-            self.plan = self._plan(config)
+            self.config = sized(config, self._lengths("train"))
+            self.plan = self._plan(self.config)
 
     def _plan(self, config: DataConfig) -> TrainPlan:
         return TrainPlan(

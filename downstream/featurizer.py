@@ -22,12 +22,13 @@ class FeaturizerConfig(Checked):
     """How layers become one.
 
     Args:
-        layer: use this one alone, 0 is the input of the first block; None for the weighted sum.
+        layer: use this one alone, 0 is the input of the first block, "last" the last one; None for
+            the weighted sum.
         normalize: normalise each frame of each layer over its dimensions before the sum.
         lengths: valid frames as the convolutions count them, or s3prl's rounded samples / stride.
     """
 
-    layer: int | None = whole(0, 1000, default=None)
+    layer: int | Literal["last"] | None = whole(0, 1000, default=None)
     normalize: bool = False
     lengths: Literal["exact", "s3prl"] = "exact"
 
@@ -66,7 +67,7 @@ class Featurizer(nn.Module):
 
     def __init__(self, config: FeaturizerConfig, *, num_layers: int, stride: int):
         super().__init__()
-        if config.layer is not None and not 0 <= config.layer < num_layers:
+        if isinstance(config.layer, int) and config.layer >= num_layers:
             raise ValueError(
                 f"featurizer.layer={config.layer}: the upstream has layers 0 to {num_layers - 1}"
             )
@@ -81,7 +82,8 @@ class Featurizer(nn.Module):
     def forward(self, features: Features, num_samples: Tensor) -> Frames:
         """Layers of (B, F, D) and samples (B,) of the waveforms -> frames (B, F, D)."""
         if self.config.layer is not None:
-            features = Features((features.layers[self.config.layer],), features.lengths)
+            layer = -1 if self.config.layer == "last" else self.config.layer
+            features = Features((features.layers[layer],), features.lengths)
         layers, lengths, stacked = prepared(features, num_samples, self.config, stride=self.stride)
         if self.logits is None:
             x = layers[0].float()

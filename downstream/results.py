@@ -39,7 +39,7 @@ class ProbeResult:
         checkpoints: path and hash by variant.
         counts: utterances and hours by split, padding.
         features: how those of the upstream came about: computed at each use, or kept.
-        drawn: what a report draws, as Task.drawn gives it; confusions of variants are summed.
+        drawn: what a report draws, as Task.plot_data gives it; confusions of variants are summed.
         trivial: figures on test of `trivial_answer`, which learns nothing.
         trivial_answer: what that is, such as the most frequent class.
         heads: all that were trained side by side, by name: learning rate, seed, figures; {} if this

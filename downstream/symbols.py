@@ -117,7 +117,7 @@ class SymbolTask(Task[C]):
         }
         return self.score("test", empty)
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Training utterances whose loss is zero, and symbols that no output stands for."""
         train = self._splits["train"]
         short = sum(self.num_frames(e.num_samples) < self._needed(e.target) for e in train)
@@ -142,7 +142,7 @@ class SymbolTask(Task[C]):
             ValueError: if no training text fits its recording.
         """
         train, found = self._splits["train"], []
-        counts = self.left_out()
+        counts = self.excluded_counts()
         short = counts["train_texts_longer_than_frames"]
         if short == len(train):
             raise ValueError(
@@ -219,7 +219,7 @@ class SymbolTask(Task[C]):
                 found[f"{folder}/predict.ark"] = "".join(lines)
         return found
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """By errors over words of the target."""
         rows = [
             {

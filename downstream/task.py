@@ -112,6 +112,7 @@ class Task(ABC, Generic[C]):
     """
 
     name: ClassVar[str]
+    suite: ClassVar[str] = "superb"  # the benchmark that it is of
     corpus: ClassVar[str]  # its official one
     Config: ClassVar[type[TaskConfig]]
     monitor: str  # the figure on dev that chooses the checkpoint
@@ -132,14 +133,15 @@ class Task(ABC, Generic[C]):
         self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
         self.classes: Sequence[str] = ()  # names of a classifier's outputs
+        self.symbols: list[str] = []  # of the outputs of a head that writes text
         self.gain_db = 0.0  # on every recording that `load` reads
         self.num_frames: Callable[[int], int] = _unknown  # of the upstream, by samples
 
-    def twin(self, seed: int) -> Self:
+    def with_seed(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""
-        twin = copy.copy(self)
-        twin.seed, twin.chosen = seed, {}
-        return twin
+        other = copy.copy(self)
+        other.seed, other.chosen = seed, {}
+        return other
 
     @classmethod
     def variants(cls, sources: Sources) -> list[str]:
@@ -196,7 +198,7 @@ class Task(ABC, Generic[C]):
         """
         return {}
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Utterances that are not trained on or tested, or teach nothing, by reason."""
         return {}
 
@@ -233,7 +235,7 @@ class Task(ABC, Generic[C]):
         which the leaderboard wants HDF5. {} for a task that it does not have."""
         return {}
 
-    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+    def plot_data(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """What a report draws beside the score, as plain values.
 
         Under "confusion" a list of {"title", "classes", "counts"}, counts[right][predicted]; under
@@ -241,7 +243,7 @@ class Task(ABC, Generic[C]):
         """
         return {}
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Examples for a person to look at, worst first: id, reference, hypothesis, error."""
         return []
 

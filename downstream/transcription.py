@@ -38,6 +38,7 @@ class Transcription(SymbolTask[C]):
         if self.sources.manifest is not None:  # another language may have other letters
             beyond = {c for e in self._splits["train"] for c in e.target}
         self.characters = Characters(beyond)
+        self.symbols = self.characters.symbols
         texts = (e.target for examples in self._splits.values() for e in examples)
         self.spaced = any(" " in text for text in texts)
         if not self.spaced:  # as in Chinese: a text is one word, and any error makes it wrong

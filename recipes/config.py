@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show the configuration that a pre-training would run with, each key flat, as it is logged.
+"""Show the configuration that a program would run with, and what set each key.
 
 python -m recipes.config --config=configs/pretrain/mini.yaml [--key=value ...]
+python -m recipes.config [finetune] TASK UPSTREAM [--key=value ...]
 """
 
 import sys
 
-from recipes.pretrain.settings import read_settings
-from recipes.run.exit_status import end_with_reader
-from wavlm_lightning.config import ConfigError, flat
+from recipes.run.explain import PRINT
 
 
 def main(argv: list[str]) -> int:
-    """Print one key a line; 1 if the configuration does not fit."""
-    try:
-        values = flat(read_settings(argv).values)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    width = max(map(len, values))
-    for key, value in values.items():
-        print(f"{key:<{width}}  {value}")
-    return 0
+    """Returns the exit status: 0 done, 1 an error that the last line explains."""
+    if argv[:1] == ["finetune"]:
+        from recipes.finetune.__main__ import main as program
+
+        argv = argv[1:]
+    elif argv and not argv[0].startswith("--"):
+        from recipes.superb.__main__ import main as program
+    else:
+        from recipes.pretrain.__main__ import main as program
+    return program([*argv, PRINT])
 
 
 if __name__ == "__main__":
-    end_with_reader()
     sys.exit(main(sys.argv[1:]))

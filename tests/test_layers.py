@@ -2,6 +2,7 @@
 """Imports run one way, down the layers, and never in a circle."""
 
 import ast
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,11 +34,11 @@ ROOMS = {
     "mini": set[str](),
     "pretrain": {"run", "mini"},
     "superb": {"run", "mini"},
-    "finetune": {"run", "superb", "pretrain"},
+    "finetune": {"run", "superb"},
     "sweep": {"run", "pretrain", "superb"},
     "report": {"run", "superb"},
     "export": {"run", "report"},
-    "config": {"run", "pretrain"},
+    "config": {"run", "pretrain", "superb", "finetune"},
     "slim": set[str](),
 }
 
@@ -133,7 +134,7 @@ def test_nothing_imports_a_command_line() -> None:
 
 
 def test_every_forward_says_its_shapes() -> None:
-    """A docstring with (B, ...) or (N, ...), or one of the class that has it."""
+    """A docstring with a shape such as (B, T), (B,) or (out, in)."""
     bare = []
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
@@ -144,6 +145,6 @@ def test_every_forward_says_its_shapes() -> None:
                         isinstance(d, ast.Name) and d.id == "staticmethod"
                         for d in node.decorator_list
                     )
-                    if not static and "(B" not in words and "batch" not in words:
+                    if not static and not re.search(r"\((\w+,|\.\.\.,)[^)]*\)", words):
                         bare.append(f"{file.name}:{node.lineno}")
     assert bare == []

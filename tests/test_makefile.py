@@ -71,10 +71,22 @@ def test_superb_takes_task_upstream_rate_and_words() -> None:
 
 def test_finetune_starts_from_the_mini_model_unless_told_otherwise() -> None:
     last = " ".join(command("finetune").splitlines()[-1].split())
-    assert last == "python -m recipes.finetune 'ctc' '--config=configs/finetune/ctc_mini.yaml'"
-    got = command("finetune", "TASK=ctc", "CONFIG=configs/finetune/ctc_1h.yaml", "init=a b.pt")
+    assert last == "python -m recipes.finetune 'ctc' 'wavlm_mini'"
+    got = command("finetune", "TASK=er", "CONFIG=a.yaml", "UPSTREAM=a b.pt", "optim.lr=1")
     assert " ".join(got.splitlines()[-1].split()) == (
-        "python -m recipes.finetune 'ctc' '--config=configs/finetune/ctc_1h.yaml' '--init=a b.pt'"
+        "python -m recipes.finetune 'er' 'a b.pt' '--config=a.yaml' '--optim.lr=1'"
+    )
+
+
+def test_config_shows_what_the_other_goal_would_take() -> None:
+    shown = command("config", "TASK=asv", "UPSTREAM=fbank", "seed=1").splitlines()[-1]
+    assert " ".join(shown.split()) == "python -m recipes.config 'asv' 'fbank' '--seed=1'"
+    shown, nothing = command("config", "finetune", "TASK=er").splitlines()[-2:]
+    assert " ".join(shown.split()) == "python -m recipes.config finetune 'er' 'wavlm_mini'"
+    assert nothing.startswith(":")
+    shown = command("config").splitlines()[-1]
+    assert (
+        " ".join(shown.split()) == "python -m recipes.config '--config=configs/pretrain/mini.yaml'"
     )
 
 

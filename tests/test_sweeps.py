@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every file in configs/sweeps is a sweep of W&B's, and its trials are runs of ours."""
+"""Every task's sweep is one of W&B's, and its trials are runs of ours."""
 
 from pathlib import Path
 
 import pytest
 from sweeps import next_runs, schema_violations_from_proposed_config
 
-from downstream import load_task
+from downstream import load_task, task_names
 from recipes.pretrain.settings import read_settings
 from recipes.run.curves import CURVES
 from recipes.superb.settings import read_probe_settings
-from recipes.sweep.__main__ import read_sweep
+from recipes.sweep.__main__ import complete, sweep_of
 from recipes.sweep.local import check_config
 from recipes.sweep.trials import trial_command
-from wavlm_lightning.config import flat, read_yaml
+from wavlm_lightning.config import flat
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
-TASKS = [file for file in FILES if file.stem != "pretrain"]
+TASKS = [name for name in task_names() if load_task(name).trainable]
+NAMES = [*TASKS, "pretrain"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +25,9 @@ def _in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_file_is_a_sweep_of_wandb(file: Path) -> None:
-    config = read_yaml(file)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_sweep_of_wandb(name: str) -> None:
+    _, config = sweep_of(name)
     assert list(schema_violations_from_proposed_config(config)) == []
     check_config(config)
     assert (ROOT / config["program"]).is_file()
@@ -35,19 +35,19 @@ def test_file_is_a_sweep_of_wandb(file: Path) -> None:
     assert config["command"][3] == module
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("local", [True, False], ids=["local", "wandb"])
-def test_every_trial_is_a_configuration(file: Path, local: bool, tmp_path: Path) -> None:
+def test_every_trial_is_a_configuration(name: str, local: bool, tmp_path: Path) -> None:
     words = ["--optim.total_updates=777"]  # more than a warm-up
-    config = read_sweep(file, "", words, local=local)
+    config = complete(sweep_of(name)[1], "", words, name=name, local=local)
     runs = [run for run in next_runs(config, [], n=20) if run is not None]
     for run in (runs[0], runs[-1]):
         parameters = {key: entry["value"] for key, entry in run.config.items()}
         words = trial_command(config, parameters, tmp_path)[4:]
-        if file.stem == "pretrain":
+        if name == "pretrain":
             values = read_settings(words).values
         else:
-            assert words[0] == file.stem
+            assert words[0] == name
             values = read_probe_settings(words[0], words[1], words[2:]).values
         found = flat(values)
         assert {key: found[key] for key in parameters} == parameters
@@ -56,14 +56,14 @@ def test_every_trial_is_a_configuration(file: Path, local: bool, tmp_path: Path)
         assert found["run.dir"] == str(tmp_path)
 
 
-@pytest.mark.parametrize("file", TASKS, ids=lambda f: f.stem)
-def test_metric_is_the_one_that_chooses_checkpoints(file: Path) -> None:
-    task, metric = load_task(file.stem), read_yaml(file)["metric"]
+@pytest.mark.parametrize("name", TASKS)
+def test_metric_is_the_one_that_chooses_checkpoints(name: str) -> None:
+    task, metric = load_task(name), sweep_of(name)[1]["metric"]
     assert metric["name"] == task.monitor
     assert metric["goal"] == {"min": "minimize", "max": "maximize"}[task.mode]
 
 
 def test_pretraining_searches_a_loss_that_is_logged() -> None:
-    metric = read_yaml(ROOT / "configs" / "sweeps" / "pretrain.yaml")["metric"]
+    metric = sweep_of("pretrain")[1]["metric"]
     assert metric["name"] in CURVES["masked loss (nats)"]
     assert metric["goal"] == "minimize"

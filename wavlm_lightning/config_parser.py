@@ -8,7 +8,7 @@ that a wrong value stands in, and adds the nearest known key to an unknown one.
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jsonargparse
@@ -34,12 +34,13 @@ class Resolved(NamedTuple):
         """Make a dataclass with fields for values, sources and sections.
 
         Args:
-            settings: The dataclass; a field without a value in `more` is a section of its name.
+            settings: The dataclass; a field without a value in `more` is a section of its name, and
+                has its default if there is none.
             more: Values of fields that are no sections.
         """
-        more = {"values": self.values, "sources": self.sources} | more
-        names = [f.name for f in dataclasses.fields(settings) if f.name not in more]  # type: ignore[arg-type]
-        return settings(**more, **{name: getattr(self.sections, name) for name in names})
+        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(settings)  # type: ignore[arg-type]
+        found = {f.name: self.sections[f.name] for f in fields if f.name in self.sections}
+        return settings(**{"values": self.values, "sources": self.sources, **found, **more})
 
 
 class Explained(NamedTuple):
@@ -47,6 +48,7 @@ class Explained(NamedTuple):
 
     key: str
     wanted: str  # its type, in words
+    required: bool  # it has no default
     default: Any
     help: str
 
@@ -61,6 +63,7 @@ class Parser(jsonargparse.ArgumentParser):
         self._sections: list[tuple[str, type]] = []
         self._limits: dict[str, Range] = {}
         self._said_in: dict[str, str] = {}  # key -> file, of what is being read
+        self._instead: dict[str, str] = {}
         super().__init__(allow_abbrev=False, **kwargs)
 
     def add_section(self, cls: type, name: str = "", **kwargs: Any) -> None:
@@ -78,6 +81,15 @@ class Parser(jsonargparse.ArgumentParser):
         """Add a key of the top whose value lies within limits."""
         self._limits[name] = limits
         self.add_argument(f"--{name}", **kwargs)
+
+    def add_hints(self, section: str, hints: Mapping[str, str]) -> None:
+        """Say what does the work of keys that there are not.
+
+        Args:
+            section: Of these keys.
+            hints: Name of a key -> what to do in its place.
+        """
+        self._instead |= {f"{section}.{name}": hint for name, hint in hints.items()}
 
     def resolve(self, stack: Stack) -> Resolved:
         """Read a configuration in one pass.
@@ -119,10 +131,17 @@ class Parser(jsonargparse.ArgumentParser):
 
     def explained(self) -> list[Explained]:
         """All keys, in the order in which they were added."""
+        leaves = self._leaves()
         return [
-            Explained(a.dest, in_words(_type_of(a)), a.default, " ".join((a.help or "").split()))
+            Explained(
+                key=a.dest,
+                wanted=in_words(_type_of(a)),
+                required=bool(a.required) and a.default is None,
+                default=a.default,
+                help=" ".join((a.help or "").split()),
+            )
             for a in self._actions
-            if a.dest in self._leaves()
+            if a.dest in leaves
         ]
 
     def _groups_of_keys(self) -> set[str]:
@@ -177,6 +196,8 @@ class Parser(jsonargparse.ArgumentParser):
         return f"{key} must be {in_words(types[0])} (got {got[1]}){self._where(key)}"
 
     def _unknown(self, key: str) -> str:
+        if key in self._instead:
+            return f"{key} is not a configuration key: {self._instead[key]}"
         known = sorted(self._leaves() | self._groups_of_keys())
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; the nearest one is {near[0]}" if near else f"; there are {_tops(known)}"

@@ -22,6 +22,7 @@ class Layer(NamedTuple):
 
     source: str
     values: Mapping[str, Any]
+    is_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,15 @@ class Stack:
         """
         values = read_yaml(path)
         refuse_classes(values, where=f"{path}: ")
-        return self.plus(str(path), values)
+        return Stack((*self.layers, Layer(str(path), values, is_file=True)))
 
     def files(self) -> "Stack":
-        """The layers that no word of the command line made."""
-        return Stack(tuple(layer for layer in self.layers if layer.source != COMMAND_LINE))
+        """The layers that are files."""
+        return Stack(tuple(layer for layer in self.layers if layer.is_file))
 
     def words(self) -> "Stack":
-        """The layers that words of the command line made."""
-        return Stack(tuple(layer for layer in self.layers if layer.source == COMMAND_LINE))
+        """The layers that are no files."""
+        return Stack(tuple(layer for layer in self.layers if not layer.is_file))
 
     def get(self, key: str, default: Any = None) -> Any:
         """What the strongest layer says of a dotted key; of a word it is the text, or None."""
@@ -104,8 +105,8 @@ class Stack:
                 merged |= value
             taken.append(merged)
         left = [
-            Layer(source, {k: v for k, v in values.items() if k not in keys})
-            for source, values in self.layers
+            layer._replace(values={k: v for k, v in layer.values.items() if k not in keys})
+            for layer in self.layers
         ]
         return Stack(tuple(left)), taken
 
@@ -115,9 +116,9 @@ class Stack:
         Args:
             leaves: Keys whose values are not looked into, even if they are mappings.
         """
-        for source, values in self.layers:
-            for key, value in _flat(values, leaves):
-                yield source, key, value
+        for layer in self.layers:
+            for key, value in _flat(layer.values, leaves):
+                yield layer.source, key, value
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

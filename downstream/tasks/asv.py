@@ -237,7 +237,7 @@ class ASV(Task[Config]):
             )
         return []
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Training utterances that are too short, and rows whose speaker another split tests."""
         return {
             "train_too_short": self._too_short,
@@ -325,31 +325,46 @@ class ASV(Task[Config]):
     ) -> list[float]:
         """Cosine of each trial, of embeddings or of means."""
         return [
-            float(predictions[t.enrol][of] @ predictions[t.test][of]) for t in self._trials[split]
+            float(predictions[t.enrol][of] @ predictions[t.test][of])
+            for t in self._scored(split, predictions)
         ]
+
+    def _scored(self, split: str, predictions: Mapping[str, Any]) -> list[voxceleb1.Trial]:
+        """All trials, or those of the recordings that a limited evaluation has come to.
+
+        Raises:
+            ValueError: if these have no trial of one speaker, or none of two.
+        """
+        found = [t for t in self._trials[split] if {t.enrol, t.test} <= predictions.keys()]
+        if len({t.same for t in found}) < 2:
+            raise ValueError(
+                f"{split}: the {len(predictions)} recordings that were evaluated make no trials "
+                "of both kinds: raise trainer.limit_val_batches and trainer.limit_test_batches"
+            )
+        return found
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Of the means of the frames that the head is given."""
-        same = [t.same for t in self._trials["test"]]
+        same = [t.same for t in self._scored("test", predictions)]
         return {"eer": equal_error_rate(self.scores("test", predictions, of=MEAN), same)}
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of trials; minimum cost at a prior of 0.01."""
         scores = self.scores(split, predictions)
-        same = [t.same for t in self._trials[split]]
+        same = [t.same for t in self._scored(split, predictions)]
         return {"eer": equal_error_rate(scores, same), "min_dcf": min_dcf(scores, same)}
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A trial and its cosine a line."""
-        rows = zip(self._trials["test"], self.scores("test", predictions), strict=True)
+        rows = zip(self._scored("test", predictions), self.scores("test", predictions), strict=True)
         lines = [
             f"{_leaderboard(t.enrol)}_{_leaderboard(t.test)} {score:.6f}\n" for t, score in rows
         ]
         return {"sv_public/predict.txt": "".join(lines)}
 
-    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+    def plot_data(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Both error rates at all thresholds."""
-        same = [t.same for t in self._trials[split]]
+        same = [t.same for t in self._scored(split, predictions)]
         return {"det": det_curve(self.scores(split, predictions), same, points=DET_POINTS)}
 
     def write_predictions(
@@ -357,7 +372,7 @@ class ASV(Task[Config]):
     ) -> list[Path]:
         """Scores of trials: same, enrolment, test, cosine."""
         path = folder / f"{split}.scores.txt"
-        rows = zip(self._trials[split], self.scores(split, predictions), strict=True)
+        rows = zip(self._scored(split, predictions), self.scores(split, predictions), strict=True)
         lines = [
             f"{int(t.same)} {safe_field(t.enrol)} {safe_field(t.test)} {score:.6f}\n"
             for t, score in rows
@@ -365,7 +380,7 @@ class ASV(Task[Config]):
         write_text(path, "".join(lines))
         return [path]
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Speakers most alike who differ, and recordings least alike of one."""
         rows = [
             {
@@ -374,7 +389,9 @@ class ASV(Task[Config]):
                 "hypothesis": f"{score:.3f}",
                 "error": -score if t.same else score,
             }
-            for t, score in zip(self._trials[split], self.scores(split, predictions), strict=True)
+            for t, score in zip(
+                self._scored(split, predictions), self.scores(split, predictions), strict=True
+            )
         ]
         return sorted(rows, key=lambda row: -float(row["error"]))
 

@@ -73,7 +73,7 @@ class IC(Classification[ClassifierConfig]):
         """Targets are numbers of values, one a slot."""
         return self._splits[split]
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Utterances with a value that is not in train."""
         return {"utterances_with_unknown_values": self._unknown}
 
@@ -123,7 +123,7 @@ class IC(Classification[ClassifierConfig]):
             lines.append(",".join([safe_field(Path(name).stem), *values]) + "\n")
         return {"ic_public/predict.csv": "".join(lines)}
 
-    def drawn(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
+    def plot_data(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How often each value was taken for each, by slot."""
         found = []
         for i, (slot, values) in enumerate(self.values.items()):

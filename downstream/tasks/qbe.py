@@ -105,7 +105,7 @@ class QbE(Search[Config]):
         """Targets say whether it is a query or a document."""
         return self._examples.get(split, [])
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Queries that no document holds, which MTWV leaves out."""
         return {
             f"{split}_queries_in_no_document": sum(

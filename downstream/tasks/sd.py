@@ -239,7 +239,7 @@ class SD(Task[Config]):
         }
         return files | {"sd_public/frame_shift": f"{round(self._hop * SAMPLE_RATE)}\n"}
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """By error rate of each recording."""
         setting = (self.chosen["threshold"], int(self.chosen["median"]))
         rows = []

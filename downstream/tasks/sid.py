@@ -101,7 +101,7 @@ class SID(Classification[Config]):
         """Targets are numbers of speakers."""
         return self._splits[split]
 
-    def left_out(self) -> dict[str, float]:
+    def excluded_counts(self) -> dict[str, float]:
         """Utterances of dev and test whose speaker is not in train."""
         return {"utterances_of_unknown_speakers": self._unknown}
 

@@ -235,7 +235,7 @@ class SS(Task[Config]):
         write_index(folder, [name for name, p in predictions.items() if "estimates" in p])
         return paths
 
-    def worst(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """By improvement."""
         rows = [
             {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from recipes.export.model_card import model_card
-from recipes.export.trained_head import Fitted, read_fitted, write_tokenizer
+from recipes.export.trained_head import TrainedHead, read_trained_head, write_tokenizer
 from recipes.run.exit_status import exit_status
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
@@ -55,7 +55,7 @@ def _main(argv: list[str]) -> int:
         raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: say another folder, or remove it")
-    fitted = read_fitted(Path(args.ckpt)) or Fitted(load_wavlm(args.ckpt), None)
+    fitted = read_trained_head(Path(args.ckpt)) or TrainedHead(load_wavlm(args.ckpt), None)
     card = model_card(Path(args.ckpt), fitted.model, layout=args.to, results=Path(args.results))
     out.mkdir(parents=True, exist_ok=True)
     if fitted.note:
@@ -69,7 +69,7 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
-def _write(fitted: Fitted, layout: str, out: Path) -> str:
+def _write(fitted: TrainedHead, layout: str, out: Path) -> str:
     """The files, and how they are read there."""
     model, head = fitted.model, fitted.head
     match layout:

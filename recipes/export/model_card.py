@@ -83,14 +83,13 @@ def _about(source: Path, run: dict[str, Any]) -> tuple[str, Rows]:
     rows["code"] = run.get("commit", "unknown")
     if run.get("stage") == "pretrain":
         return "Trained with wavlm_lightning.", _pretrained(source, run) | rows
-    if "stage" in run:
-        start = f"{Path(str(config['init'])).name}, sha256 {config['init.sha256']}"
-        rows = {"started from": start, "data": _texts(run), **_updates(source, config)} | rows
-        return f"Fine-tuned for {run['stage']} with wavlm_lightning.", rows
     if "task" in run:
-        start = f"{run['upstream']}, sha256 {config['upstream.sha256']}"
-        corpus = SYNTHETIC if run["kind"] == "mini" else run["corpus"]
-        rows = {"encoder was frozen": start, "data": f"{corpus}, {_hours(run)}"} | rows
+        start = f"{config['upstream.name']}, sha256 {config['upstream.sha256']}"
+        data = _corpus_of_run(run)
+        if config.get("adaptation.encoder", "frozen") != "frozen":
+            rows = {"started from": start, "data": data, "updates": _chosen(run)} | rows
+            return f"Fine-tuned for {run['task']} with wavlm_lightning.", rows
+        rows = {"encoder was frozen": start, "data": data} | rows
         return f"A head for {run['task']}, trained with wavlm_lightning.", rows
     unknown = {"data": UNKNOWN, "labels": UNKNOWN, "updates": UNKNOWN}
     return "Converted by wavlm_lightning from a checkpoint that it knows no run of.", unknown | rows
@@ -114,13 +113,18 @@ def _hours(run: dict[str, Any]) -> str:
     return f"{run['counts']['train_hours']} h"
 
 
-def _texts(run: dict[str, Any]) -> str:
-    """Recordings with transcripts that a fine-tuning saw."""
-    config = run["config"]
-    if config.get("data.manifest"):
-        return f"{Path(config['data.manifest']).name}, {_hours(run)}"
-    name = SYNTHETIC if config["paths.librispeech"] == "mini" else ", ".join(config["task.train"])
+def _corpus_of_run(run: dict[str, Any]) -> str:
+    """Recordings that a task was trained on."""
+    name = SYNTHETIC if run["kind"] == "mini" else run["corpus"]
+    if run["kind"] == "official" and run["config"].get("task.train"):
+        name = ", ".join(run["config"]["task.train"])
     return f"{name}, {_hours(run)}"
+
+
+def _chosen(run: dict[str, Any]) -> str:
+    """The update whose weights were taken; of variants, of each."""
+    updates = ", ".join(f"{best['update']:.0f}" for best in run["best"].values())
+    return f"{updates} of {run['config']['optim.total_updates']}"
 
 
 def _updates(source: Path, config: dict[str, Any]) -> Rows:

@@ -7,12 +7,15 @@ transformers 5.23, models/wavlm.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from downstream.adapt.policy import ENCODER
+from downstream.heads.linear import FrameLinear
 from downstream.heads.xvector import CONTEXT
 from downstream.text import SPECIAL, WORD_END
 from downstream.upstream import UpstreamConfig, WavLMUpstream, load_upstream
@@ -30,7 +33,7 @@ THEIR_SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedHead:
     """What a checkpoint of a task holds.
 
     Args:
@@ -46,7 +49,7 @@ class Fitted:
     symbols: list[str] = field(default_factory=list)
 
 
-def read_fitted(source: Path) -> Fitted | None:
+def read_trained_head(source: Path) -> TrainedHead | None:
     """What `make finetune` and `make superb` leave; None for any other checkpoint.
 
     Raises:
@@ -56,28 +59,16 @@ def read_fitted(source: Path) -> Fitted | None:
         return None
     content = read_checkpoint(source)
     about = content.get("hyper_parameters", {})
-    if "symbols" in about:
-        return _finetuned(source, content)
+    if any(name.startswith(ENCODER) for name in content.get("state_dict", {})):
+        if "symbols" in about:  # a transcript's head, on the last layer where nothing else is said
+            content = {"head": FrameLinear.__name__, **content}
+        if "head" not in content:
+            return None
+        return _with_head(load_wavlm(source), content, about.get("layer", "last"), about)
     return _probed(source, content) if "head" in content else None
 
 
-def _finetuned(source: Path, content: dict[str, Any]) -> Fitted:
-    symbols = content["hyper_parameters"]["symbols"]
-    config = {
-        "vocab_size": len(symbols),
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "ctc_loss_reduction": "sum",
-        "ctc_zero_infinity": True,
-    }
-    state = _renamed(content["state_dict"], {"head.linear": "lm_head"})
-    note = f"a head of {len(symbols)} characters, as WavLMForCTC, with its tokenizer"
-    head = TransformersHead("WavLMForCTC", config, state)
-    return Fitted(load_wavlm(source), head, note, symbols)
-
-
-def _probed(source: Path, content: dict[str, Any]) -> Fitted:
+def _probed(source: Path, content: dict[str, Any]) -> TrainedHead:
     """A head on a frozen upstream, which the configuration of its run names."""
     run = next((p for p in source.resolve().parents if (p / CONFIG).is_file()), None)
     if run is None:
@@ -92,20 +83,54 @@ def _probed(source: Path, content: dict[str, Any]) -> Fitted:
     inner = upstream.upstream
     if not isinstance(inner, WavLMUpstream):
         raise ConfigError(f"{source} is a head on {values['upstream']['name']}, which is no WavLM")
-    kind, task = content["head"], content["task"]
+    return _with_head(inner.model, content, values["featurizer"]["layer"], values["featurizer"])
+
+
+def _with_head(
+    model: WavLM, content: dict[str, Any], layer: int | str | None, about: Mapping[str, Any]
+) -> TrainedHead:
+    """An encoder and the head above it.
+
+    Args:
+        model: The encoder.
+        content: Of the checkpoint.
+        layer: What the head reads: a layer, "last", or None for the weighted sum.
+        about: Whether layers are normalised before their sum, and the symbols of a text.
+    """
+    kind, task, symbols = content["head"], content.get("task", "ctc"), about.get("symbols", [])
     if kind not in HEADS:
-        return Fitted(inner.model, None, f"{kind}, the head of {task}, has no class there")
-    if values["featurizer"]["normalize"]:
-        return Fitted(inner.model, None, "layers are normalised before their sum; none does there")
+        return TrainedHead(model, None, f"{kind}, the head of {task}, has no class there")
+    if about.get("normalize"):
+        return TrainedHead(model, None, "layers are normalised before their sum; none does there")
+    if symbols:
+        if layer != "last":
+            return TrainedHead(model, None, "WavLMForCTC reads the last layer alone")
+        note = f"a head of {len(symbols)} characters, as WavLMForCTC, with its tokenizer"
+        return TrainedHead(model, _transcript(content, symbols), note, symbols)
     head, note = HEADS[kind](content)
-    layers = _layer_weights(content["state_dict"], values["featurizer"]["layer"], inner.num_layers)
-    head.state["layer_weights"] = layers
-    # A block that LayerDrop skips leaves no layer to sum there, and training would end in an error.
-    head.config.update(use_weighted_layer_sum=True, layerdrop=0.0)
-    return Fitted(inner.model, head, f"the head of {task}, as {head.name}{note}")
+    if layer != "last":
+        weights = _layer_weights(content["state_dict"], layer, model.config.num_layers + 1)
+        head.state["layer_weights"] = weights
+        # A block that LayerDrop skips leaves no layer to sum there, and training would end in an
+        # error.
+        head.config.update(use_weighted_layer_sum=True, layerdrop=0.0)
+    return TrainedHead(model, head, f"the head of {task}, as {head.name}{note}")
 
 
-def _layer_weights(state: State, layer: int | None, num_layers: int) -> Tensor:
+def _transcript(content: dict[str, Any], symbols: list[str]) -> TransformersHead:
+    config = {
+        "vocab_size": len(symbols),
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "ctc_loss_reduction": "sum",
+        "ctc_zero_infinity": True,
+    }
+    state = _renamed(content["state_dict"], {"head.linear": "lm_head"})
+    return TransformersHead("WavLMForCTC", config, state)
+
+
+def _layer_weights(state: State, layer: Any, num_layers: int) -> Tensor:
     """(L,) before their softmax."""
     if "featurizer.logits" in state:
         return state["featurizer.logits"]

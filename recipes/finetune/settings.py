@@ -1,171 +1,159 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a fine-tuning: its sections, and where they come from.
+"""The configuration of a fine-tuning: that of the task, and how the encoder trains.
 
-In order, later ones win: configs/finetune/<task>.yaml, configs/paths.yaml, files that are named,
-their section `large` if the encoder is of that kind, the words of the command line.
+In order, later ones win: configs/superb/TASK.yaml, configs/finetune/TASK.yaml or, where there is
+none, configs/finetune/any.yaml, configs/paths.yaml, the upstream's YAML, the sections `mini` of
+these files where that protocol is in force, files that are named, their sections `large` if the
+encoder is of that kind, words of the command line. Each stage is the whole with its differences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from downstream.config import FinetuneOptim, HiddenSpans
-from downstream.ctc import CTC
-from recipes.pretrain.settings import RunSection as PretrainRunSection
-from recipes.run.initial_weights import check_shape, config_of_init, init_path, with_size
-from recipes.run.sections import TrainerSection, WandbSection, plain_name
-from recipes.superb.settings import CONFIGS, MINI, PathsSection
+from downstream import load_task
+from downstream.adapt.policy import AdaptationConfig, InputMasking
+from recipes.run.initial_weights import check_shape, init_path
+from recipes.superb.settings import (
+    CONFIGS,
+    Reading,
+    RunSection,
+    TaskSettings,
+    build_parser,
+    read_files,
+    task_and_upstream,
+)
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
-from wavlm_lightning.config_stack import Stack
-from wavlm_lightning.fields import SEEDS, Checked, number, whole
+from wavlm_lightning.config_stack import Layer, Stack
+from wavlm_lightning.model.checkpoint import read_config
 from wavlm_lightning.model.config import WavLMConfig
 
-TASKS = {"ctc": CTC}
+ANY = CONFIGS / "finetune" / "any.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSection(Checked):
-    """How utterances become batches of about the same length.
-
-    Args:
-        seconds_per_batch: of audio, about.
-        seconds_per_update: over all processes and accumulated batches, about.
-        eval_seconds: most seconds of audio in a batch of evaluation.
-        num_workers: loading processes; 0 loads in the training process.
-        manifest: a folder with a manifest.tsv in place of the corpus.
-        check: as in downstream/config.py.
-        bad_files: an unusable recording ends in an error, or is left out and counted.
-    """
-
-    seconds_per_batch: float = number(0, 10**6, above=True)
-    seconds_per_update: float = number(0, 10**9, above=True)
-    eval_seconds: float = number(0, 10**6, above=True, default=120.0)
-    num_workers: int = whole(0, 1024, default=1)
-    manifest: str | None = None
-    check: Literal["auto", "full", "header", "none"] = "auto"
-    bad_files: Literal["error", "drop"] = "error"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSection(PretrainRunSection):
-    """As that of pre-training, in a folder of its own."""
+class FinetuneRunSection(RunSection):
+    """As that of a frozen upstream, in a folder of its own."""
 
     dir: str = "runs/finetune"
 
 
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """A configuration, as plain values and as the objects of its sections."""
-
-    values: dict[str, Any]
-    sources: dict[str, str]  # dotted key -> the file or word that set it
-    name: str  # of the task
-    kind: str  # mini, official or manifest: where the recordings come from
-    source: Path  # what training starts from
-    task: Any
-    model: WavLMConfig
-    data: DataSection
-    optim: FinetuneOptim
-    spans: HiddenSpans
-    paths: PathsSection
-    run: RunSection
-    wandb: WandbSection
-    trainer: TrainerSection
-    tensorboard: bool
-    recompute: bool
-    compile: bool
-    seed: int
-
-
-def build_parser(task: str, model: WavLMConfig) -> Parser:
-    """The parser of a task, for an encoder of this configuration."""
-    parser = Parser(prog="recipes.finetune", description=__doc__)
-    parser.add_argument(
-        "--init", type=str, required=True, help="the encoder: anything that load_wavlm reads"
-    )
-    parser.add_argument(
-        "--download", type=bool, default=False, help="fetch a hub id in init that is not here yet"
-    )
-    parser.add_section(TASKS[task].Config, "task")
+def finetune_parser(reading: Reading, model: WavLMConfig) -> Parser:
+    """The parser of a task whose encoder trains, from this configuration."""
+    parser = build_parser(reading.task, run=FinetuneRunSection)
     parser.add_section(WavLMConfig, "model", default=model)
-    parser.add_section(DataSection, "data")
-    parser.add_section(FinetuneOptim, "optim")
-    parser.add_section(HiddenSpans, "spans")
-    parser.add_section(PathsSection, "paths", default=PathsSection())
-    parser.add_section(RunSection, "run")
-    parser.add_section(WandbSection, "wandb", default=WandbSection())
-    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
-    parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
+    parser.add_section(AdaptationConfig, "adaptation", default=AdaptationConfig())
+    parser.add_section(InputMasking, "masking", default=InputMasking())
     parser.add_argument("--compile", type=bool, default=False, help="torch.compile the encoder")
     parser.add_argument(
         "--recompute", type=bool, default=False, help="run blocks twice to keep less"
     )
-    parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--stages",
+        type=list[dict[str, Any]],
+        default=[],
+        help="trainings one after another: the settings in which each differs",
+    )
     return parser
 
 
-def init_of(task: str, words: list[str]) -> str | None:
-    """What a fine-tuning starts from, before anything else is read.
-
-    Raises:
-        ConfigError: for a task that there is not.
-    """
-    if task not in TASKS:
-        raise ConfigError(f"no task {task} to fine-tune for; there is {', '.join(TASKS)}")
-    found = Stack.of_words(words).get("init")
-    return str(found) if found else None
+def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
+    """All keys of a fine-tuning, and what files and words say of them."""
+    task, upstream, words = task_and_upstream(argv)
+    reading = read_files(task, upstream, words, _files(task))
+    return finetune_parser(reading, _encoder(reading)), reading.files + reading.said
 
 
-def read_finetune_settings(
-    task: str, words: list[str], *, start: WavLMConfig | None = None
-) -> FinetuneSettings:
-    """Settings of a task from words such as `--config=FILE` and `--init=CHECKPOINT`.
+def read_stages(
+    task: str, upstream: str, words: list[str], *, mini: bool = False
+) -> list[TaskSettings]:
+    """Settings of a fine-tuning: one for each of its stages, in their order.
 
     Args:
-        task: A name in `TASKS`.
+        task: A name of `downstream.tasks`.
+        upstream: A name in configs/upstream, or a checkpoint or folder of a WavLM.
         words: Of the command line.
-        start: Of the model at `init`, if that is not there yet.
+        mini: The upstream is the mini model, which may not be there yet.
 
     Raises:
         ConfigError: naming the key, what it must be and what it is.
-        FileNotFoundError: if there is nothing at `init`.
-        ValueError: if what is there cannot be read.
+        FileNotFoundError: if there is no encoder.
+        ValueError: if it cannot be read.
     """
-    init_of(task, words)
-    known = start is not None
-    said, (large,) = Stack.of_words(words).take("large")
-    start = start or config_of_init(said)
-    if start is None:
-        raise ConfigError("init is not set: init=CHECKPOINT says which encoder to fine-tune")
-    stack = Stack()
-    for file in (CONFIGS / "finetune" / f"{task}.yaml", CONFIGS / "paths.yaml"):
-        stack = stack.plus_file(file) if file.is_file() else stack
-    files = said.files()
-    stack += files
-    if start.norm_first:
-        stack = stack.plus("section large", large)
-    stack += said.words()
-    if not stack.get("run.name"):
-        name = Path(files.layers[-1].source).stem if files.layers else task
-        stack = stack.plus("the name of the last file", {"run.name": name})
-    resolved = build_parser(task, start).resolve(with_size(stack, start))
-    sections = resolved.sections
-    check_shape(sections.model, start)
-    if start.dim <= sections.spans.channels.length + 1:
+    reading = read_files(task, upstream, words, _files(task))
+    if reading.said.get("init"):
         raise ConfigError(
-            f"spans.channels.length={sections.spans.channels.length} is too long for the encoder's "
-            f"{start.dim} channels"
+            f"init is the second word now: make finetune UPSTREAM={reading.said.get('init')}"
         )
-    plain_name("run.name", sections.run.name)
-    source = Path(sections.init)
-    if not known:
-        source = init_path(sections.init, download=sections.download)
-    kind = _kind_of_recordings(task, sections)
-    return resolved.into(FinetuneSettings, name=task, kind=kind, source=source)
+    start = WavLMConfig.mini() if mini else _encoder(reading)
+    of_encoder = Stack().plus("the encoder", {"model": start.to_dict()})
+    reading = reading._replace(files=of_encoder + reading.files)
+    if start.norm_first:
+        said = (
+            reading.said.files().plus("large, of the named files", reading.large)
+            + reading.said.words()
+        )
+        reading = reading._replace(said=said)
+    size = Layer("the encoder", {"model.size": start.size})
+    whole = _resolved(reading, start, size)
+    if not whole.stages:
+        return [whole]
+    found = []
+    for number, own in enumerate(whole.stages, start=1):
+        name = f"stages, item {number}"
+        try:
+            found.append(_resolved(reading, start, size, Layer(name, {**own, "stages": []})))
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    tuned = [stage.tuned for stage in found]
+    if tuned != sorted(tuned):
+        raise ConfigError(
+            "stages: a frozen encoder must come before those that train it, not after them"
+        )
+    name = found[-1].upstream.name
+    return [replace(stage, upstream=replace(stage.upstream, name=name)) for stage in found]
 
 
-def _kind_of_recordings(task: str, parsed: Any) -> str:
-    if parsed.data.manifest:
-        return "manifest"
-    return "mini" if getattr(parsed.paths, TASKS[task].corpus) == MINI else "official"
+def _files(task: str) -> list[Path]:
+    kind = load_task(task)
+    if not kind.trainable:
+        raise ConfigError(f"{task} trains nothing: there is no encoder to train with it")
+    own = CONFIGS / "finetune" / f"{task}.yaml"
+    files = [CONFIGS / "superb" / f"{task}.yaml"] if kind.suite == "superb" else []
+    return [*files, own if own.is_file() else ANY]
+
+
+def _resolved(reading: Reading, start: WavLMConfig, *later: Layer) -> TaskSettings:
+    settings = reading.resolve(finetune_parser(reading, start), *later)
+    assert settings.model is not None
+    check_shape(settings.model, start)
+    if settings.heads.lr is not None or settings.heads.seed is not None:
+        raise ConfigError(
+            "heads.lr and heads.seed train heads side by side on one frozen upstream: set optim.lr "
+            "and seed, and run each by itself"
+        )
+    settings.masking.check(start.dim)
+    name = f"{settings.upstream.name}+{_label(reading, settings)}"
+    upstream = replace(settings.upstream, name=name)
+    return replace(settings, upstream=upstream)
+
+
+def _label(reading: Reading, settings: TaskSettings) -> str:
+    """What stands behind the upstream's name in results: the named file, or how it is adapted."""
+    files = reading.said.files().layers
+    return Path(files[-1].source).stem if files else settings.adaptation.encoder
+
+
+def _encoder(reading: Reading) -> WavLMConfig:
+    """The configuration of the encoder that training starts from."""
+    stack: Stack = reading.files + reading.said
+    kind, source = stack.get("upstream.kind"), stack.get("upstream.source")
+    if kind == "random":
+        return WavLMConfig.preset(str(stack.get("upstream.size", "mini")))
+    if kind != "wavlm":
+        raise ConfigError(f"upstream.kind must be wavlm or random to train it (got {kind})")
+    if not source:
+        raise ConfigError("upstream.source is not set: the checkpoint or folder of a WavLM")
+    download = str(stack.get("upstream.download", False)).lower() == "true"
+    return read_config(init_path(str(source), download=download))

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from recipes.pretrain.recordings import check_roots
-from recipes.pretrain.settings import check_chain, read_chain
+from recipes.pretrain.settings import check_chain, keys_of, read_chain
+from recipes.run.explain import config_text
 from recipes.run.processes import Processes
 from recipes.run.program import run_program
 
@@ -30,6 +31,10 @@ class Pretraining:
     def name(self) -> str:
         """Of the configuration."""
         return self.settings.run.name
+
+    def config(self) -> str:
+        """Of the last iteration; those before it are listed in its key `teachers`."""
+        return config_text(self.settings.values, self.settings.sources)
 
     def check(self) -> None:
         """Look at labels, teachers and folders of every iteration."""
@@ -54,7 +59,7 @@ class Pretraining:
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
-    return run_program(Pretraining, argv)
+    return run_program(Pretraining, argv, about=__doc__ or "", keys=keys_of)
 
 
 if __name__ == "__main__":

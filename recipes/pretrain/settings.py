@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recipes.run.initial_weights import check_shape, config_of_init, init_path, with_size
-from recipes.run.sections import TrainerSection, WandbSection, plain_name
+from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Stack
@@ -93,7 +93,7 @@ def build_parser(model: WavLMConfig) -> Parser:
     parser.add_section(LabelSection, "labels")
     parser.add_section(ObjectiveConfig, "objective")
     parser.add_section(OptimConfig, "optim")
-    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
+    add_trainer(parser)
     parser.add_section(RunSection, "run")
     parser.add_section(WandbSection, "wandb", default=WandbSection())
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
@@ -188,9 +188,18 @@ def _teacher(stack: Stack, last: Settings, index: int) -> Settings:
         raise ConfigError(f"{name}: {error}") from error
 
 
+def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
+    """All keys, and what words say of them."""
+    stack = Stack.of_words(argv)
+    return build_parser(config_of_init(stack) or WavLMConfig.preset(_size(stack))), stack
+
+
 def _settings_of(stack: Stack) -> Settings:
-    start = config_of_init(stack)
-    parser = build_parser(start or WavLMConfig.preset(_size(stack)))
+    stack, start = fast_dev_run(stack), config_of_init(stack)
+    model = start or WavLMConfig.preset(_size(stack))
+    name = "model.size" if start is None else "init"
+    stack = Stack().plus(name, {"model": model.to_dict()}) + stack
+    parser = build_parser(model)
     if not stack.get("run.name"):
         stack = stack.plus("the name of the first file", {"run.name": _name(stack)})
     resolved = parser.resolve(stack if start is None else with_size(stack, start))

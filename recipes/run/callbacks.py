@@ -14,8 +14,6 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from downstream.learner import Learner
-from recipes.run.checkpoints import evenly_kept, write_head
 from recipes.run.folder import point_to
 from recipes.run.signals import StopSignal, stop_signals
 
@@ -141,41 +139,6 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from a checkpoint."""
         self.best = dict(state_dict)
-
-
-class KeepBestHead(KeepBest):
-    """The same for one of the heads that train side by side, alone in its file."""
-
-    def __init__(self, checkpoint: Path, learner: Learner):
-        task = learner.task
-        super().__init__(checkpoint, monitor=learner.figure(task.monitor), mode=task.mode)
-        self.learner = learner
-
-    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Nothing, once it is given up: it is not validated either."""
-        if self.learner.diverged is None:
-            super().on_validation_end(trainer)
-
-    def write(self, trainer: lightning.Trainer) -> None:
-        """By the first process, all of it or nothing."""
-        if trainer.is_global_zero:
-            write_head(self.checkpoint, self.learner)
-
-
-class KeepEvenly(Callback):
-    """Keeps the weights of a run at `count` evenly spaced updates, the last one included."""
-
-    def __init__(self, folder: Path, *, count: int, total_updates: int):
-        self.folder = folder
-        self.updates = {round(total_updates * (i + 1) / count) for i in range(count)}
-        self._kept = 0  # all processes save together: what lies on disk must not decide it
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Save once, after a complete update."""
-        update = trainer.global_step
-        if update in self.updates and update != self._kept:
-            self._kept = update
-            trainer.save_checkpoint(evenly_kept(self.folder, update), weights_only=True)
 
 
 class SaveAndStop(Callback):

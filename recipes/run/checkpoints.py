@@ -6,7 +6,6 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from downstream.learner import Learner
 from recipes.run.processes import Processes
 from wavlm_lightning.checkpoint_file import DamagedFileError, read_checkpoint, write_checkpoint
 from wavlm_lightning.files import previous_of
@@ -39,19 +38,6 @@ class WholeCheckpoints(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a file."""
         Path(path).unlink(missing_ok=True)
-
-
-def evenly_kept(folder: Path, update: int | str = "*") -> Path:
-    """Where a run keeps one of its evenly spaced checkpoints."""
-    return folder / CHECKPOINTS / "evenly" / f"update{update}.ckpt"
-
-
-def write_head(path: Path, learner: Learner) -> None:
-    """A learner alone in a file, with what its classes are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    task, head = learner.task, learner.head
-    about = {"task": task.name, "head": type(head).__name__, "classes": list(task.classes)}
-    write_checkpoint(path, {"state_dict": learner.state_dict(), **about})
 
 
 def to_resume(folder: Path, processes: Processes) -> Path | None:

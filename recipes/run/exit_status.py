@@ -17,7 +17,7 @@ from wavlm_lightning.config import one_line
 from wavlm_lightning.errors import NonFiniteLossError
 
 # What a person can mend: shown as one line, without the way through our code.
-FOR_PEOPLE = (
+USER_ERRORS = (
     ValueError,
     OSError,
     ModuleNotFoundError,
@@ -37,7 +37,7 @@ def exit_status(work: Callable[[], int]) -> int:
             text = str(stop) or "stopped"
             print(f"{text}; the same command goes on from there", file=sys.stderr)
         return STOPPED
-    except FOR_PEOPLE as error:
+    except USER_ERRORS as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except Exception as error:

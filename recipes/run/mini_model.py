@@ -12,6 +12,7 @@ from recipes.run.folder import RESULT
 from recipes.run.signals import STOPPED, StopSignal
 from wavlm_lightning.config import ConfigError
 
+MINI_NAME = "wavlm_mini"  # as configs/upstream calls it
 MINI_CONFIG = "configs/pretrain/mini.yaml"
 MINI_RUN = Path("runs/pretrain/mini/latest")
 MINI_CHECKPOINT = MINI_RUN / "checkpoints" / "last.ckpt"

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recipes.run.devices import set_tf32
-from recipes.run.exit_status import exit_status
+from recipes.run.exit_status import end_with_reader, exit_status
+from recipes.run.explain import HELP, PRINT, help_text
 from recipes.run.folder import running
 from recipes.run.logger_checks import check_loggers
 from recipes.run.mini_model import is_missing, train_mini
 from recipes.run.processes import Processes, join, start_all, wanted_devices
 from recipes.run.sections import TrainerSection, WandbSection
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Stack
 
 
 class RunOptions(Protocol):
@@ -72,6 +76,9 @@ class Job(Protocol):
     def starts_from(self) -> str | None:
         """A checkpoint that it needs."""
 
+    def config(self) -> str:
+        """What it would take, a key a line."""
+
     def check(self) -> None:
         """Find what is wrong with keys, files and folders; costs nothing."""
 
@@ -91,17 +98,45 @@ class Job(Protocol):
         """
 
 
-def run_program(read: Callable[[list[str]], Job], argv: list[str]) -> int:
-    """Run a job, in as many processes as its configuration says.
+def run_program(
+    read: Callable[[list[str]], Job],
+    argv: list[str],
+    *,
+    about: str,
+    keys: Callable[[list[str]], tuple[Parser, Stack]],
+) -> int:
+    """Run a job, in as many processes as its configuration says, or show what it would take.
 
     Args:
         read: Makes the job from the words of the command line.
-        argv: These words.
+        argv: These words; with `--help` keys are explained, with `--print_config` they are shown.
+        about: Docstring of the program.
+        keys: Gives the keys of the program, and what these words say of them.
 
     Returns:
         The exit status: 0 done, 1 an error that the last line explains, 143 stopped.
     """
+    if HELP in argv:
+        words = [word for word in argv if word != HELP]
+        return exit_status(lambda: _show(_help(about, keys, words)))
+    if PRINT in argv:
+        words = [word for word in argv if word != PRINT]
+        return exit_status(lambda: _show(read(words).config()))
     return exit_status(lambda: _run(read, argv))
+
+
+def _help(about: str, keys: Callable[[list[str]], tuple[Parser, Stack]], words: list[str]) -> str:
+    """What the program does; its keys too, where the words say enough to know them."""
+    try:
+        return help_text(about, *keys(words))
+    except ConfigError as error:
+        return f"{about.strip()}\n\n{error}"
+
+
+def _show(text: str) -> int:
+    end_with_reader()
+    print(text)
+    return 0
 
 
 def _run(read: Callable[[list[str]], Job], argv: list[str]) -> int:

@@ -68,7 +68,11 @@ def build_evaluator(section: TrainerSection, processes: Processes) -> lightning.
     """A Trainer that only evaluates, without logs, on the devices of a section."""
     _quiet_lightning()
     devices = TrainerSection(
-        accelerator=section.accelerator, strategy=section.strategy, precision=section.precision
+        accelerator=section.accelerator,
+        strategy=section.strategy,
+        precision=section.precision,
+        limit_val_batches=section.limit_val_batches,
+        limit_test_batches=section.limit_test_batches,
     )
     return lightning.Trainer(
         **device_flags(devices, processes),
@@ -84,7 +88,8 @@ def device_flags(section: TrainerSection, processes: Processes) -> dict[str, Any
     """The flags that are set, with those that follow from the machine and the processes."""
     flags = {k: v for k, v in vars(section).items() if v is not None}
     flags["accelerator"] = device_of(section)
-    flags.pop("tf32", None)  # no flag of Lightning's: see devices.py
+    for name in ("tf32", "fast_dev_run"):  # ours: see devices.py and sections.py
+        flags.pop(name, None)
     if processes.world > 1 and section.strategy == "auto":
         flags["strategy"] = "ddp"
     flags["devices"] = processes.local

@@ -10,19 +10,23 @@ from typing import Any
 
 import lightning
 
+from downstream.adapt.adapted import Adapted
+from downstream.adapt.learner import Learner
 from downstream.data import TaskData
-from downstream.learner import Learner
-from downstream.probe import Probe
 from downstream.task import Task
-from recipes.run.checkpoints import BEST, CHECKPOINTS
 from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.run.processes import Processes
 from recipes.run.trainer import build_evaluator
+from recipes.superb.checkpoints import best_checkpoint, read_state, take
+from recipes.superb.checkpoints_on_test import (
+    Scores,
+    best_on_test,
+    keep_best_on_test,
+    scores_on_test,
+)
 from recipes.superb.feature_source import FeatureSource
 from recipes.superb.leaderboard_files import write_submission
-from recipes.superb.settings import ProbeSettings
-from recipes.superb.test_checkpoints import Scores, best_on_test, keep_best_on_test, scores_on_test
-from wavlm_lightning.checkpoint_file import read_checkpoint
+from recipes.superb.settings import TaskSettings
 from wavlm_lightning.hashing import file_sha256
 
 
@@ -37,31 +41,26 @@ class Outcome:
     counts: dict[str, float]
     checkpoint: str
     checkpoint_sha256: str
-    drawn: dict[str, Any] = field(default_factory=dict)  # as Task.drawn gives it
+    drawn: dict[str, Any] = field(default_factory=dict)  # as Task.plot_data gives it
     trivial: dict[str, float] = field(default_factory=dict)  # figures of what learns nothing
 
 
-def best_checkpoint(learner: Learner, folder: Path) -> Path:
-    """Where a head's best weights lie in the folder of a run."""
-    return folder / learner.name / CHECKPOINTS / BEST
-
-
-def give_up(probe: Probe, learner: Learner, why: str) -> None:
+def drop_learner(probe: Adapted, learner: Learner, why: str) -> None:
     """Leave out one head of several.
 
     Raises:
         ValueError: if no other is left.
     """
     learner.diverged = probe.optim.total_updates
-    if not probe.at_work():
+    if not probe.active_learners():
         raise ValueError(why)
     if probe.trainer.is_global_zero:
         print(f"{learner.name} is left out: {why}", flush=True)
 
 
 def judge(
-    settings: ProbeSettings,
-    probe: Probe,
+    settings: TaskSettings,
+    probe: Adapted,
     data: TaskData,
     folder: Path,
     processes: Processes,
@@ -70,16 +69,20 @@ def judge(
     source: FeatureSource,
 ) -> dict[str, Outcome]:
     """The best checkpoint of each head on dev and test, and what comes with it."""
-    evaluator = build_evaluator(settings.trainer, processes)
+    evaluator = build_evaluator(settings.devices, processes)
+    taken = {
+        x.name: take(probe, x, folder, settings.adaptation, processes)
+        for x in probe.active_learners()
+    }
     tell = partial(print, flush=True) if processes.first else None
     on_test = scores_on_test(lambda: _test(evaluator, probe, data), probe, folder, tell=tell)
     if probe.task.chosen_on_test:
         best = _chosen_on_test(probe, on_test, folder, processes)
-    for learner in probe.at_work():
-        learner.load_state_dict(_state(best_checkpoint(learner, folder)))
+    for learner in probe.active_learners():
+        probe.load_portable(learner, read_state(taken[learner.name]))
     evaluator.validate(probe, datamodule=data, verbose=False)
     on_dev = {}
-    for learner in probe.at_work():
+    for learner in probe.active_learners():
         dev, task = learner.predictions["dev"], learner.task
         on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
         on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
@@ -100,13 +103,13 @@ def judge(
                 for k, v in curves[learner.name].items()
                 if k.startswith("dev/")
             },
-            counts=counts | learner.task.left_out(),
-            checkpoint=str(best_checkpoint(learner, folder)),
-            checkpoint_sha256=file_sha256(best_checkpoint(learner, folder)),
-            drawn=learner.task.drawn("test", learner.predictions["test"]),
+            counts=counts | learner.task.excluded_counts(),
+            checkpoint=str(taken[learner.name]),
+            checkpoint_sha256=file_sha256(taken[learner.name]),
+            drawn=learner.task.plot_data("test", learner.predictions["test"]),
             trivial=trivial_figures(learner.task, learner.predictions["test"]),
         )
-        for learner in probe.at_work()
+        for learner in probe.active_learners()
     }
 
 
@@ -121,13 +124,15 @@ def trivial_figures(task: Task[Any], predictions: Mapping[str, Any]) -> dict[str
     return {f"test/{name}": value for name, value in task.trivial(predictions).items()}
 
 
-def _curves_by_head(probe: Probe, curves: Curves) -> dict[str, Curves]:
+def _curves_by_head(probe: Adapted, curves: Curves) -> dict[str, Curves]:
     """Each head's own figures, under the names that they have where it is alone."""
     return {
         x.name: {
-            k.removeprefix(x.figure("")): v for k, v in curves.items() if k.startswith(x.figure(""))
+            k.removeprefix(x.log_key("")): v
+            for k, v in curves.items()
+            if k.startswith(x.log_key(""))
         }
-        for x in probe.at_work()
+        for x in probe.active_learners()
     }
 
 
@@ -137,11 +142,11 @@ def _layer_weights(learner: Learner) -> list[float]:
 
 
 def _chosen_on_test(
-    probe: Probe, on_test: Scores, folder: Path, processes: Processes
+    probe: Adapted, on_test: Scores, folder: Path, processes: Processes
 ) -> dict[str, dict[str, float]]:
     """Of each learner its best checkpoint on test, which is kept as its best."""
     best = {}
-    for learner in probe.at_work():
+    for learner in probe.active_learners():
         path = best_checkpoint(learner, folder)
         if processes.first:
             best[learner.name] = keep_best_on_test(
@@ -150,33 +155,28 @@ def _chosen_on_test(
     return processes.from_first(best)
 
 
-def _draw_and_write(probe: Probe, folder: Path, curves: Mapping[str, Curves]) -> None:
+def _draw_and_write(probe: Adapted, folder: Path, curves: Mapping[str, Curves]) -> None:
     """Predictions on test of each head; curves and layer weights of all in one picture."""
-    for learner in probe.at_work():
+    for learner in probe.active_learners():
         predictions = folder / learner.name / "predictions"
         predictions.mkdir(parents=True, exist_ok=True)
         learner.task.write_predictions(predictions, "test", learner.predictions["test"])
         write_submission(predictions, learner.task.submission(learner.predictions["test"]))
     plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
-    weights = {x.name: _layer_weights(x) for x in probe.at_work()}
+    weights = {x.name: _layer_weights(x) for x in probe.active_learners()}
     if all(weights.values()):
         plot_layer_weights(weights, folder / "layer_weights.png")
 
 
 def _test(
-    evaluator: lightning.Trainer, probe: Probe, data: TaskData
+    evaluator: lightning.Trainer, probe: Adapted, data: TaskData
 ) -> dict[str, dict[str, float]]:
     """Figures on test of each head, with the weights that it has now."""
     evaluator.test(probe, datamodule=data, verbose=False)
     figures = {}
-    for learner in probe.at_work():
+    for learner in probe.active_learners():
         scores = learner.task.score("test", learner.predictions["test"])
         figures[learner.name] = {f"test/{k}": v for k, v in scores.items()}
         if wrong := [k for k, v in figures[learner.name].items() if not math.isfinite(v)]:
-            give_up(probe, learner, f"not finite: {', '.join(wrong)}")
+            drop_learner(probe, learner, f"not finite: {', '.join(wrong)}")
     return figures
-
-
-def _state(checkpoint: Path) -> dict[str, Any]:
-    state: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
-    return state

@@ -28,7 +28,7 @@ def log_examples(
     if working_wandb(trainer.loggers) is None:
         return
     by_id = {example.id: example for example in examples}
-    worst = task.worst("test", predictions)[:EXAMPLES]
+    worst = task.hardest_examples("test", predictions)[:EXAMPLES]
     waveforms = [task.load(by_id[row["id"]], None).waveform.numpy() for row in worst]
 
     def log(run: Any) -> None:

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import torch
 
+from downstream.adapt.pooled import MeansOverTime
 from downstream.cache import FeatureCache, open_cache
 from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
-from downstream.pooled import MeansOverTime
 from downstream.upstream import Frozen, fingerprint
 from recipes.run.devices import device_of, tf32_of
 from recipes.superb.feature_costs import Choice
-from recipes.superb.settings import ProbeSettings
+from recipes.superb.settings import TaskSettings
 
 COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over time kept"
 
@@ -53,7 +53,7 @@ Decide = Callable[[FeatureCache], Choice]
 
 
 def feature_source(
-    settings: ProbeSettings, upstream: Frozen, data: TaskData, *, decide: Decide | None = None
+    settings: TaskSettings, upstream: Frozen, data: TaskData, *, decide: Decide | None = None
 ) -> FeatureSource:
     """The cheapest way that fits `cache.gb` and gives the task what it would get anyway.
 
@@ -115,7 +115,7 @@ def feature_source(
     return source
 
 
-def _no_cache(settings: ProbeSettings, upstream: Frozen) -> str:
+def _no_cache(settings: TaskSettings, upstream: Frozen) -> str:
     """Why nothing is kept, where nothing is."""
     if settings.cache.gb == 0:
         return "cache.gb=0"

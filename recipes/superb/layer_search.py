@@ -19,14 +19,14 @@ from recipes.superb.evaluation import Outcome, trivial_figures
 from recipes.superb.feature_source import FeatureSource, feature_source
 from recipes.superb.heads import heads_of
 from recipes.superb.leaderboard_files import write_submission
-from recipes.superb.settings import ProbeSettings
+from recipes.superb.settings import TaskSettings
 
 MOST_BYTES = 4 * 2**30  # of features in memory; more layers than fit are computed in turns
 Scores = dict[str, list[tuple[int, float]]]  # "dev/mtwv" -> layer and value
 
 
 def score_layers(
-    settings: ProbeSettings, upstream: Frozen, task: Search[Any], folder: Path
+    settings: TaskSettings, upstream: Frozen, task: Search[Any], folder: Path
 ) -> tuple[dict[str, Outcome], str]:
     """Scores of all layers; predictions of the best one in `folder`, and a picture of all.
 
@@ -63,7 +63,7 @@ def score_layers(
         best={"value": value, "layer": layer},
         layer_weights=[float(i == layer) for i in range(upstream.num_layers)],
         curve=curves,
-        counts=data.counts() | source.counts | task.left_out(),
+        counts=data.counts() | source.counts | task.excluded_counts(),
         checkpoint="",
         checkpoint_sha256="",
         trivial=trivial_figures(task, kept["test"]),
@@ -87,7 +87,7 @@ def _write(task: Search[Any], folder: Path, split: str, predictions: Mapping[str
 
 
 def _log(
-    settings: ProbeSettings, folder: Path, curves: Scores, metrics: Mapping[str, float]
+    settings: TaskSettings, folder: Path, curves: Scores, metrics: Mapping[str, float]
 ) -> None:
     """Figures by layer, in place of the update, and those of the chosen one."""
     loggers = build_loggers(
@@ -142,7 +142,7 @@ def _about(task: Search[Any], upstream: Frozen, data: TaskData, source: FeatureS
     splits = ", ".join(
         f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
     )
-    left_out = "".join(f"; {k} {v:.0f}" for k, v in task.left_out().items() if v)
+    left_out = "".join(f"; {k} {v:.0f}" for k, v in task.excluded_counts().items() if v)
     return (
         f"{task.name}, nothing is trained (learning rates and seeds do not matter): "
         f"{upstream.num_layers} layers of width {upstream.dim}, one by one; {splits}{left_out}; "

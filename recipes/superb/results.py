@@ -12,7 +12,7 @@ from downstream.task import Task
 from recipes.run.folder import RESULT, point_to
 from recipes.superb.evaluation import Outcome
 from recipes.superb.heads import Head, best_rate
-from recipes.superb.settings import ProbeSettings, stem
+from recipes.superb.settings import TaskSettings, stem
 from recipes.superb.training import Outcomes
 from wavlm_lightning.config import flat
 from wavlm_lightning.files import read_json
@@ -33,7 +33,7 @@ class Finished:
         seconds: of this start.
     """
 
-    settings: ProbeSettings
+    settings: TaskSettings
     task: type[Task[Any]]
     heads: list[Head]
     variants: Variants
@@ -223,8 +223,17 @@ def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path
             f"seconds      {done.seconds:.0f}, this start",
             f"result       {result}",
             f"predictions  {done.folder}/**/{head.name + '/' if head.name else ''}predictions",
+            *_next(done, outcomes),
         ]
     )
+
+
+def _next(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """What to do with an encoder that trained."""
+    if not done.settings.tuned:
+        return []
+    checkpoint = next(iter(outcomes.values())).checkpoint
+    return [f"next: for transformers:  make export CKPT={checkpoint} OUT=DIR"]
 
 
 def _compared(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:

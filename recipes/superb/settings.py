@@ -9,27 +9,30 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from downstream import load_task, task_names
+from downstream.adapt.policy import AdaptationConfig, InputMasking
 from downstream.cache import CacheConfig
 from downstream.config import DataConfig, OptimConfig
 from downstream.featurizer import FeaturizerConfig
 from downstream.task import Task
 from downstream.upstream import UpstreamConfig, kind_of
-from recipes.run.sections import TrainerSection, WandbSection, plain_name
+from recipes.run.devices import with_precision
+from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
 from recipes.superb.heads import HeadsSection
 from wavlm_lightning.config import ConfigError, with_home
 from wavlm_lightning.config_parser import Parser
-from wavlm_lightning.config_stack import Stack
+from wavlm_lightning.config_stack import Layer, Stack
 from wavlm_lightning.fields import SEEDS, Checked, whole
+from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.names import safe_name
 
 CONFIGS = Path("configs")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
 # Sections of a task's YAML that no run is configured by: what is added to the others for upstreams
 # of a kind and for mini corpora, and what tables and hints say.
-OVERLAYS = ("of_upstream_kind", "mini", "published_also", "published_lr")
+OVERLAYS = ("of_upstream_kind", "mini", "large", "published_also", "published_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ UNTRAINED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class TaskSettings:
     """A configuration, as plain values and as the objects of its sections."""
 
     values: dict[str, Any]
@@ -142,8 +145,25 @@ class ProbeSettings:
     protocol: str
     published: dict[str, float]
     published_lr: dict[str, float]
+    # Of an encoder that trains with the head; as they stand here for a frozen one.
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    masking: InputMasking = field(default_factory=InputMasking)
+    model: WavLMConfig | None = None
+    recompute: bool = False
+    compile: bool = False
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
-    def with_hash(self, digest: str) -> "ProbeSettings":
+    @property
+    def tuned(self) -> bool:
+        """Whether the encoder trains."""
+        return self.adaptation.encoder != "frozen"
+
+    @property
+    def devices(self) -> TrainerSection:
+        """Devices and precision: a head is small, and a frozen upstream has one of its own."""
+        return with_precision(self.trainer, None if self.tuned else "32-true")
+
+    def with_hash(self, digest: str) -> "TaskSettings":
         """With the hash of the upstream's weights, which results and kept features go by."""
         upstream = self.values["upstream"] | {"sha256": digest}
         return dataclasses.replace(self, values=self.values | {"upstream": upstream})
@@ -156,14 +176,19 @@ class ProbeSettings:
         return self.kind
 
 
-def stem(task: str, settings: ProbeSettings, seed: int) -> str:
+def stem(task: str, settings: TaskSettings, seed: int) -> str:
     """Name of a result: the task, the folder of a manifest, a seed that is not 0."""
     name = task if settings.kind != "manifest" else f"{task}.{safe_name(settings.corpus)}"
     return name if seed == 0 else f"{name}.seed{seed}"
 
 
-def build_parser(task: type[Task[Any]]) -> Parser:
-    """The parser of one task's configuration."""
+def build_parser(task: type[Task[Any]], *, run: type[RunSection] = RunSection) -> Parser:
+    """The parser of one task.
+
+    Args:
+        task: Its class.
+        run: Section `run`.
+    """
     parser = Parser(prog="recipes.superb", description=__doc__)
     parser.add_section(task.Config, "task")
     parser.add_section(UpstreamSection, "upstream")
@@ -174,9 +199,9 @@ def build_parser(task: type[Task[Any]]) -> Parser:
     parser.add_section(HeadsSection, "heads", default=HeadsSection())
     paths = _paths_section()
     parser.add_section(paths, "paths", default=paths())
-    parser.add_section(RunSection, "run", **_untrained(task, "run"))
+    parser.add_section(run, "run", **_untrained(task, "run"))
     parser.add_section(WandbSection, "wandb", default=WandbSection())
-    parser.add_section(TrainerSection, "trainer", default=TrainerSection())
+    add_trainer(parser)
     parser.add_argument("--tensorboard", type=bool, default=False, help="log there too")
     parser.add_number("seed", SEEDS, type=int, default=0, help="of everything that is drawn")
     parser.add_argument(
@@ -203,8 +228,52 @@ def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
     return {} if task.trainable else {"default": UNTRAINED[section]}
 
 
-def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSettings:
-    """Settings of a task on an upstream.
+def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
+    """All keys of a task on an upstream, and what files and words say of them."""
+    task, upstream, words = task_and_upstream(argv)
+    reading = read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
+    return build_parser(reading.task), reading.files + reading.said
+
+
+def task_and_upstream(argv: list[str]) -> tuple[str, str, list[str]]:
+    """Task, upstream and the words behind them.
+
+    Raises:
+        ConfigError: if they are not the first two words.
+    """
+    if len(argv) < 2 or any(word.startswith("--") for word in argv[:2]):
+        tasks = ", ".join([*task_names(), *task_names("finetuning")])
+        raise ConfigError(f"the first two words must be a task and an upstream; tasks: {tasks}")
+    return argv[0], argv[1], argv[2:]
+
+
+class Reading(NamedTuple):
+    """What the configuration of a task is read from."""
+
+    task: type[Task[Any]]
+    files: Stack  # with what is added for the upstream and the recordings
+    said: Stack  # by the command line
+    where: str  # mini, official or manifest
+    published_lr: dict[str, float]
+    large: dict[str, Any]  # values for encoders of Large's kind
+
+    def resolve(self, parser: Parser, *later: Layer, **fields: Any) -> TaskSettings:
+        """The settings.
+
+        Args:
+            parser: Of the task.
+            later: Layers that win over the command line.
+            fields: Of the settings, that no section holds.
+        """
+        stack = fast_dev_run(self.files + self.said + Stack(later), results=True)
+        resolved = parser.resolve(stack)
+        plain_name("upstream.name", resolved.values["upstream"]["name"])
+        fields |= {"kind": self.where, "published_lr": self.published_lr}
+        return resolved.into(TaskSettings, **fields)
+
+
+def read_probe_settings(task: str, upstream: str, words: list[str]) -> TaskSettings:
+    """Settings of a task on a frozen upstream.
 
     Args:
         task: A name of `downstream.tasks`.
@@ -214,27 +283,44 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> ProbeSett
     Raises:
         ConfigError: naming the key, what it must be and what it is.
     """
-    kind = load_task(task)
-    file = CONFIGS / "superb" / f"{task}.yaml"
-    stack = Stack().plus_file(file)
+    if load_task(task).suite != "superb":
+        raise ConfigError(f"{task} trains its encoder: make finetune TASK={task}")
+    reading = read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
+    return reading.resolve(build_parser(reading.task))
+
+
+def read_files(task: str, upstream: str, words: list[str], files: list[Path]) -> Reading:
+    """Read every file that a task's configuration comes from, once.
+
+    Args:
+        task: A name of `downstream.tasks`.
+        upstream: A name in configs/upstream, or a checkpoint or folder.
+        words: Of the command line.
+        files: Of the task, the weaker first.
+
+    Raises:
+        ConfigError: naming the file that cannot be read, or the upstream that is not there.
+    """
+    kind, stack = load_task(task), Stack()
+    for file in files:
+        stack = stack.plus_file(file)
     if (CONFIGS / "paths.yaml").is_file():
         stack = stack.plus_file(CONFIGS / "paths.yaml")
     stack, below = (stack + _upstream_stack(upstream)).take(*OVERLAYS)
     said, above = Stack.of_words(words).take(*OVERLAYS)
-    of_kinds, mini, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
+    of_kinds, mini, large, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
     where = _kind_of_recordings(kind, stack + said)
     upstream_kind = str((stack + said).get("upstream.kind"))
-    stack = stack.plus(f"{file}: of_upstream_kind.{upstream_kind}", of_kinds.get(upstream_kind, {}))
+    named = ", ".join(map(str, files))
+    stack = stack.plus(f"{named}: of_upstream_kind", of_kinds.get(upstream_kind, {}))
     protocol = str((stack + said).get("protocol", "auto"))
     if protocol == "auto":
         protocol = "published" if where == "official" else "mini"
         said = said.plus("where the recordings come from", {"protocol": protocol})
     if protocol == "mini":
-        stack = stack.plus(f"{file}: mini", mini)
-    resolved = build_parser(kind).resolve(stack + said)
-    plain_name("upstream.name", resolved.values["upstream"]["name"])
+        stack = stack.plus(f"{named}: mini", mini)
     rates = {name: float(rate) for name, rate in published_lr.items()}
-    return resolved.into(ProbeSettings, kind=where, published_lr=rates)
+    return Reading(kind, stack, said, where, rates, large)
 
 
 def _kind_of_recordings(task: type[Task[Any]], stack: Stack) -> str:

@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """One task on one upstream: train, choose on dev, test, keep what was predicted."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from downstream.adapt.adapted import Adapted
+from downstream.adapt.learner import Learner
 from downstream.cache import FeatureCache
 from downstream.data import TaskData
-from downstream.learner import Learner
-from downstream.probe import Probe
 from downstream.results import best_on_test
 from downstream.search import Search
 from downstream.task import Task
 from downstream.upstream import Frozen, WavLMUpstream
-from recipes.run.callbacks import KeepBestHead, KeepEvenly
-from recipes.run.devices import device_of, with_precision
+from recipes.run.devices import device_of, device_words
 from recipes.run.fit import Training, fit, once
 from recipes.run.processes import Processes
-from recipes.run.throughput import HOURS, Throughput
+from recipes.run.throughput import HOURS, SHARE, Throughput
 from recipes.run.trainer import Pace
-from recipes.superb.evaluation import Outcome, best_checkpoint, give_up, judge
+from recipes.superb.checkpoints import KeepBestLearner, KeepEvenly, KeepRecent, take
+from recipes.superb.evaluation import Outcome, drop_learner, judge
 from recipes.superb.examples import log_examples
 from recipes.superb.feature_costs import Choice, choose, measure, uses_of
-from recipes.superb.feature_source import FeatureSource, feature_source
-from recipes.superb.heads import heads_of
+from recipes.superb.feature_source import COMPUTED, FeatureSource, feature_source
 from recipes.superb.layer_search import score_layers
-from recipes.superb.settings import ProbeSettings
-from wavlm_lightning.model.operations import forward_operations
+from recipes.superb.modules import begin_from, build_module
+from recipes.superb.settings import TaskSettings
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.operations import BACKWARD, forward_operations
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,28 +49,69 @@ class Outcomes:
     headline: str  # the figure on test that tables show
 
 
-def run_variant(
-    settings: ProbeSettings,
+def run_stage(
+    settings: TaskSettings,
     upstream: Frozen,
     task: Task[Any],
     folder: Path,
     processes: Processes,
-) -> Outcomes:
-    """Train in `folder`, or finish it, or read what it left if it is finished.
+    *,
+    start: Path | None,
+) -> Path:
+    """A training before the last one, in `folder`; the checkpoint that it leaves for the next.
 
     Raises:
         StopSignal: if it was told to stop; what is done is saved.
     """
-    run = _run if task.trainable else _search
-    content = once(
-        folder, processes, lambda: asdict(run(settings, upstream, task, folder, processes))
+
+    def finish(parts: Parts, _: lightning.Trainer) -> dict[str, Any]:
+        (learner,) = _finite(parts)
+        taken = take(parts.module, learner, folder, settings.adaptation, processes)
+        return {"checkpoint": str(taken)}
+
+    left = once(
+        folder,
+        processes,
+        lambda: _train(settings, upstream, task, folder, processes, start=start, finish=finish)[1],
     )
+    return Path(left["checkpoint"])
+
+
+def run_variant(
+    settings: TaskSettings,
+    upstream: Frozen,
+    task: Task[Any],
+    folder: Path,
+    processes: Processes,
+    *,
+    start: Path | None = None,
+) -> Outcomes:
+    """Train in `folder`, or finish it, or read what it left if it is finished.
+
+    Args:
+        settings: Of the training.
+        upstream: As it was loaded.
+        task: With its recordings.
+        folder: Of the training.
+        processes: All of them call this.
+        start: What a stage before this one left.
+
+    Raises:
+        StopSignal: if it was told to stop; what is done is saved.
+    """
+
+    def work() -> dict[str, Any]:
+        if task.trainable:
+            return asdict(_run(settings, upstream, task, folder, processes, start=start))
+        return asdict(_search(settings, upstream, task, folder, processes))
+
+    content = once(folder, processes, work)
     content["heads"] = {name: Outcome(**values) for name, values in content["heads"].items()}
     return Outcomes(**content)
 
 
 def _search(
-    settings: ProbeSettings,
+    settings: TaskSettings,
     upstream: Frozen,
     task: Task[Any],
     folder: Path,
@@ -82,13 +126,58 @@ def _search(
     return Outcomes(heads, {}, features, task.monitor, task.headline)
 
 
+class Parts(NamedTuple):
+    """What a training is made of."""
+
+    module: Adapted
+    data: TaskData
+    source: FeatureSource
+    keep: dict[str, KeepBestLearner]  # by learner
+
+
 def _run(
-    settings: ProbeSettings,
+    settings: TaskSettings,
     upstream: Frozen,
     task: Task[Any],
     folder: Path,
     processes: Processes,
+    *,
+    start: Path | None,
 ) -> Outcomes:
+    def finish(parts: Parts, trainer: lightning.Trainer) -> dict[str, Outcome]:
+        best = {x.name: parts.keep[x.name].best for x in _finite(parts)}
+        module, data, source, _ = parts
+        outcomes = judge(settings, module, data, folder, processes, best=best, source=source)
+        if processes.first:
+            _show(trainer, module, data, outcomes)
+        return outcomes
+
+    (module, _, source, _), outcomes = _train(
+        settings, upstream, task, folder, processes, start=start, finish=finish
+    )
+    diverged = {x.name: x.diverged for x in module.all_learners() if x.diverged is not None}
+    return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
+
+
+def _finite(parts: Parts) -> list[Learner]:
+    """Learners with a best checkpoint; the others are dropped, and one must be left."""
+    module = parts.module
+    for learner in module.active_learners():
+        if not parts.keep[learner.name].best:
+            drop_learner(module, learner, f"{module.task.monitor} was never finite")
+    return module.active_learners()
+
+
+def _train(
+    settings: TaskSettings,
+    upstream: Frozen,
+    task: Task[Any],
+    folder: Path,
+    processes: Processes,
+    *,
+    start: Path | None,
+    finish: Callable[[Parts, lightning.Trainer], T],
+) -> tuple[Parts, T]:
     data = TaskData(
         task,
         settings.data,
@@ -98,49 +187,45 @@ def _run(
         world=processes.world,
     )
     source = _source(settings, upstream, data, folder, processes)
-    probe = _probe(settings, upstream, task, source)
-    keep = {x.name: KeepBestHead(best_checkpoint(x, folder), x) for x in probe.all_learners()}
+    module = build_module(settings, upstream, task, source)
+    learners = module.all_learners()
+    keep = {x.name: KeepBestLearner(folder, module, x) for x in learners}
+    parts = Parts(module, data, source, keep)
 
-    def finish(trainer: lightning.Trainer) -> dict[str, Outcome]:
-        best = {x.name: keep[x.name].best for x in probe.at_work()}
-        for learner in probe.at_work():
-            if not best[learner.name]:
-                give_up(probe, learner, f"{task.monitor} was never finite")
-        outcomes = judge(settings, probe, data, folder, processes, best=best, source=source)
-        if processes.first:
-            _show(trainer, probe, data, outcomes)
-        return outcomes
+    def begin() -> None:
+        if start is not None:
+            begin_from(module, start)
 
     training = Training(
-        module=probe,
+        module=module,
         data=data,
         pace=_pace(settings, data),
-        # Heads are small; the upstream has a precision of its own.
-        trainer=with_precision(settings.trainer, "32-true"),
+        trainer=settings.devices,
         throughput=_throughput(settings, upstream, source),
         figures=_figures(task),
-        keep=[*keep.values(), *_evenly(settings, task, folder)],
-        about=lambda _, resumed: [
-            _about(settings, probe, data, source, resumed=resumed),
+        keep=[*keep.values(), *_also_kept(settings, module, folder)],
+        begin=begin,
+        about=lambda trainer, resumed: [
+            _about(settings, parts, upstream, trainer, resumed=resumed),
             *data.warnings(),
-            *probe.task.warnings(),
+            *module.task.warnings(),
             *source.first_pass(data),
         ],
     )
     with closing(source):
-        outcomes = fit(training, settings, folder, processes, finish=finish)
-    diverged = {x.name: x.diverged for x in probe.all_learners() if x.diverged is not None}
-    return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
+        return parts, fit(training, settings, folder, processes, finish=partial(finish, parts))
 
 
 def _source(
-    settings: ProbeSettings,
+    settings: TaskSettings,
     upstream: Frozen,
     data: TaskData,
     folder: Path,
     processes: Processes,
 ) -> FeatureSource:
     """Where features come from: kept or computed at each use, whichever is cheaper."""
+    if settings.tuned:
+        return FeatureSource(f"{COMPUTED}: the encoder trains", settings.featurizer)
     updates, device = settings.optim.total_updates, device_of(settings.trainer)
     uses = uses_of(
         data,
@@ -166,24 +251,14 @@ def _chosen_and_shown(task: Task[Any], outcomes: Mapping[str, Outcome]) -> tuple
     return task.headline, shown
 
 
-def _probe(
-    settings: ProbeSettings, upstream: Frozen, task: Task[Any], source: FeatureSource
-) -> Probe:
-    heads = heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed)
-    learners = [
-        Learner(task, upstream, source.featurizer, lr=h.lr, seed=h.seed, name=h.name) for h in heads
-    ]
-    return Probe(upstream, learners, settings.optim, cache=source.cache, means=source.means)
-
-
 def _show(
-    trainer: lightning.Trainer, probe: Probe, data: TaskData, outcomes: Mapping[str, Outcome]
+    trainer: lightning.Trainer, probe: Adapted, data: TaskData, outcomes: Mapping[str, Outcome]
 ) -> None:
     """To W&B: figures and examples of the head that is best on dev."""
     task = probe.task
     best_of = min if task.mode == "min" else max
     name = best_of(outcomes, key=lambda head: outcomes[head].best["value"])
-    (learner,) = [x for x in probe.at_work() if x.name == name]
+    (learner,) = [x for x in probe.active_learners() if x.name == name]
     log_examples(
         trainer,
         learner.task,
@@ -194,23 +269,29 @@ def _show(
     )
 
 
-def _pace(settings: ProbeSettings, data: TaskData) -> Pace:
+def _pace(settings: TaskSettings, data: TaskData) -> Pace:
     total, run = settings.optim.total_updates, settings.run
     validate = min(run.validate_updates, total)
     return Pace(total, data.plan.batches_per_update, validate, run.checkpoint_updates)
 
 
-def _evenly(settings: ProbeSettings, task: Task[Any], folder: Path) -> list[Callback]:
-    """What keeps checkpoints for protocols that choose among them on test."""
-    if not task.test_checkpoints:
-        return []
-    total = settings.optim.total_updates
-    return [KeepEvenly(folder, count=task.test_checkpoints, total_updates=total)]
+def _also_kept(settings: TaskSettings, module: Adapted, folder: Path) -> list[Callback]:
+    """What keeps checkpoints to choose from on test, or to average."""
+    total, task, adaptation = settings.optim.total_updates, module.task, settings.adaptation
+    found: list[Callback] = []
+    if task.test_checkpoints:
+        found.append(KeepEvenly(folder, count=task.test_checkpoints, total_updates=total))
+    if adaptation.take == "average":
+        count = adaptation.average
+        found += [KeepRecent(folder, module, x, count=count) for x in module.all_learners()]
+    return found
 
 
-def _throughput(settings: ProbeSettings, upstream: Frozen, source: FeatureSource) -> Throughput:
+def _throughput(settings: TaskSettings, upstream: Frozen, source: FeatureSource) -> Throughput:
     """With the share of the matrix rate where the upstream is a WavLM and always run."""
     inner = upstream.upstream
+    if settings.model is not None and settings.tuned:
+        return Throughput(partial(_of_training, settings.model))
     if source.cache is not None or not isinstance(inner, WavLMUpstream):
         return Throughput(None)
     return Throughput(
@@ -220,38 +301,62 @@ def _throughput(settings: ProbeSettings, upstream: Frozen, source: FeatureSource
     )
 
 
+def _of_training(model: WavLMConfig, num_samples: int) -> float:
+    """Operations of a training step of a whole encoder."""
+    return (1 + BACKWARD) * forward_operations(model, num_samples)
+
+
 def _figures(task: Task[Any]) -> dict[str, tuple[str, str]]:
     shown = task.monitor.replace("/", " ").replace("_", " ")
     return {
         "train/loss": ("loss", "{:.3f}"),
         task.monitor: (shown, "{:.2f}"),
         HOURS: ("hours/hour", "{:.0f}"),
+        SHARE: ("of matrix rate", "{:.0%}"),
     }
 
 
 def _about(
-    settings: ProbeSettings,
-    probe: Probe,
-    data: TaskData,
-    source: FeatureSource,
+    settings: TaskSettings,
+    parts: Parts,
+    upstream: Frozen,
+    trainer: lightning.Trainer,
     *,
     resumed: bool,
 ) -> str:
     """What is about to be trained."""
-    counts, learners = data.counts(), probe.all_learners()
+    module, data, source, _ = parts
+    counts, task = data.counts(), module.task
+    splits = ", ".join(
+        f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
+    )
+    left_out = "".join(f"; {k} {v:.0f}" for k, v in task.excluded_counts().items() if v)
+    what = _tuned(settings, module) if settings.tuned else _heads(module, upstream)
+    features = f"; {trainer.world_size} process(es) on {device_words(trainer)}"
+    if not settings.tuned:
+        features = f"; features: {source.about}"
+        features += "" if source.cache is None else f" in {settings.cache.dir}"
+    return (
+        f"{'resuming' if resumed else 'training'} {task.name}"
+        f"{' ' + task.variant if task.variant else ''}: {what}, "
+        f"{settings.optim.total_updates} updates; {splits}{left_out}; "
+        f"{counts['padding_share']:.1%} padding{features}"
+    )
+
+
+def _heads(module: Adapted, upstream: Frozen) -> str:
+    learners = module.all_learners()
     size = sum(p.numel() for p in learners[0].head.parameters())
     heads = f"head of {size:,} parameters"
     if len(learners) > 1:
         heads = f"{len(learners)} heads side by side, each of {size:,} parameters,"
-    splits = ", ".join(
-        f"{s} {counts[f'{s}_utterances']:.0f} ({counts[f'{s}_hours']:.2f} h)" for s in data.splits
-    )
-    left_out = "".join(f"; {k} {v:.0f}" for k, v in probe.task.left_out().items() if v)
-    return (
-        f"{'resuming' if resumed else 'training'} {probe.task.name}"
-        f"{' ' + probe.task.variant if probe.task.variant else ''}: {heads} on "
-        f"{probe.upstream.num_layers} layers of width {probe.upstream.dim}, "
-        f"{settings.optim.total_updates} updates; {splits}{left_out}; "
-        f"{counts['padding_share']:.1%} padding; features: {source.about}"
-        f"{'' if source.cache is None else ' in ' + settings.cache.dir}"
-    )
+    return f"{heads} on {upstream.num_layers} layers of width {upstream.dim}"
+
+
+def _tuned(settings: TaskSettings, module: Adapted) -> str:
+    (learner,) = module.all_learners()
+    head = sum(p.numel() for p in learner.head.parameters())
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad) - head
+    alone = settings.optim.head_updates
+    first = f", the first {alone} updates of the head alone" if alone else ""
+    return f"head of {head:,} parameters and {trained:,} of the encoder{first}"

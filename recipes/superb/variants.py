@@ -2,6 +2,7 @@
 """All heads of one task on one upstream: in every variant of the task, at every learning rate."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from downstream.upstream import Frozen
 from recipes.run.processes import Processes
 from recipes.superb.heads import Head, between, heads_of
 from recipes.superb.results import Finished, chosen_rate, finish, together
-from recipes.superb.settings import ProbeSettings
+from recipes.superb.settings import TaskSettings
 from recipes.superb.sources import tell_unusable
-from recipes.superb.training import Outcomes, run_variant
+from recipes.superb.training import Outcomes, run_stage, run_variant
 from wavlm_lightning.names import safe_name
 from wavlm_lightning.threads import threads
 
 
 def train_heads(
-    settings: ProbeSettings,
+    stages: Sequence[TaskSettings],
     upstream: Frozen,
     task: type[Task[Any]],
     where: Sources,
@@ -30,10 +31,11 @@ def train_heads(
     *,
     started: float,
 ) -> None:
-    """Train and test them in `folder`, and write the results.
+    """Train and test in `folder`, and write the results.
 
     Args:
-        settings: Configuration of the task.
+        stages: Settings of trainings one after another, each of which begins with what the one
+            before left; results are of the last.
         upstream: What they are trained on.
         task: Its class; each variant is an instance.
         where: Folders of recordings.
@@ -41,16 +43,17 @@ def train_heads(
         processes: All of them call this.
         started: `time.perf_counter` at the start of the program.
     """
+    settings = stages[-1]
     upstream.threads = torch.get_num_threads()  # run.threads is for heads
     with threads(settings.run.threads or 0):
-        heads, outcomes = _train(settings, upstream, task, where, folder, processes)
+        heads, outcomes = _train(stages, upstream, task, where, folder, processes)
     if processes.first:
         seconds = time.perf_counter() - started
         finish(Finished(settings, task, heads, outcomes, folder, seconds))
 
 
 def _train(
-    settings: ProbeSettings,
+    stages: Sequence[TaskSettings],
     upstream: Frozen,
     task: type[Task[Any]],
     where: Sources,
@@ -58,7 +61,8 @@ def _train(
     processes: Processes,
 ) -> tuple[list[Head], dict[str, Outcomes]]:
     """All heads; a sweep of learning rates is refined once, around the best one."""
-    heads, outcomes = _variants(settings, upstream, task, where, folder, processes)
+    settings = stages[-1]
+    heads, outcomes = _variants(stages, upstream, task, where, folder, processes)
     if settings.heads.lr != "sweep" or not task.trainable:
         return heads, outcomes
     best = chosen_rate(heads, outcomes, mode=task.mode)
@@ -66,12 +70,12 @@ def _train(
     if processes.first:
         print(f"best on dev: {best:g}; around it: {', '.join(map(str, rates))}", flush=True)
     finer = replace(settings, heads=replace(settings.heads, lr=rates))
-    more, others = _variants(finer, upstream, task, where, folder / "refined", processes)
+    more, others = _variants([finer], upstream, task, where, folder / "refined", processes)
     return sorted(heads + more, key=lambda head: -head.lr), together(outcomes, others)
 
 
 def _variants(
-    settings: ProbeSettings,
+    stages: Sequence[TaskSettings],
     upstream: Frozen,
     task: type[Task[Any]],
     where: Sources,
@@ -81,10 +85,18 @@ def _variants(
     """Heads that trained side by side, and outcomes by variant; "" where a task has none."""
     outcomes = {}
     for variant in task.variants(where) or [""]:
-        with processes.first_before_others():  # what it reads of recordings, they are told
-            instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
-        if processes.first:
-            tell_unusable(where)
-        place = folder / safe_name(variant) if variant else folder
-        outcomes[variant] = run_variant(settings, upstream, instance, place, processes)
+        place, start = folder / safe_name(variant) if variant else folder, None
+        for number, settings in enumerate(stages, start=1):
+            with processes.first_before_others():  # what it reads of recordings, they are told
+                instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
+            if processes.first:
+                tell_unusable(where)
+            if number < len(stages):
+                stage = place / f"stage{number}"
+                if processes.first:
+                    print(f"--- stage {number} of {len(stages)}, in {stage}", flush=True)
+                start = run_stage(settings, upstream, instance, stage, processes, start=start)
+            elif len(stages) > 1 and processes.first:
+                print(f"--- stage {number} of {len(stages)}, in {place}", flush=True)
+        outcomes[variant] = run_variant(settings, upstream, instance, place, processes, start=start)
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes

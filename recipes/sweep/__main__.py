@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from downstream import load_task, task_names
 from recipes.pretrain.settings import read_settings
 from recipes.run.logger_checks import has_wandb_account
 from recipes.run.mini_model import is_missing, train_mini
@@ -25,6 +26,7 @@ from wavlm_lightning.config import ConfigError, one_line, read_yaml
 from wavlm_lightning.config_parser import Parser
 
 CONFIGS = Path("configs") / "sweeps"
+ANY = "any"  # the file for tasks that have none of their own
 RUNS = Path("runs") / "sweeps"
 PROGRAM = "recipes.superb"  # in a command, a task and an upstream follow it
 PRETRAINING = "recipes.pretrain"
@@ -35,17 +37,17 @@ def main(argv: list[str]) -> int:
     try:
         split = argv.index("--") if "--" in argv else len(argv)
         options, words = _options(argv[:split]), argv[split + 1 :]
-        file = _file(options.sweep)
+        name, content = sweep_of(options.sweep)
         resume = not any(_is_new(word) for word in words)
         words = [word for word in words if not _is_new(word)]
-        config = read_sweep(file, options.upstream, words, local=options.local)
-        source = check_trial(config, file)
+        config = complete(content, options.upstream, words, name=name, local=options.local)
+        source = check_trial(config, name)
         if not options.local:
             check_account(options.sweep)
         if is_missing(source):
             train_mini()
         if options.local:
-            parent, count = RUNS / file.stem, options.count
+            parent, count = RUNS / Path(name).stem, options.count
             return search_here(config, parent, count=count, seed=options.seed, resume=resume)
         return search_on_wandb(config, count=options.count)
     except (ValueError, OSError) as error:
@@ -71,14 +73,30 @@ def _options(argv: list[str]) -> Any:
 
 
 def _names() -> list[str]:
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    files = {path.stem for path in CONFIGS.glob("*.yaml")} - {ANY}
+    return sorted(files | {name for name in task_names() if load_task(name).trainable})
 
 
-def _file(name: str) -> Path:
-    path = CONFIGS / f"{name}.yaml" if name in _names() else Path(name)
-    if not path.is_file():
+def sweep_of(name: str) -> tuple[str, dict[str, Any]]:
+    """A sweep in W&B's format, and what errors call it.
+
+    Args:
+        name: A file, the name of one in configs/sweeps, or a task.
+
+    Raises:
+        ConfigError: if there is no such sweep.
+    """
+    path = CONFIGS / f"{name}.yaml"
+    if name != ANY and path.is_file():
+        return str(path), read_yaml(path)
+    if Path(name).is_file():
+        return name, read_yaml(Path(name))
+    if name not in _names():
         raise ConfigError(f"no sweep {name}: neither a file nor one of {', '.join(_names())}")
-    return path
+    task, config = load_task(name), read_yaml(CONFIGS / f"{ANY}.yaml")
+    goal = {"min": "minimize", "max": "maximize"}[task.mode]
+    command = [str(item).replace("TASK", name) for item in config["command"]]
+    return name, {**config, "command": command, "metric": {"name": task.monitor, "goal": goal}}
 
 
 def _is_new(word: str) -> bool:
@@ -86,27 +104,29 @@ def _is_new(word: str) -> bool:
     return key == "--run.resume" and yaml.safe_load(value) is False
 
 
-def read_sweep(file: Path, upstream: str, words: list[str], *, local: bool) -> dict[str, Any]:
-    """A sweep file, with another upstream and fixed words in its command.
+def complete(
+    config: dict[str, Any], upstream: str, words: list[str], *, name: str, local: bool
+) -> dict[str, Any]:
+    """A sweep with another upstream and fixed words in its command.
 
     Args:
-        file: of W&B's format.
-        upstream: takes the place of the one behind `recipes.superb TASK`; "" keeps that.
-        words: appended to the command, such as `--optim.total_updates=50`.
-        local: without the account that `--wandb.mode=online` in the command would need.
+        config: Of W&B's format.
+        upstream: Takes the place of the one behind `recipes.superb TASK`; "" keeps that.
+        words: Appended to the command, such as `--optim.total_updates=50`.
+        name: What errors call it.
+        local: Without the account that `--wandb.mode=online` in the command would need.
 
     Raises:
         ConfigError: if they do not fit.
     """
-    config = read_yaml(file)
     if local:
         check_config(config)
     if "command" not in config or not isinstance(config.get("parameters"), dict):
-        raise ConfigError(f"{file} is no sweep of ours: command and parameters are wanted")
+        raise ConfigError(f"{name} is no sweep of ours: it must have command and parameters")
     command = [str(item) for item in config["command"]]
     if upstream:
         if PROGRAM not in command[:-2]:
-            raise ConfigError(f"{file} searches no task on an upstream: leave upstream out")
+            raise ConfigError(f"{name} searches no task on an upstream: leave upstream out")
         command[command.index(PROGRAM) + 2] = upstream
     if local:
         command = [item for item in command if not item.startswith("--wandb.mode=")]
@@ -115,13 +135,13 @@ def read_sweep(file: Path, upstream: str, words: list[str], *, local: bool) -> d
         if not word.startswith("--") or not equals:
             raise ConfigError(f"a word such as --key=value is wanted, got {word}")
         if key in config["parameters"]:
-            raise ConfigError(f"{key} is searched by {file}: it cannot be set as well")
+            raise ConfigError(f"{key} is searched by {name}: it cannot be set as well")
         if local and key in OWN_FOLDERS:
             raise ConfigError(f"{key} cannot be set here: each trial has its own, in {RUNS}")
     return {**config, "command": command + words}
 
 
-def check_trial(config: dict[str, Any], file: Path) -> str | None:
+def check_trial(config: dict[str, Any], name: str) -> str | None:
     """Read the configuration that a trial would have, as the trial will; its upstream's source.
 
     Raises:
@@ -138,7 +158,7 @@ def check_trial(config: dict[str, Any], file: Path) -> str | None:
         if PRETRAINING in command:
             read_settings(words)
     except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(f"{name}: {error}") from error
     return None
 
 

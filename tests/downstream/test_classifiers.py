@@ -88,7 +88,7 @@ def test_sid_knows_all_speakers_of_the_corpus(make_task: MakeTask) -> None:
         {e.id.split("/")[0] for e in task.examples(split)} for split in ("train", "dev", "test")
     ]
     assert speakers[0] == speakers[1] == speakers[2] == set(task.classes)
-    assert task.left_out() == {"utterances_of_unknown_speakers": 0}
+    assert task.excluded_counts() == {"utterances_of_unknown_speakers": 0}
 
 
 def test_sid_crops_in_training_alone(make_task: MakeTask) -> None:
@@ -140,7 +140,7 @@ def test_sid_leaves_out_and_counts_speakers_that_it_was_not_trained_on(tmp_path:
     ]
     task = on(folder_of(tmp_path, [*rows, {"split": "test", "speaker": "eve"}]), "sid")
     assert len(task.examples("test")) == 2
-    assert task.left_out() == {"utterances_of_unknown_speakers": 1}
+    assert task.excluded_counts() == {"utterances_of_unknown_speakers": 1}
 
 
 def intents(tmp_path: Path) -> Task[Any]:
@@ -165,7 +165,7 @@ def test_ic_wants_every_slot_right(tmp_path: Path) -> None:
 def test_ic_leaves_out_and_counts_values_that_it_was_not_trained_on(tmp_path: Path) -> None:
     task = intents(tmp_path)
     assert len(task.examples("test")) == 3
-    assert task.left_out() == {"utterances_with_unknown_values": 1}
+    assert task.excluded_counts() == {"utterances_with_unknown_values": 1}
     assert task.classes == ["action=off", "action=on", "object=heat", "object=lamp"]
 
 
@@ -197,7 +197,7 @@ def test_ic_wants_classes_in_extra(tmp_path: Path) -> None:
 
 def test_confusions_count_each_slot(tmp_path: Path) -> None:
     task = intents(tmp_path)
-    drawn = task.drawn("test", {"a": ([0, 1], [0, 0]), "b": ([0, 1], [1, 1])})
+    drawn = task.plot_data("test", {"a": ([0, 1], [0, 0]), "b": ([0, 1], [1, 1])})
     first, second = drawn["confusion"]
     assert (first["title"], first["counts"]) == ("action", [[1, 1], [0, 0]])
     assert (second["title"], second["counts"]) == ("object", [[0, 0], [1, 1]])

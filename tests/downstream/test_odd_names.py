@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from downstream import load_task, task_names
+from downstream.adapt.learner import Learner
+from downstream.adapt.probe import Probe
 from downstream.config import DataConfig
 from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
-from downstream.learner import Learner
-from downstream.probe import Probe
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen
 from recipes.superb.leaderboard_files import write_submission

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from downstream.adapt.learner import Learner
+from downstream.adapt.pooled import MeansOverTime
+from downstream.adapt.probe import Probe
 from downstream.cache import FeatureCache
 from downstream.data import TaskData
 from downstream.features import Features
 from downstream.featurizer import FeaturizerConfig
-from downstream.learner import Learner
-from downstream.pooled import MeansOverTime
-from downstream.probe import Probe
 from downstream.task import Batch, Task
 from downstream.upstream import Frozen
 from wavlm_lightning.lengths import SAMPLE_RATE

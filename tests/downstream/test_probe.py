@@ -8,10 +8,10 @@ import lightning
 import pytest
 import torch
 
+from downstream.adapt.learner import Learner
+from downstream.adapt.probe import NonFiniteLossError
 from downstream.cache import FeatureCache
 from downstream.featurizer import FeaturizerConfig
-from downstream.learner import Learner
-from downstream.probe import NonFiniteLossError
 from downstream.task import Task
 from downstream.upstream import Frozen
 

@@ -102,7 +102,10 @@ def test_a_document_of_a_manifest_holds_whole_words(tmp_path: Path) -> None:
     task: Any = manifests(tmp_path)
     assert task._truth["dev"].documents == {"q0": {"d0", "d2"}}
     assert task._truth["test"].documents == {"q1": set(), "q2": {"d0"}}
-    assert task.left_out() == {"dev_queries_in_no_document": 0, "test_queries_in_no_document": 1}
+    assert task.excluded_counts() == {
+        "dev_queries_in_no_document": 0,
+        "test_queries_in_no_document": 1,
+    }
 
 
 def test_documents_may_be_those_with_a_key(tmp_path: Path) -> None:

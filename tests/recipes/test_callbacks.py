@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from recipes.run import callbacks
-from recipes.run.callbacks import KeepEvenly, SaveAndStop
+from recipes.run.callbacks import SaveAndStop
 from recipes.run.signals import StopSignal
+from recipes.superb.checkpoints import KeepEvenly
 
 
 class Run:

@@ -87,7 +87,7 @@ def test_sigterm_reaches_the_child_and_its_end_is_waited_for(tmp_path: Path) -> 
     assert err == "saved; the same command goes on from there\n"
 
 
-@pytest.mark.parametrize("program", ["config", "fidelity"])
+@pytest.mark.parametrize("program", ["config", "report.fidelity"])
 def test_a_reader_that_has_seen_enough_ends_what_only_prints(program: str) -> None:
     command = [sys.executable, "-m", f"recipes.{program}"]
     if program == "config":

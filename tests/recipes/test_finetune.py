@@ -15,11 +15,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import recipes.run.fit
-from downstream.ctc import CTC
+from downstream.data import TaskData
+from downstream.tasks.ctc import CTC
 from recipes.finetune.__main__ import main
-from recipes.finetune.settings import read_finetune_settings
-from recipes.finetune.training import build_data
+from recipes.finetune.settings import read_stages
 from recipes.run.processes import join
+from recipes.run.sections import TrainerSection
 from recipes.superb.sources import sources_of
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released
@@ -40,10 +41,11 @@ def words(encoder: WavLM, paths: list[str], tmp_path: Path) -> list[str]:
     save_released(encoder, tmp_path / "encoder.pt")
     return [
         "ctc",
-        "--config=configs/finetune/ctc_mini.yaml",
-        f"--init={tmp_path / 'encoder.pt'}",
+        str(tmp_path / "encoder.pt"),
         *[word for word in paths if "librispeech" in word],
+        "--protocol=mini",
         f"--run.dir={tmp_path / 'runs'}",
+        f"--run.results={tmp_path / 'results'}",
         "--data.num_workers=0",
         "--data.seconds_per_batch=8",
         "--data.seconds_per_update=16",
@@ -56,8 +58,8 @@ def words(encoder: WavLM, paths: list[str], tmp_path: Path) -> list[str]:
     ]
 
 
-def latest(tmp_path: Path, runs: str = "runs") -> Path:
-    return (tmp_path / runs / "ctc_mini" / "latest").resolve()
+def latest(tmp_path: Path, runs: str = "runs", task: str = "ctc") -> Path:
+    return (tmp_path / runs / "encoder+tuned" / task / "latest").resolve()
 
 
 def state(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -69,11 +71,11 @@ def state(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
 def test_tf32_is_set_before_anything_is_computed(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[dict[str, object]] = []
+    found: list[TrainerSection] = []
     monkeypatch.setattr("recipes.run.program.set_tf32", found.append)
     monkeypatch.setattr("recipes.run.program.start_all", lambda *_, **__: len(found))
     assert main([*words, "--trainer.tf32=false"]) == 1
-    assert found[0]["tf32"] is False
+    assert found[0].tf32 is False
 
 
 def test_it_leaves_scores_transcripts_and_an_encoder_that_loads(
@@ -82,9 +84,11 @@ def test_it_leaves_scores_transcripts_and_an_encoder_that_loads(
     assert main(words) == 0
     folder = latest(tmp_path)
     result = json.loads((folder / "result.json").read_text())
-    assert result["stage"] == "ctc"
+    assert result["task"] == "ctc"
+    assert result["upstream"] == "encoder+tuned"
     assert {"dev/wer", "test/wer", "test/cer"} <= result["metrics"].keys()
-    assert len(result["config"]["init.sha256"]) == 64
+    assert len(result["config"]["upstream.sha256"]) == 64
+    assert json.loads((tmp_path / "results/encoder+tuned/ctc.json").read_text()) == result
     assert result["counts"]["train_texts_longer_than_frames"] >= 0
     for name in ("config.yaml", "curves.png", "predictions/test.hypothesis.trn"):
         assert (folder / name).is_file(), name
@@ -94,7 +98,7 @@ def test_it_leaves_scores_transcripts_and_an_encoder_that_loads(
         same = torch.equal(tensor, before[name])
         assert same == name.startswith("frontend."), name
     said = capsys.readouterr().out
-    assert "the first 2 of the head alone" in said
+    assert "the first 2 updates of the head alone" in said
     assert "next: for transformers:  make export CKPT=" in said
 
 
@@ -103,6 +107,7 @@ def test_the_encoder_stands_still_while_the_head_is_trained_alone(
 ) -> None:
     assert main([*words, "--optim.head_updates=6"]) == 0
     found = {n.removeprefix("model."): t for n, t in state(latest(tmp_path)).items()}
+    assert found["learners.0.head.linear.weight"].abs().max() > 0
     for name, tensor in encoder.state_dict().items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
 
@@ -135,13 +140,15 @@ def test_an_update_is_a_mean_over_its_utterances_however_they_are_batched(
     words: list[str], tmp_path: Path
 ) -> None:
     plain = [*words, "--optim.total_updates=2", "--optim.head_updates=0", "--model.layer_drop=0"]
-    plain += ["--model.activation_dropout=0", "--spans.time.prob=0", "--spans.channels.prob=0"]
+    plain += ["--model.activation_dropout=0", "--masking.time={prob: 0, length: 5, min_spans: 0}"]
     plain += ["--optim.eps=1e-3"]  # Adam's first steps would amplify rounding
-    settings = read_finetune_settings("ctc", plain[1:])
+    plain += ["--masking.channels={prob: 0, length: 5, min_spans: 0}"]
+    (settings,) = read_stages("ctc", plain[1], plain[2:])
     where = sources_of(
         "official", settings.paths, settings.data, corpus="librispeech", processes=join()
     )
-    batches = len(build_data(settings, CTC(settings.task, where), join()).plan._cuts)
+    data = TaskData(CTC(settings.task, where), settings.data, total_updates=2, seed=0)
+    batches = len(data.plan._cuts)
     assert batches > 2
     assert main([*plain, f"--data.seconds_per_update={8 * batches}"]) == 0  # all of the corpus
     many = state(latest(tmp_path))
@@ -174,8 +181,10 @@ def test_published_values_are_those_of_the_table(
     wide = WavLM(dataclasses.replace(encoder.config, dim=96))  # than a span of channels
     save_released(wide, tmp_path / "encoder.pt")
     monkeypatch.chdir(ROOT)
-    file, init = f"--config=configs/finetune/ctc_{name}.yaml", f"--init={tmp_path / 'encoder.pt'}"
-    got = read_finetune_settings("ctc", [file, init])
+    words = [f"--config=configs/finetune/ctc_{name}.yaml", "--paths.librispeech=/somewhere"]
+    (got,) = read_stages("ctc", str(tmp_path / "encoder.pt"), words)
+    assert got.upstream.name == f"encoder+ctc_{name}"
+    assert got.model is not None
     large = encoder.config.norm_first
     table = {  # updates, then (Base, Large) of each
         "10min": (13_000, (5e-5, 1e-4), (0.65, 0.65), (0.25, 0.25), (0.1, 0.1), (10_000, 10_000)),
@@ -185,7 +194,7 @@ def test_published_values_are_those_of_the_table(
         "960h": (320_000, (1e-4, 3e-5), (0.5, 0.5), (0.1, 0.25), (0.1, 0.1), (0, 10_000)),
     }
     updates, *pairs = table[name]
-    found = [got.optim.lr, got.spans.time.prob, got.spans.channels.prob]
+    found = [got.optim.lr, got.masking.time.prob, got.masking.channels.prob]
     found += [got.model.layer_drop, got.optim.head_updates]
     assert found == [pair[large] for pair in pairs]
     assert got.optim.total_updates == updates
@@ -223,10 +232,14 @@ def test_a_language_model_decodes_the_test_set(words: list[str], tmp_path: Path)
 @pytest.mark.parametrize(
     ("word", "wanted"),
     [
-        ("--init=gone.ckpt", "init: no checkpoint at gone.ckpt"),
-        ("--init=", "init=CHECKPOINT says which encoder to fine-tune"),
+        ("--init=gone.ckpt", "init is the second word now: make finetune UPSTREAM=gone.ckpt"),
+        ("--upstream.source=gone.ckpt", "no checkpoint at gone.ckpt"),
+        ("--upstream.kind=fbank", "upstream.kind must be wavlm or random to train it (got fbank)"),
+        ("--heads.lr=[1, 2]", "heads.lr and heads.seed train heads side by side on one frozen"),
+        ("--featurizer.layer=9", "featurizer.layer must be at most 2, the encoder's last (got 9)"),
+        ("--stages=[{optim.lrr: 1}]", "stages, item 1: optim.lrr is not a configuration key"),
         ("--optim.lrr=1", "optim.lrr is not a configuration key; the nearest one is optim.lr"),
-        ("--spans.channels.length=64", "spans.channels.length=64 is too long for the encoder's 48"),
+        ("--masking.channels.length=64", "masking.channels.length must be at most 46, for the"),
         ("--task.train=[10h]", "paths.librilight is not set"),
         ("--task.train=[train-other-500]", "no transcripts at train-other-500"),
     ],
@@ -237,5 +250,7 @@ def test_what_is_wrong_is_said_in_a_line(
     assert main([*words, word]) == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert wanted in said[-1]
-    assert main(["asr", *words[1:]]) == 1
-    assert "no task asr to fine-tune for; there is ctc" in capsys.readouterr().err
+    assert main(["avs", *words[1:]]) == 1
+    assert "no task avs; there are asr, asv, ctc, " in capsys.readouterr().err
+    assert main(["qbe", *words[1:]]) == 1
+    assert "qbe trains nothing" in capsys.readouterr().err

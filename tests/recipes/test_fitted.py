@@ -17,7 +17,7 @@ import recipes.superb.__main__ as superb
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
 from downstream.upstream import UpstreamConfig, load_upstream
-from recipes.export.trained_head import read_fitted
+from recipes.export.trained_head import read_trained_head
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.model.checkpoint import save_released, save_transformers
@@ -65,17 +65,17 @@ def ctc(encoder: Path, paths: list[str], tmp_path: Path) -> Path:
     """A checkpoint of a fine-tuning."""
     words = [
         *[word for word in paths if "librispeech" in word],
-        "--config=configs/finetune/ctc_mini.yaml",
-        f"--init={encoder}",
+        "--protocol=mini",
         f"--run.dir={tmp_path / 'runs'}",
+        f"--run.results={tmp_path / 'results'}",
         "--data.num_workers=0",
         "--optim.total_updates=4",
         "--optim.head_updates=1",
         "--run.validate_updates=2",
         "--trainer.precision=32-true",
     ]
-    assert finetune.main(["ctc", *words]) == 0
-    return (tmp_path / "runs/ctc_mini/latest/checkpoints/best.ckpt").resolve()
+    assert finetune.main(["ctc", str(encoder), *words]) == 0
+    return (tmp_path / "runs/encoder+tuned/ctc/latest/checkpoints/best.ckpt").resolve()
 
 
 @torch.no_grad()
@@ -111,7 +111,7 @@ def test_the_card_of_a_fine_tuned_model_says_what_it_was_tuned_on(
     card = (exported(ctc, tmp_path / "out") / "README.md").read_text()
     for text in (
         "Fine-tuned for ctc with wavlm_lightning. The licence of what it was trained from holds.",
-        "| started from | encoder.pt, sha256 ",
+        "| started from | encoder, sha256 ",
         "| updates | ",
         "| test/wer | ",
     ):
@@ -226,9 +226,9 @@ def test_heads_are_not_put_on_another_encoder(
 
 
 def test_other_checkpoints_hold_no_head(encoder: Path, tmp_path: Path) -> None:
-    assert read_fitted(encoder) is None
+    assert read_trained_head(encoder) is None
     folder = tmp_path / "folder"
     folder.mkdir()
     save_transformers(load_wavlm(encoder), folder)
-    assert read_fitted(folder) is None
+    assert read_trained_head(folder) is None
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["WavLMModel"]

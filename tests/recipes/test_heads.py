@@ -60,7 +60,7 @@ def test_a_run_that_was_killed_goes_on_with_all_heads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from downstream.probe import Probe
+    from downstream.adapt.probe import Probe
 
     argv = ["asr", "fbank", *probe_words, *small("asr"), "--heads.lr=[1e-3, 1e-2]"]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
@@ -88,7 +88,7 @@ def test_a_head_that_diverges_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.learner import Learner
+    from downstream.adapt.learner import Learner
 
     loss = Learner.loss
 
@@ -116,7 +116,7 @@ def test_all_heads_that_diverge_are_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.learner import Learner
+    from downstream.adapt.learner import Learner
 
     monkeypatch.setattr(Learner, "loss", lambda self, *_: self.no_loss() * float("nan"))
     argv = ["asr", "fbank", *probe_words, *small("asr"), "--heads.lr=[1.0, 2.0]"]
@@ -215,7 +215,7 @@ def test_a_head_whose_weights_are_lost_is_given_up_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.learner import Learner
+    from downstream.adapt.learner import Learner
 
     loss = Learner.loss
 

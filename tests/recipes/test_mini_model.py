@@ -10,14 +10,14 @@ import recipes.run.mini_model
 import recipes.run.program
 import recipes.superb.__main__
 import recipes.sweep.__main__
-from recipes.finetune.__main__ import Finetuning
 from recipes.finetune.__main__ import main as finetune
 from recipes.run.mini_model import MINI_CONFIG, MINI_RUN
 from recipes.superb.__main__ import main as superb
+from recipes.superb.job import TaskJob
 from recipes.sweep.__main__ import main as sweep
 
 ROOT = Path(__file__).parent.parent.parent
-CTC = "--config=configs/finetune/ctc_mini.yaml"
+MINI = "wavlm_mini"
 
 
 class TrainedError(Exception):
@@ -48,10 +48,18 @@ def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (superb, ["er", "wavlm_mini", "--data.manifest=/no"], "data.manifest=/no"),
         (superb, ["asv", "wavlm_min"], "no upstream wavlm_min"),
         (superb, ["asv", "wavlm_mini", "--tensorboard=true"], "tensorboard=true needs"),
-        (finetune, ["ctv", CTC], "no task ctv to fine-tune for"),
-        (finetune, ["ctc", CTC, "--optim.lrr=1"], "optim.lrr is not a configuration key"),
-        (finetune, ["ctc", CTC, "--paths.librispeech=/no"], "paths.librispeech=/no: no such"),
-        (finetune, ["ctc", "--config=configs/finetune/nothing.yaml"], "no configuration file"),
+        (finetune, ["ctv", MINI], "no task ctv; there are"),
+        (finetune, ["ctc", MINI, "--optim.lrr=1"], "optim.lrr is not a configuration key"),
+        (
+            finetune,
+            ["ctc", MINI, "--paths.librispeech=/no", "--protocol=mini"],
+            "paths.librispeech=/no: no such",
+        ),
+        (
+            finetune,
+            ["ctc", MINI, "--config=configs/finetune/nothing.yaml"],
+            "no configuration file",
+        ),
         (sweep, ["avs"], "no sweep avs"),
         (sweep, ["asv", "--upstream=wavlm_min"], "no upstream wavlm_min"),
         (sweep, ["asv", "--", "--optim.total=5"], "optim.total is not a configuration key"),
@@ -72,12 +80,12 @@ def test_a_mistyped_word_costs_no_training(
 
 @pytest.mark.parametrize(
     ("program", "words"),
-    [(finetune, ["ctc", CTC]), (sweep, ["asv"]), (sweep, ["asv", "--local"])],
+    [(finetune, ["ctc", MINI]), (sweep, ["asv"]), (sweep, ["asv", "--local"])],
 )
 def test_the_mini_model_is_trained_where_it_is_missing(
     program: object, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Finetuning, "check_recordings", lambda _: None)  # it makes the mini corpus
+    monkeypatch.setattr(TaskJob, "check_recordings", lambda _: None)  # it makes the mini corpus
     with pytest.raises(TrainedError):
         program(words)  # type: ignore[operator]
 

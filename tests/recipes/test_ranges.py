@@ -9,10 +9,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-import recipes.finetune.settings as finetune_settings
 import recipes.pretrain.settings as settings
-import recipes.superb.settings as probe_settings
+import recipes.superb.settings as task_settings
 from downstream import load_task, task_names
+from recipes.finetune.settings import finetune_parser
 from recipes.pretrain.labels import build_parser as labels_parser
 from recipes.pretrain.manifest import build_parser as manifest_parser
 from wavlm_lightning.config import ConfigError, flat
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.bad_input
 
 PRETRAIN, FINETUNE, MANIFEST, LABELS = "pretrain", "finetune", "manifest", "labels"
 PROGRAMS = [PRETRAIN, FINETUNE, MANIFEST, LABELS, *task_names()]
-FINETUNE_WORDS = ["ctc.yaml", "ctc_mini.yaml"]
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 # Names or numbers, which have checks of their own.
 NO_RANGE = ("trainer.devices", "trainer.precision")
@@ -41,14 +40,16 @@ def parser_of(program: str, tmp_path: Path) -> tuple[Parser, list[str]]:
         config.write_text(CONFIG)
         return settings.build_parser(WavLMConfig.mini()), [f"--config={config}", "--data.root=x"]
     if program == FINETUNE:
-        files = [f"--config={CONFIGS / 'finetune' / name}" for name in FINETUNE_WORDS]
-        return finetune_settings.build_parser("ctc", WavLMConfig.mini()), files
+        reading = task_settings.read_files("ctc", "random", [], [CONFIGS / "finetune/ctc.yaml"])
+        words = [f"--config={CONFIGS / 'finetune/ctc.yaml'}", "--upstream.kind=fbank"]
+        words += ["--task.train=[train-clean-100]", "--optim.lr=1", "--optim.total_updates=20000"]
+        return finetune_parser(reading, WavLMConfig.mini()), words
     if program == MANIFEST:
         return manifest_parser(), ["--root=x", "--out=y"]
     if program == LABELS:
         return labels_parser(), ["--root=x", "--out=y", "--features=mfcc", "--num_clusters=5"]
     words = [f"--config={CONFIGS / 'superb' / program}.yaml", "--upstream.kind=fbank"]
-    return probe_settings.build_parser(load_task(program)), words
+    return task_settings.build_parser(load_task(program)), words
 
 
 def is_number(wanted: Any) -> bool:
@@ -91,7 +92,7 @@ def test_every_number_has_a_range(program: str, tmp_path: Path) -> None:
 
 def stack_of(words: list[str]) -> Stack:
     """Without what programs take out of the files of tasks."""
-    return Stack.of_words(words).take(*probe_settings.OVERLAYS)[0]
+    return Stack.of_words(words).take(*task_settings.OVERLAYS)[0]
 
 
 def word_of(value: str, wanted: Any) -> str:

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 import recipes.superb.__main__ as superb
-from downstream import task_names
 from downstream.metrics.eer import equal_error_rate
-from recipes.run.checkpoints import evenly_kept
 from recipes.superb import evaluation, layer_search, sources
+from recipes.superb.checkpoints import evenly_kept
 from recipes.superb.heads import SWEEP, between
 from recipes.superb.settings import read_probe_settings
 
@@ -83,7 +82,7 @@ def test_a_task_ends_with_a_result_that_can_be_doubted(
 def test_a_run_that_was_killed_goes_on_to_the_same_result(
     probe_words: list[str], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstream.probe import Probe
+    from downstream.adapt.probe import Probe
 
     argv = [task, "fbank", *probe_words, *small(task), "--data.batches_per_update=2"]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
@@ -260,8 +259,9 @@ def test_all_goes_on_after_a_failed_task_and_says_so(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["asx", "fbank"], f"no task asx; there are {', '.join(task_names())}"),
-        (["asv"], "a task and an upstream are wanted"),
+        (["asx", "fbank"], "no task asx; there are asr, asv, ctc, er, ic, ks, pr, qbe, sd, sf"),
+        (["asv"], "the first two words must be a task and an upstream; tasks: asr, asv, er, ic"),
+        (["ctc", "fbank"], "ctc trains its encoder: make finetune TASK=ctc"),
         (["asv", "nobody"], "no upstream nobody: it is neither a file or folder nor one of fbank"),
         (["asv", "fbank", "--optim.lrr=1"], "optim.lrr is not a configuration key; the nearest"),
         (["asv", "fbank", "--paths.voxceleb1=/nowhere"], "paths.voxceleb1=/nowhere: no such"),

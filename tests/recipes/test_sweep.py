@@ -17,7 +17,7 @@ import wandb
 import yaml
 
 from recipes.run.signals import STOPPED
-from recipes.sweep.__main__ import main, read_sweep
+from recipes.sweep.__main__ import complete, main, sweep_of
 from recipes.sweep.local import STATE, search_here
 from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import ConfigError
@@ -266,8 +266,8 @@ def test_command_line_searches_a_file_with_fixed_words(toy, tmp_path, monkeypatc
 
 def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    file = Path("configs/sweeps/asv.yaml")
-    command = read_sweep(file, "wavlm_base", ["--seed=3"], local=False)["command"]
+    name, config = sweep_of("asv")
+    command = complete(config, "wavlm_base", ["--seed=3"], name=name, local=False)["command"]
     assert command[3:6] == ["recipes.superb", "asv", "wavlm_base"]
     assert command[-1] == "--seed=3"
 
@@ -280,7 +280,7 @@ def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
         (["asv", "--count=0"], "a number of trials is at least 1, got 0"),
         (["asv", "--seed=-1"], "a seed is at least 0, got -1"),
         (["asv", "--optim.lr=1"], "optim.lr is not a configuration key"),
-        (["asv", "--local", "--", "--optim.lr=1"], "optim.lr is searched by configs/sweeps/asv"),
+        (["asv", "--local", "--", "--optim.lr=1"], "optim.lr is searched by asv"),
         (["asv", "--local", "--", "--run.dir=x"], "run.dir cannot be set here: each trial has"),
         (["asv", "--local", "--", "seed=1"], "a word such as --key=value is wanted, got seed=1"),
         (["pretrain", "--upstream=a"], "pretrain.yaml searches no task on an upstream"),

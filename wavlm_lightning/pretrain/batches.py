@@ -66,6 +66,7 @@ class BatchPlan:
         max_samples: longest crop.
         seed: of the order.
         grid: lengths that crops may have, see `crop_grid`; None: any.
+        repeat: train on the first so many updates over and over; None: on all.
     """
 
     num_samples: NDArray[np.int64]
@@ -74,6 +75,7 @@ class BatchPlan:
     max_samples: int
     seed: int
     grid: NDArray[np.int64] | None = None
+    repeat: int | None = None
     updates: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,11 +98,14 @@ class BatchPlan:
                 f"{seconds:.0f} s of audio make {len(self._cuts)} batches, an update wants "
                 f"{self.batches_per_update}: lower data.audio_seconds_per_update or give more audio"
             )
+        self._whole = self.updates
+        if self.repeat is not None:
+            self.updates = min(self.updates, self.repeat)
 
     @property
     def left_out(self) -> int:
         """Batches an epoch that make no whole update; other ones each epoch."""
-        return len(self._cuts) - self.updates * self.batches_per_update
+        return len(self._cuts) - self._whole * self.batches_per_update
 
     @property
     def cropped_share(self) -> float:
@@ -112,7 +117,7 @@ class BatchPlan:
 
     def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
         """Updates of an epoch: each a list of batches, and those arrays of indices."""
-        rng = generator(self.seed, "plan", epoch)
+        rng = generator(self.seed, "plan", 0 if self.repeat is not None else epoch)
         order = np.lexsort((rng.random(len(self._sizes)), -self._sizes))
         batches = np.split(order, self._cuts[1:])
         shuffled = rng.permutation(len(batches))

@@ -6,13 +6,14 @@ says what is wrong with it, before it waits for that.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.pretrain.batches import crop_grid
+from wavlm_lightning.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class DataConfig(Checked):
         num_workers: processes that load, for each training process.
         grid_crops: training crops have one of about 40 lengths, multiples of eight frames, which a
             compiler meets within minutes; costs about 3 % of the audio, which the start says.
+        repeat_updates: train on the first so many updates over and over, to see whether they can be
+            learned by heart; None for all of the recordings.
         snap_crops: crops start at whole frames, so that labels do not jitter by up to half of one.
     """
 
@@ -38,6 +41,7 @@ class DataConfig(Checked):
     num_workers: int = whole(0, 1024, default=2)
     grid_crops: bool = False
     snap_crops: bool = False
+    repeat_updates: int | None = whole(1, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +76,8 @@ class OptimConfig(Checked):
         eps: Adam's epsilon.
         weight_decay: decoupled, on every parameter.
         warmup_updates: the rate rises from zero over these.
-        total_updates: the rate falls to zero at this one, and training ends.
+        total_updates: of the training; a linear schedule falls to zero at the last one.
+        schedule: how the rate goes.
         clip: largest L2 norm of the whole gradient, 0 for no clipping.
         head_updates: over these first updates the prediction head is trained alone; for an encoder
             that has learned elsewhere. With as many as there are it never learns.
@@ -86,6 +91,7 @@ class OptimConfig(Checked):
     total_updates: int = whole(1)
     clip: float = number(0, 10**9)
     head_updates: int = whole(0, default=0)
+    schedule: Schedule = field(default_factory=lambda: Schedule(name="linear"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

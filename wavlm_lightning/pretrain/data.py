@@ -186,6 +186,7 @@ class PretrainData(lightning.LightningDataModule):
             max_samples=config.max_samples,
             seed=seed,
             grid=config.grid,
+            repeat=config.repeat_updates,
         )
         self._dev_batches = _dev_batches(dev, config, seed=seed, world=world)
         self._position = {"epoch": 0, "batch": 0}

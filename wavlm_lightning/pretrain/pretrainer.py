@@ -30,7 +30,7 @@ from wavlm_lightning.pretrain.objective import (
     ObjectiveConfig,
     feature_penalty,
 )
-from wavlm_lightning.pretrain.schedule import rate_for_update
+from wavlm_lightning.scheduled import scheduled
 from wavlm_lightning.seeding import seed_torch, torch_generator, torch_seed
 from wavlm_lightning.transfer import to_device
 
@@ -99,7 +99,7 @@ class Pretrainer(lightning.LightningModule):
         return self.global_step >= self.optim.head_updates
 
     def forward(self, batch: PretrainBatch) -> tuple[MaskedLoss, Tensor]:
-        """Sums over the hidden frames of a batch, and what training adds to their loss."""
+        """Sums over the masked frames of waveforms (B, T), and what training adds to their loss."""
         # One draw an update: the same layers on all processes, however they share the batches.
         layers = torch_generator(self.seed, "layer_drop", self.global_step)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
@@ -264,14 +264,7 @@ class Pretrainer(lightning.LightningModule):
             # A fused step would unscale half-precision gradients after we have read them.
             fused=not self._half_precision,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda n: rate_for_update(n, warmup=optim.warmup_updates, total=optim.total_updates),
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return scheduled(optimizer, optim)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of audio."""

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wavlm_lightning.lengths import SAMPLE_RATE
+
 
 class Bad(NamedTuple):
     """The first batch of an update on which a loss was not finite."""
@@ -54,6 +56,15 @@ class LossWatch:
 def _first(values: list[float], ids: list[list[str]]) -> Bad:
     pairs = zip(values, ids, strict=True)
     return next((Bad(v, own) for v, own in pairs if not math.isfinite(v)), Bad(None, []))
+
+
+def out_of_memory(lengths: Tensor, ids: list[str]) -> torch.OutOfMemoryError:
+    """An error that says on what memory was short: utterances with lengths (B,) in samples."""
+    seconds = float(lengths.max()) / SAMPLE_RATE * len(ids)
+    return torch.OutOfMemoryError(
+        f"out of memory on {len(ids)} utterances, {seconds:.0f} s with padding ({some(ids)}): "
+        "lower data.batch_size and raise data.batches_per_update"
+    )
 
 
 def some(ids: list[str]) -> str:

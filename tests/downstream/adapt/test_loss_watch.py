@@ -3,7 +3,7 @@
 
 import torch
 
-from downstream.loss_watch import LossWatch
+from downstream.adapt.loss_watch import LossWatch
 
 INF = float("inf")
 

@@ -8,28 +8,27 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
+from downstream.adapt.adapted import Adapted
+from downstream.adapt.learner import Learner
+from downstream.adapt.loss_watch import out_of_memory
+from downstream.adapt.optimizer import build_optimizer
+from downstream.adapt.pooled import MeansOverTime
 from downstream.cache import FeatureCache
 from downstream.config import OptimConfig
 from downstream.features import Features
-from downstream.gathering import Rows, gathered
-from downstream.learner import Learner
-from downstream.loss_watch import LossWatch, some
-from downstream.pooled import MeansOverTime
 from downstream.task import Batch
 from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.transfer import to_device
+from wavlm_lightning.scheduled import scheduled
 
 UPSTREAM = "upstream."
 
 
-class Probe(lightning.LightningModule):
-    """Knows no task by name; checkpoints hold weighted sums and heads alone.
+class Probe(Adapted):
+    """Heads on a frozen upstream; checkpoints hold weighted sums and heads alone.
 
     Args:
         upstream: frozen; run once a batch, however many learners there are.
@@ -48,24 +47,19 @@ class Probe(lightning.LightningModule):
         cache: FeatureCache | None = None,
         means: MeansOverTime | None = None,
     ):
-        super().__init__()
+        super().__init__(learners)
         self.cache, self.means = cache, means
         self.upstream, self.optim = upstream, optim
-        self.learners = nn.ModuleList(learners)
-        self.task = learners[0].task  # all have the same one, but for what is drawn and chosen
-        self._indexed: dict[str, Rows] = {}  # by learner
         self._place = 0  # of the batch within its update
-        self._watch = LossWatch()
-        self.latest: dict[str, Tensor] = {}  # figures of the last batch, logged or not
         self.register_load_state_dict_post_hook(_upstream_is_elsewhere)
 
-    def at_work(self) -> list[Learner]:
-        """All whose loss has been finite so far."""
-        return [learner for learner in self.all_learners() if learner.diverged is None]
+    def portable_state(self, learner: Learner) -> dict[str, Tensor]:
+        """Its weighted sum and head."""
+        return learner.state_dict()
 
-    def all_learners(self) -> list[Learner]:
-        """In their order."""
-        return list(self.learners)  # type: ignore[arg-type]
+    def load_portable(self, learner: Learner, state: dict[str, Tensor]) -> None:
+        """Take them."""
+        learner.load_state_dict(state)
 
     def forward(self, batch: Batch) -> Features:
         """Waveforms (B, T) of a batch -> layers of (B, F, D), for all learners."""
@@ -80,25 +74,11 @@ class Probe(lightning.LightningModule):
             read=batch.read,
         )
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         """Adam or AdamW, a group each: it works on every parameter by itself."""
-        # A fused step would unscale half-precision gradients after they are clipped.
-        half = self._trainer is not None and str(self.trainer.precision).startswith("16")
-        fused = self.device.type in ("cpu", "cuda") and not half
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optim.name]
-        return kind(
-            [{"params": list(x.parameters()), "lr": x.lr} for x in self.all_learners()],
-            betas=self.optim.betas,
-            eps=self.optim.eps,
-            weight_decay=self.optim.weight_decay,
-            fused=fused,
-        )
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Move what a device computes with; what the host reads stays there."""
-        return to_device(batch, device)
+        groups = [{"params": list(x.parameters()), "lr": x.lr} for x in self.all_learners()]
+        optimizer = build_optimizer(groups, self.optim, fused=self._fused())
+        return optimizer if self.optim.constant else scheduled(optimizer, self.optim)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout depends on the update and the batch's place in it, on nothing before."""
@@ -116,11 +96,7 @@ class Probe(lightning.LightningModule):
                 for x in self.all_learners()
             ]
         except torch.OutOfMemoryError as error:
-            seconds = float(batch.lengths.max()) / SAMPLE_RATE * len(batch.ids)
-            raise torch.OutOfMemoryError(
-                f"out of memory on {len(batch.ids)} utterances, {seconds:.0f} s with padding "
-                f"({some(batch.ids)}): lower data.batch_size and raise data.batches_per_update"
-            ) from error
+            raise out_of_memory(batch.lengths, batch.ids) from error
         together = torch.stack(losses)
         self._watch.add(together, batch.ids)
         self.latest = {"train/loss": _mean_of_finite(together.detach(), self._active())}
@@ -145,20 +121,15 @@ class Probe(lightning.LightningModule):
             about = f"update {learner.diverged}: {bad}: lower optim.lr, or look at these recordings"
             if self.trainer.is_global_zero and learner.name:
                 print(f"{learner.name} goes no further, {about}", flush=True)
-        if found and not self.at_work():
+        if found and not self.active_learners():
             raise NonFiniteLossError(about)
-
-    def _logs(self) -> bool:
-        """Whether this update's figures go to the loggers; the first is for people too."""
-        update = self.global_step + 1
-        return update == 1 or update % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _log_losses(self, losses: Tensor) -> None:
         """Of each; of several their mean too."""
         many, figures = self.trainer.world_size > 1, {}
         for learner, loss in zip(self.all_learners(), losses, strict=True):
             if learner.diverged is None:
-                figures[learner.figure("train/loss")] = loss
+                figures[learner.log_key("train/loss")] = loss
         figures.setdefault("train/loss", _mean_of_finite(losses, self._active()))
         self.log_dict(figures, on_step=True, sync_dist=many)
 
@@ -175,51 +146,7 @@ class Probe(lightning.LightningModule):
                 continue
             norm = nn.utils.clip_grad_norm_(learner.parameters(), self.optim.clip or math.inf)
             if self._logs():
-                self.log(learner.figure("train/gradient_norm"), norm)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict a batch of whichever split is being evaluated."""
-        features = self(batch)
-        for learner in self.at_work():
-            indexed = self._indexed.setdefault(learner.name, {})
-            for index, name, value in learner.predict(features, batch):
-                indexed[index] = (name, value)
-
-    def on_validation_epoch_end(self) -> None:
-        """Score dev, and log what the layers weigh."""
-        self._gather("dev")
-        figures: dict[str, float] = {}
-        layers: dict[str, float] = {}
-        for learner in self.at_work():
-            for key, value in learner.task.score("dev", learner.predictions["dev"]).items():
-                figures[learner.figure(f"dev/{key}")] = value
-            weights = learner.featurizer.weights()
-            for layer, weight in enumerate([] if weights is None else weights.tolist()):
-                layers[learner.figure(f"layer_weight/{layer}")] = weight
-        monitor, best_of = self.task.monitor, min if self.task.mode == "min" else max
-        if monitor not in figures:  # several learners: the best of them
-            figures[monitor] = best_of(figures[x.figure(monitor)] for x in self.at_work())
-        self.log_dict(figures, rank_zero_only=False)
-        # Not by self.log: Lightning looks through all that it has logged at every batch. It counts
-        # updates from 0.
-        for logger in self.loggers if layers else []:
-            logger.log_metrics(layers, self.global_step - 1)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Keep predictions; the recipe scores them."""
-        self._gather("test")
-
-    def _gather(self, split: str) -> None:
-        """Predictions of all processes by id, in the split's own order, to each learner."""
-        mine, self._indexed = self._indexed, {}
-        names = [learner.name for learner in self.at_work()]
-        found = gathered(mine, names, self.trainer.world_size)
-        for learner in self.at_work():
-            learner.predictions[split] = found[learner.name]
+                self.log(learner.log_key("train/gradient_norm"), norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Who goes no further is not seen from the weights."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from downstream.learner import Learner
-from downstream.probe import Probe
+from downstream.adapt.adapted import Adapted
+from downstream.adapt.learner import Learner
 from downstream.task import Task
-from recipes.run.checkpoints import evenly_kept, write_head
+from recipes.superb.checkpoints import evenly_kept, write_portable
 from wavlm_lightning.checkpoint_file import read_checkpoint
 
 Scores = dict[str, dict[int, float]]  # by learner and update
@@ -20,7 +20,7 @@ Scores = dict[str, dict[int, float]]  # by learner and update
 
 def scores_on_test(
     test: Callable[[], Mapping[str, Mapping[str, float]]],
-    probe: Probe,
+    probe: Adapted,
     folder: Path,
     *,
     tell: Callable[[str], None] | None = None,
@@ -34,7 +34,7 @@ def scores_on_test(
         tell: Is given a line before each.
     """
     pattern = evenly_kept(folder)
-    found: Scores = {x.name: {} for x in probe.at_work()}
+    found: Scores = {x.name: {} for x in probe.active_learners()}
     updates = sorted(int(p.stem.removeprefix("update")) for p in pattern.parent.glob(pattern.name))
     for number, update in enumerate(updates, 1):
         if tell is not None:
@@ -54,7 +54,7 @@ def best_on_test(task: Task[Any], scores: Mapping[int, float]) -> dict[str, floa
 
 
 def keep_best_on_test(
-    path: Path, probe: Probe, learner: Learner, scores: Mapping[int, float], folder: Path
+    path: Path, probe: Adapted, learner: Learner, scores: Mapping[int, float], folder: Path
 ) -> dict[str, float]:
     """Put the best checkpoint on test in place of the one that dev chose.
 
@@ -71,5 +71,5 @@ def keep_best_on_test(
     best_of = min if learner.task.headline_mode == "min" else max
     update = best_of(scores, key=lambda update: scores[update])
     probe.load_state_dict(read_checkpoint(evenly_kept(folder, update))["state_dict"])
-    write_head(path, learner)
+    write_portable(path, probe, learner)
     return {"value": scores[update], "update": float(update)}

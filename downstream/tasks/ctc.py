@@ -48,6 +48,7 @@ class CTC(Transcription[Config]):
     """Characters by CTC, on the last layer."""
 
     name, corpus, Config = "ctc", "librispeech", Config
+    suite = "finetuning"
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._set_of: dict[str, str] = {}  # test utterance -> its split

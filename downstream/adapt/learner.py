@@ -6,7 +6,7 @@ learning rate, clipping, dropout, and what its task chooses on dev are its own.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,27 @@ from torch import Tensor, nn
 from downstream.features import Features, Frames
 from downstream.featurizer import Featurizer, FeaturizerConfig
 from downstream.task import Batch, Task
-from downstream.upstream import Frozen
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.seeding import seed_torch, torch_seed
+
+
+class Shape(Protocol):
+    """What a head is told of an upstream."""
+
+    @property
+    def dim(self) -> int:
+        """Width of its layers."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that it gives."""
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance of so many samples."""
 
 
 class Learner(nn.Module):
@@ -26,7 +44,7 @@ class Learner(nn.Module):
         task: gives head, loss, predictions and score.
         upstream: says how many layers there are, and how wide.
         featurizer: how layers become one.
-        lr: learning rate, constant.
+        lr: peak learning rate.
         seed: of first weights, dropout and masks.
         name: in logs and folders; "" for one that is alone.
     """
@@ -34,7 +52,7 @@ class Learner(nn.Module):
     def __init__(
         self,
         task: Task[Any],
-        upstream: Frozen,
+        upstream: Shape,
         featurizer: FeaturizerConfig,
         *,
         lr: float,
@@ -42,7 +60,7 @@ class Learner(nn.Module):
         name: str = "",
     ):
         super().__init__()
-        self.task, self.lr, self.seed, self.name = task.twin(seed), lr, seed, name
+        self.task, self.lr, self.seed, self.name = task.with_seed(seed), lr, seed, name
         self.task.num_frames = upstream.num_frames
         self.featurizer = Featurizer(
             featurizer, num_layers=upstream.num_layers, stride=upstream.stride
@@ -53,7 +71,7 @@ class Learner(nn.Module):
         self.diverged: int | None = None  # the update with which it was given up
         self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
 
-    def figure(self, name: str) -> str:
+    def log_key(self, name: str) -> str:
         """Name of one of its figures in logs."""
         return f"{self.name}/{name}" if self.name else name
 
