@@ -108,6 +108,7 @@ def test_get_sees_nested_dotted_and_said_values() -> None:
     stack = Stack().plus("a", {"a": {"b": {"c": 1}}}).plus("b", {"a.b": {"d": 2}})
     stack += Stack.of_words(["--a.e={f: 3}", "--g=null", "--h=~/x"])
     assert [stack.get(f"a.{key}") for key in ("b.c", "b.d", "e.f")] == [1, 2, 3]
+    assert stack.plus("c", {"a": {"b": {"c": 4}}}).get("a.b.c") == 4
     assert stack.get("g", 5) is None
     assert stack.get("h") == str(Path("~/x").expanduser())
     assert stack.get("i", 5) == 5
