@@ -119,6 +119,8 @@ class Finetuner(Adapted):
             unused.append(model.mask_vector)
         if isinstance(self.layer, int):  # blocks above it are not run
             unused += list(model.encoder.layers[self.layer :])
+            if self.layer == 0 and model.encoder.position_bias is not None:
+                unused.append(model.encoder.position_bias)
         through = self.layer is None or self.layer == config.num_layers
         normed = self.layer == "last" or (through and config.last_layer_normed)
         if config.norm_first and not normed:

@@ -164,7 +164,8 @@ def test_stages_that_were_stopped_end_as_if_they_never_were(
 def test_a_stage_begins_with_what_the_one_before_left(
     words: list[str], encoder: WavLM, tmp_path: Path
 ) -> None:
-    stages = STAGES.replace("TAKE", "last").replace("total_updates: 5", "total_updates: 1")
+    stages = STAGES.replace("TAKE", "last, optim.lr: 0.01")
+    stages = stages.replace("total_updates: 5", "total_updates: 1")
     said = [stages, "--optim.encoder_lr=1e-12", "--optim.lr=1e-12"]
     words = [word for word in words if "--optim" not in word]
     assert main(["ks", *words, *said]) == 0  # nothing moves in the second stage
