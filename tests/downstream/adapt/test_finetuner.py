@@ -98,3 +98,21 @@ def test_every_weight_that_trains_has_a_gradient_and_no_other(
     assert ("mask_vector" in found) == (
         masking.masks_time and adaptation.encoder == "tuned" and adaptation.blocks is None
     )
+
+
+def test_a_batch_counts_by_its_share_of_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = finetuner("base", "last", AdaptationConfig(encoder="tuned"), InputMasking())
+    batches = [[(0, 0), (0, 1)], [(0, 2)], [(0, 3), (0, 4), (0, 5)]]  # of an update
+    plan = SimpleNamespace(update=lambda _: batches)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(plan=plan), log_every_n_steps=1000)
+    monkeypatch.setattr(Finetuner, "trainer", property(lambda _: trainer))
+    monkeypatch.setattr(Finetuner, "global_step", property(lambda _: 1))
+    module._place = 0
+    batch: Any = SimpleNamespace(
+        waveforms=torch.randn(2, 8000), lengths=LENGTHS, epochs=[0, 0], indices=[0, 1], ids="ab"
+    )
+    loss = module.training_step(batch, 0)
+    assert float(loss.detach()) == pytest.approx(float(module.latest["train/loss"]) * 2 * 3 / 6)
+    batch.ids = "a"
+    loss = module.training_step(batch, 0)
+    assert float(loss.detach()) == pytest.approx(float(module.latest["train/loss"]) * 1 * 3 / 6)
