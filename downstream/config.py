@@ -17,8 +17,9 @@ class DataConfig(Checked):
     """How examples become batches.
 
     Args:
-        batch_size: Examples in a batch; about the average where batches are bucketed.
-        batches_per_update: Batches whose gradients make one update.
+        batch_size: Examples in a batch; about the average where batches are bucketed. 0 where
+            seconds_per_batch says it.
+        batches_per_update: Batches whose gradients make one update; 0 likewise.
         seconds_per_batch: Seconds of audio in a batch, about, in place of batch_size.
         seconds_per_update: Seconds of audio in an update, about, in place of batches_per_update;
             over all processes and accumulated batches.
@@ -34,8 +35,8 @@ class DataConfig(Checked):
         bad_files: An unusable recording ends in an error, or is left out and counted.
     """
 
-    batch_size: int = whole(1, 10**6, default=1)
-    batches_per_update: int = whole(1, 10**6, default=1)
+    batch_size: int = whole(0, 10**6, default=0)
+    batches_per_update: int = whole(0, 10**6, default=0)
     seconds_per_batch: float | None = number(0, 10**6, above=True, default=None)
     seconds_per_update: float | None = number(0, 10**9, above=True, default=None)
     repeat_updates: int | None = whole(1, default=None)
@@ -48,6 +49,11 @@ class DataConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("batch_size", "batches_per_update"):
+            if self.seconds_per_batch is None and getattr(self, name) == 0:
+                raise ValueError(
+                    f"data.{name} must be at least 1 (got 0). Set it, or data.seconds_per_batch"
+                )
         if self.seconds_per_update is not None and self.seconds_per_batch is None:
             raise ValueError("data.seconds_per_update needs data.seconds_per_batch: set both")
 

@@ -47,7 +47,7 @@ class Explained(NamedTuple):
     """A key, for people."""
 
     key: str
-    wanted: str  # its type, in words
+    type_name: str  # in words
     required: bool  # it has no default
     default: Any
     help: str
@@ -135,7 +135,7 @@ class Parser(jsonargparse.ArgumentParser):
         return [
             Explained(
                 key=a.dest,
-                wanted=in_words(_type_of(a)),
+                type_name=in_words(_type_of(a)),
                 required=bool(a.required) and a.default is None,
                 default=a.default,
                 help=" ".join((a.help or "").split()),

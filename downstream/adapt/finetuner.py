@@ -61,7 +61,7 @@ def batch_weight(rows: int, rows_of_update: list[int]) -> float:
 
 
 class Finetuner(Adapted):
-    """An encoder that trains below one head; `load_wavlm` reads its checkpoints.
+    """An encoder that trains below one head; `load_wavlm` reads what `portable_state` gives.
 
     Args:
         model: Encoder, with its first weights; changed in place.
@@ -183,6 +183,14 @@ class Finetuner(Adapted):
 
     def _masked_features(self, batch: Batch) -> Features:
         """As `forward`, with spans masked and, while the encoder rests, without its gradient."""
+        layers = torch_generator(self.learner.seed, "layer_drop", self.global_step)
+        with torch.set_grad_enabled(self._encoder_learns):
+            return self._features(batch, generator=layers, **self._masks(batch))
+
+    def _masks(self, batch: Batch) -> dict[str, Tensor]:
+        """Those of `WavLM.encode` that are said; drawn on the host, so that no draw waits."""
+        if not (self.masking.masks_time or self.masking.masks_channels):
+            return {}
         lengths = conv_lengths(batch.lengths).tolist()
 
         def draw(what: str, row: int) -> np.random.Generator:
@@ -190,14 +198,12 @@ class Finetuner(Adapted):
             return generator(seed, f"hidden {what}", batch.epochs[row], batch.indices[row])
 
         frames, channels = self.masking(lengths, self.model.config.dim, draw)
-        masks: dict[str, Any] = {}
+        masks = {}
         if self.masking.masks_time:
-            masks["masked"] = frames.to(self.device)
+            masks["masked"] = frames.to(self.device, non_blocking=True)
         if self.masking.masks_channels:
-            masks["silenced"] = channels.to(self.device)
-        layers = torch_generator(self.learner.seed, "layer_drop", self.global_step)
-        with torch.set_grad_enabled(self._encoder_learns):
-            return self._features(batch, generator=layers, **masks)
+            masks["silenced"] = channels.to(self.device, non_blocking=True)
+        return masks
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout depends on a batch's place in its update, however many processes share it."""

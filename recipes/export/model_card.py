@@ -123,8 +123,14 @@ def _corpus_of_run(run: dict[str, Any]) -> str:
 
 def _chosen(run: dict[str, Any]) -> str:
     """The update whose weights were taken; of variants, of each."""
+    config = run["config"]
+    total = config["optim.total_updates"]
+    if config["adaptation.take"] == "last":
+        return f"{total} of {total}"
+    if config["adaptation.take"] == "average":
+        return f"average of the last {config['adaptation.average']} validations of {total} updates"
     updates = ", ".join(f"{best['update']:.0f}" for best in run["best"].values())
-    return f"{updates} of {run['config']['optim.total_updates']}"
+    return f"{updates} of {total}"
 
 
 def _updates(source: Path, config: dict[str, Any]) -> Rows:

@@ -7,7 +7,6 @@ python -m recipes.finetune TASK UPSTREAM [--config=FILE] [--key=value ...]
 import sys
 
 from recipes.finetune.settings import keys_of, read_stages
-from recipes.run.mini_model import MINI_CHECKPOINT, MINI_NAME, is_missing
 from recipes.run.program import run_program
 from recipes.superb.job import TaskJob
 from recipes.superb.settings import task_and_upstream
@@ -18,9 +17,7 @@ PROGRAM = "recipes.finetune"
 def finetune_job(argv: list[str]) -> TaskJob:
     """The job that words of the command line ask for."""
     task, upstream, words = task_and_upstream(argv)
-    # Keys are read with the shape that the mini model will have, if it is not there yet.
-    mini = upstream in (MINI_NAME, str(MINI_CHECKPOINT)) and is_missing(str(MINI_CHECKPOINT))
-    return TaskJob(PROGRAM, task, read_stages(task, upstream, words, mini=mini))
+    return TaskJob(PROGRAM, task, read_stages(task, upstream, words))
 
 
 def main(argv: list[str]) -> int:

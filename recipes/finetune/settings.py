@@ -14,12 +14,14 @@ from typing import Any
 from downstream import load_task
 from downstream.adapt.policy import AdaptationConfig, InputMasking
 from recipes.run.initial_weights import check_shape, init_path
+from recipes.run.mini_model import MINI_CHECKPOINT, MINI_NAME, is_missing
 from recipes.superb.settings import (
     CONFIGS,
     Reading,
     RunSection,
     TaskSettings,
     build_parser,
+    plain,
     read_files,
     task_and_upstream,
 )
@@ -30,6 +32,12 @@ from wavlm_lightning.model.checkpoint import read_config
 from wavlm_lightning.model.config import WavLMConfig
 
 ANY = CONFIGS / "finetune" / "any.yaml"
+# Sections and keys that a run has once, whatever its stages are.
+OF_A_RUN = (
+    *("upstream", "paths", "cache", "wandb", "tensorboard", "protocol", "stages", "data.manifest"),
+    *("data.check", "data.bad_files", "run.dir", "run.results", "run.resume", "run.threads"),
+    *("trainer.accelerator", "trainer.devices", "trainer.tf32"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,40 +69,30 @@ def finetune_parser(reading: Reading, model: WavLMConfig) -> Parser:
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
     """All keys of a fine-tuning, and what files and words say of them."""
     task, upstream, words = task_and_upstream(argv)
-    reading = read_files(task, upstream, words, _files(task))
-    return finetune_parser(reading, _encoder(reading)), reading.files + reading.said
+    reading, start = _read(task, upstream, words, mini=mini_is_missing(upstream))
+    return finetune_parser(reading, start), reading.files + reading.said
 
 
-def read_stages(
-    task: str, upstream: str, words: list[str], *, mini: bool = False
-) -> list[TaskSettings]:
+def mini_is_missing(upstream: str) -> bool:
+    """Whether an upstream is the mini model, and that is not trained yet: its shape is known."""
+    named = upstream in (MINI_NAME, str(MINI_CHECKPOINT))
+    return named and is_missing(str(MINI_CHECKPOINT))
+
+
+def read_stages(task: str, upstream: str, words: list[str]) -> list[TaskSettings]:
     """Settings of a fine-tuning: one for each of its stages, in their order.
 
     Args:
         task: A name of `downstream.tasks`.
         upstream: A name in configs/upstream, or a checkpoint or folder of a WavLM.
         words: Of the command line.
-        mini: The upstream is the mini model, which may not be there yet.
 
     Raises:
         ConfigError: naming the key, what it must be and what it is.
         FileNotFoundError: if there is no encoder.
         ValueError: if it cannot be read.
     """
-    reading = read_files(task, upstream, words, _files(task))
-    if reading.said.get("init"):
-        raise ConfigError(
-            f"init is the second word now: make finetune UPSTREAM={reading.said.get('init')}"
-        )
-    start = WavLMConfig.mini() if mini else _encoder(reading)
-    of_encoder = Stack().plus("the encoder", {"model": start.to_dict()})
-    reading = reading._replace(files=of_encoder + reading.files)
-    if start.norm_first:
-        said = (
-            reading.said.files().plus("large, of the named files", reading.large)
-            + reading.said.words()
-        )
-        reading = reading._replace(said=said)
+    reading, start = _read(task, upstream, words, mini=mini_is_missing(upstream))
     size = Layer("the encoder", {"model.size": start.size})
     whole = _resolved(reading, start, size)
     if not whole.stages:
@@ -103,16 +101,48 @@ def read_stages(
     for number, own in enumerate(whole.stages, start=1):
         name = f"stages, item {number}"
         try:
+            _check_differences(own)
             found.append(_resolved(reading, start, size, Layer(name, {**own, "stages": []})))
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
-    tuned = [stage.tuned for stage in found]
+    _check_order(found)
+    name = found[-1].upstream.name
+    return [replace(stage, upstream=replace(stage.upstream, name=name)) for stage in found]
+
+
+def _read(task: str, upstream: str, words: list[str], *, mini: bool) -> tuple[Reading, WavLMConfig]:
+    """What all stages have in common, and the encoder that training starts from."""
+    reading = read_files(task, upstream, words, _files(task))
+    if reading.said.get("init"):
+        raise ConfigError(
+            f"init is the second word now: make finetune UPSTREAM={reading.said.get('init')}"
+        )
+    start = WavLMConfig.mini() if mini else _encoder(reading)
+    files, said = Stack().plus("the encoder", {"model": start.to_dict()}), reading.said
+    if start.norm_first:
+        said = said.files().plus("large, of the named files", reading.large) + said.words()
+    return reading._replace(files=files + reading.files, said=said), start
+
+
+def _check_differences(own: dict[str, Any]) -> None:
+    """Refuse a difference that would not reach its stage: these are said once for a run."""
+    for _, key, _ in Stack().plus("", own).flattened(set()):
+        if any(key == name or key.startswith(f"{name}.") for name in OF_A_RUN):
+            raise ConfigError(f"{key} must be the same in all stages: set it outside of stages")
+
+
+def _check_order(stages: list[TaskSettings]) -> None:
+    """Refuse stages that cannot take what the one before leaves."""
+    tuned = [stage.tuned for stage in stages]
     if tuned != sorted(tuned):
         raise ConfigError(
             "stages: a frozen encoder must come before those that train it, not after them"
         )
-    name = found[-1].upstream.name
-    return [replace(stage, upstream=replace(stage.upstream, name=name)) for stage in found]
+    if len({stage.featurizer.layer is None for stage in stages}) > 1:
+        raise ConfigError(
+            "stages: featurizer.layer must be null in all stages or in none, because a weighted "
+            "sum has weights to hand on"
+        )
 
 
 def _files(task: str) -> list[Path]:
@@ -142,7 +172,7 @@ def _resolved(reading: Reading, start: WavLMConfig, *later: Layer) -> TaskSettin
 def _label(reading: Reading, settings: TaskSettings) -> str:
     """What stands behind the upstream's name in results: the named file, or how it is adapted."""
     files = reading.said.files().layers
-    return Path(files[-1].source).stem if files else settings.adaptation.encoder
+    return plain(Path(files[-1].source).stem) if files else settings.adaptation.encoder
 
 
 def _encoder(reading: Reading) -> WavLMConfig:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import numpy as np
 
+from recipes.pretrain.first_weights import start_from
 from recipes.pretrain.recordings import Recordings
 from recipes.pretrain.settings import Settings
 from recipes.run.callbacks import KeepBest
@@ -16,7 +17,6 @@ from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST
 from recipes.run.curves import plot_curves
 from recipes.run.devices import device_words, with_precision
 from recipes.run.fit import Training, fit, once
-from recipes.run.initial_weights import start_from
 from recipes.run.processes import Processes
 from recipes.run.throughput import HOURS, SHARE, Throughput
 from recipes.run.trainer import Pace

@@ -32,13 +32,32 @@ def missing_runs(results: list[ProbeResult], columns: list[Column]) -> list[str]
             word = upstream
             if not (CONFIGS / "upstream" / f"{upstream}.yaml").is_file():
                 word = str(one.config.get("upstream.source") or upstream)
-            command = f"make superb TASK={tasks[0].task} UPSTREAM={quote(word)}"
+            program = "superb"
+            if is_tuned(one):  # its name says how, and is no upstream
+                program, word = "finetune", str(one.config["upstream.source"])
+            command = f"make {program} TASK={tasks[0].task} UPSTREAM={quote(word)}"
             if one.kind == "official":
                 command += f" paths.{tasks[0].corpus}=DIR"
             elif one.kind == "manifest":
                 command += f" data.manifest={quote(str(one.config.get('data.manifest') or 'DIR'))}"
             lines.append(f"missing: {', '.join(c.task for c in tasks)} on {upstream}: {command}")
     return lines
+
+
+def is_tuned(result: ProbeResult) -> bool:
+    """Whether the encoder trained with the head."""
+    return bool(result.config.get("adaptation.encoder", "frozen") != "frozen")
+
+
+def tuned_upstreams(results: list[ProbeResult]) -> list[str]:
+    """A line on upstreams that are not frozen, if there are any."""
+    names = sorted({r.upstream for r in results if is_tuned(r)})
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: the encoder trained with each head, which the benchmark does not do; "
+        "not comparable with frozen upstreams or published scores"
+    ]
 
 
 def departures(results: list[ProbeResult], protocols: dict[str, dict[str, Any]]) -> list[str]:
@@ -74,7 +93,7 @@ def remarks(results: list[ProbeResult], columns: list[Column]) -> list[str]:
             if values:
                 means = ", ".join(f"{v} {mean(s):.{c.digits}f}" for v, s in values.items())
                 lines.append(f"{c.task} on {upstream} by variant, mean over seeds: {means}")
-    return lines + _differences(results)
+    return tuned_upstreams(results) + lines + _differences(results)
 
 
 def _differences(results: list[ProbeResult]) -> list[str]:

@@ -59,7 +59,7 @@ def help_text(about: str, parser: Parser, stack: Stack) -> str:
         if row.required and source == DEFAULT:
             shown = "must be set"
         where = "" if source == DEFAULT else f", from {source}"
-        parts.append(f"--{row.key}={shown}  ({row.wanted}{where})")
+        parts.append(f"--{row.key}={shown}  ({row.type_name}{where})")
         if row.help:
             parts.append(f"    {row.help}")
     return "\n".join(parts)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from recipes.run.callbacks import Figures, SaveAndStop, progress
 from recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
-from recipes.run.loggers import build_loggers, finishing
+from recipes.run.loggers import finishing, loggers_of
 from recipes.run.processes import Processes
 from recipes.run.program import RunSettings
 from recipes.run.sections import TrainerSection
@@ -77,13 +77,7 @@ def fit(
         folder,
         processes,
         pace=training.pace,
-        loggers=build_loggers(
-            folder,
-            root=settings.run.dir,
-            wandb=settings.wandb,
-            tensorboard=settings.tensorboard,
-            values=settings.values,
-        ),
+        loggers=loggers_of(settings, folder),
         callbacks=callbacks(training, folder),
     )
     if resume is None:

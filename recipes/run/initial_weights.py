@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training that starts from an encoder: its configuration, and its weights."""
+"""Training that starts from an encoder: where it lies, and the shape that it has."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_stack import Stack
-from wavlm_lightning.model.checkpoint import load_wavlm, local_path, read_config
+from wavlm_lightning.model.checkpoint import local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
-
-if TYPE_CHECKING:  # Lightning takes seconds to import, and the rest of this does without
-    from wavlm_lightning.pretrain.pretrainer import Pretrainer
-
-HEAD = "objective."
 
 
 def config_of_init(stack: Stack) -> WavLMConfig | None:
@@ -60,24 +53,3 @@ def check_shape(model: WavLMConfig, start: WavLMConfig) -> None:
             raise ConfigError(
                 f"model.{name}={asked[name]}, but init has {there[name]}: leave it out"
             )
-
-
-def start_from(module: "Pretrainer", source: Path) -> str:
-    """Give a module the encoder of `source`, and its head if it predicts the same codes.
-
-    Returns:
-        A line on what was taken.
-    """
-    module.model.load_state_dict(load_wavlm(source).state_dict())
-    taken = f"starting from the encoder of {source}"
-    content = read_checkpoint(source) if source.suffix == ".ckpt" else {}
-    about = content.get("hyper_parameters", {})
-    if "objective" not in about:
-        return f"{taken}; it has no prediction head: a new one is drawn"
-    for key in ("codebooks", "objective"):
-        if about.get(key) != module.hparams[key]:
-            return f"{taken}; {key} of its prediction head differ: a new head is drawn"
-    state = content["state_dict"]
-    head = {n.removeprefix(HEAD): t for n, t in state.items() if n.startswith(HEAD)}
-    module.objective.load_state_dict(head)
-    return f"{taken} and its prediction head"

@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from recipes.run.program import RunSettings
 from recipes.run.sections import WandbSection
 from recipes.run.signals import STOPPED, StopSignal
 from wavlm_lightning.config import flat, one_line
@@ -133,6 +134,17 @@ def build_loggers(
     if tensorboard:
         loggers.append(SteadyTensorBoardLogger(folder, name="tensorboard"))
     return loggers
+
+
+def loggers_of(settings: RunSettings, folder: Path) -> list[Logger]:
+    """The loggers that a configuration asks for, of a training in `folder`."""
+    return build_loggers(
+        folder,
+        root=settings.run.dir,
+        wandb=settings.wandb,
+        tensorboard=settings.tensorboard,
+        values=settings.values,
+    )
 
 
 @contextmanager

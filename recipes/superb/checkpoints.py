@@ -133,7 +133,7 @@ def take(
         module: At the end of the training.
         learner: Whose weights.
         folder: Of the training.
-        adaptation: Which weights are wanted.
+        adaptation: Which weights to take.
         processes: All of them call this.
     """
     if adaptation.take == "best":

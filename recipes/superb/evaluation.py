@@ -58,7 +58,7 @@ def drop_learner(probe: Adapted, learner: Learner, why: str) -> None:
         print(f"{learner.name} is left out: {why}", flush=True)
 
 
-def judge(
+def evaluate(
     settings: TaskSettings,
     probe: Adapted,
     data: TaskData,

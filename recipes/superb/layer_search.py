@@ -14,7 +14,7 @@ from downstream.search import Search
 from downstream.task import Batch
 from downstream.upstream import Frozen
 from recipes.run.devices import device_of
-from recipes.run.loggers import build_loggers, finishing, with_wandb
+from recipes.run.loggers import finishing, loggers_of, with_wandb
 from recipes.superb.evaluation import Outcome, trivial_figures
 from recipes.superb.feature_source import FeatureSource, feature_source
 from recipes.superb.heads import heads_of
@@ -90,13 +90,7 @@ def _log(
     settings: TaskSettings, folder: Path, curves: Scores, metrics: Mapping[str, float]
 ) -> None:
     """Figures by layer, in place of the update, and those of the chosen one."""
-    loggers = build_loggers(
-        folder,
-        root=settings.run.dir,
-        wandb=settings.wandb,
-        tensorboard=settings.tensorboard,
-        values=settings.values,
-    )
+    loggers = loggers_of(settings, folder)
     by_layer: dict[int, dict[str, float]] = {}
     for key, pairs in curves.items():
         for layer, value in pairs:

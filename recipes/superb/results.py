@@ -219,13 +219,23 @@ def _summary(done: Finished, head: Head, metrics: dict[str, float], result: Path
             "",
             *rows,
             *_compared(done, outcomes),
-            f"selected on {done.monitor}" + (f", {head.name}" if head.name else ""),
+            _selected(done, head),
             f"seconds      {done.seconds:.0f}, this start",
             f"result       {result}",
             f"predictions  {done.folder}/**/{head.name + '/' if head.name else ''}predictions",
             *_next(done, outcomes),
         ]
     )
+
+
+def _selected(done: Finished, head: Head) -> str:
+    """Which weights were tested."""
+    adaptation = done.settings.adaptation
+    if adaptation.take == "last":
+        return "weights      the last"
+    if adaptation.take == "average":
+        return f"weights      average of the last {adaptation.average} validations"
+    return f"selected on {done.monitor}" + (f", {head.name}" if head.name else "")
 
 
 def _next(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:

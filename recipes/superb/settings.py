@@ -230,8 +230,7 @@ def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
 
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
     """All keys of a task on an upstream, and what files and words say of them."""
-    task, upstream, words = task_and_upstream(argv)
-    reading = read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
+    reading = _read(*task_and_upstream(argv))
     return build_parser(reading.task), reading.files + reading.said
 
 
@@ -283,10 +282,14 @@ def read_probe_settings(task: str, upstream: str, words: list[str]) -> TaskSetti
     Raises:
         ConfigError: naming the key, what it must be and what it is.
     """
+    reading = _read(task, upstream, words)
+    return reading.resolve(build_parser(reading.task))
+
+
+def _read(task: str, upstream: str, words: list[str]) -> Reading:
     if load_task(task).suite != "superb":
         raise ConfigError(f"{task} trains its encoder: make finetune TASK={task}")
-    reading = read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
-    return reading.resolve(build_parser(reading.task))
+    return read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
 
 
 def read_files(task: str, upstream: str, words: list[str], files: list[Path]) -> Reading:
@@ -352,4 +355,13 @@ def _name_of(path: Path) -> str:
         name = f"{parts[-4]}-{parts[-3]}" + ("" if path.stem == "last" else f"-{path.stem}")
     else:
         name = path.stem if path.is_file() else path.name
+    return plain(name)
+
+
+def plain(name: str) -> str:
+    """A name with `_` for what no folder's name should hold.
+
+    >>> plain("my $HOME file")
+    'my__HOME_file'
+    """
     return re.sub(r"[^\w.+-]", "_", name)

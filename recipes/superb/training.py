@@ -25,7 +25,7 @@ from recipes.run.processes import Processes
 from recipes.run.throughput import HOURS, SHARE, Throughput
 from recipes.run.trainer import Pace
 from recipes.superb.checkpoints import KeepBestLearner, KeepEvenly, KeepRecent, take
-from recipes.superb.evaluation import Outcome, drop_learner, judge
+from recipes.superb.evaluation import Outcome, drop_learner, evaluate
 from recipes.superb.examples import log_examples
 from recipes.superb.feature_costs import Choice, choose, measure, uses_of
 from recipes.superb.feature_source import COMPUTED, FeatureSource, feature_source
@@ -147,7 +147,7 @@ def _run(
     def finish(parts: Parts, trainer: lightning.Trainer) -> dict[str, Outcome]:
         best = {x.name: parts.keep[x.name].best for x in _finite(parts)}
         module, data, source, _ = parts
-        outcomes = judge(settings, module, data, folder, processes, best=best, source=source)
+        outcomes = evaluate(settings, module, data, folder, processes, best=best, source=source)
         if processes.first:
             _show(trainer, module, data, outcomes)
         return outcomes

@@ -85,18 +85,21 @@ def _variants(
     """Heads that trained side by side, and outcomes by variant; "" where a task has none."""
     outcomes = {}
     for variant in task.variants(where) or [""]:
+        with processes.first_before_others():  # what it reads of recordings, they are told
+            # Of all stages before the first one trains: what is wrong with the last is said then.
+            tasks = [task(s.task, where, seed=s.seed, variant=variant or None) for s in stages]
+        if processes.first:
+            tell_unusable(where)
         place, start = folder / safe_name(variant) if variant else folder, None
-        for number, settings in enumerate(stages, start=1):
-            with processes.first_before_others():  # what it reads of recordings, they are told
-                instance = task(settings.task, where, seed=settings.seed, variant=variant or None)
-            if processes.first:
-                tell_unusable(where)
-            if number < len(stages):
-                stage = place / f"stage{number}"
-                if processes.first:
-                    print(f"--- stage {number} of {len(stages)}, in {stage}", flush=True)
-                start = run_stage(settings, upstream, instance, stage, processes, start=start)
-            elif len(stages) > 1 and processes.first:
-                print(f"--- stage {number} of {len(stages)}, in {place}", flush=True)
-        outcomes[variant] = run_variant(settings, upstream, instance, place, processes, start=start)
+        for number, (settings, instance) in enumerate(zip(stages, tasks, strict=True), start=1):
+            last = number == len(stages)
+            stage = place if last else place / f"stage{number}"
+            if len(stages) > 1 and processes.first:
+                print(f"--- stage {number} of {len(stages)}, in {stage}", flush=True)
+            about = (settings, upstream, instance, stage, processes)
+            if last:
+                outcomes[variant] = run_variant(*about, start=start)
+            else:
+                start = run_stage(*about, start=start)
+    settings = stages[-1]
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from downstream.config import DataConfig
-from downstream.data import TaskData, TrainPlan, TrainSampler
+from downstream.data import TaskData, TrainPlan, TrainSampler, sized
 from downstream.task import Example, Sources, Task, TaskConfig
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -194,3 +194,20 @@ def test_a_seed_of_its_own_decides_the_order(toy: Callable[..., TaskData]) -> No
     other = TaskData(data.task, data.config, total_updates=3, seed=5)
     for update in range(3):
         assert one.plan.update(update) == two.plan.update(update) == other.plan.update(update)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "batches_per_update"])
+def test_the_size_of_a_batch_must_be_said(name: str) -> None:
+    sizes = {"batch_size": 2, "batches_per_update": 1}
+    del sizes[name]
+    with pytest.raises(ValueError, match=rf"data\.{name} must be at least 1 \(got 0\)"):
+        DataConfig(order="random", **sizes)
+    DataConfig(order="random", seconds_per_batch=10.0)
+
+
+def test_seconds_become_utterances_and_batches() -> None:
+    config = DataConfig(order="bucketed", seconds_per_batch=30.0, seconds_per_update=120.0)
+    lengths = np.full(100, 5 * 16_000)
+    found = sized(config, lengths)
+    assert (found.batch_size, found.batches_per_update) == (6, 4)
+    assert found.seconds_per_batch is None

@@ -244,6 +244,41 @@ def test_a_frozen_stage_comes_first(words: list[str], capsys: pytest.CaptureFixt
 def test_a_head_that_does_not_fit_the_next_stage_is_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "--stages=[{adaptation.encoder: frozen, featurizer.layer: 1}, {}]"
-    assert main(["ks", *words, said]) == 1
+    stages = "--stages=[{adaptation.encoder: frozen}, {task.width: 8}]"
+    assert main(["asv", *words, *FEW_SPEAKERS, stages]) == 1
     assert "does not fit this stage: featurizer.layer and the head's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ("[{upstream.source: a.pt}]", "upstream.source must be the same in all stages"),
+        ("[{}, {run.dir: a}]", "stages, item 2: run.dir must be the same in all stages"),
+        ("[{trainer: {devices: 2}}]", "trainer.devices must be the same in all stages"),
+        ("[{featurizer.layer: 1}, {}]", "featurizer.layer must be null in all stages or in none"),
+    ],
+)
+def test_a_difference_that_no_stage_can_have_is_refused_at_once(
+    stages: str, said: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ks", *words, f"--stages={stages}"]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_wrong_with_the_last_stage_is_said_before_the_first_trains(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = "--stages=[{adaptation.encoder: frozen}, {task.held_out_speakers: 1}]"
+    assert main(["asv", *words, *FEW_SPEAKERS, stages]) == 1
+    assert "task.held_out_speakers must be 0 or at least 2" in capsys.readouterr().err
+    assert list((tmp_path / "runs").rglob("stage1")) == []
+
+
+def test_a_file_whose_name_is_no_plain_one_gives_a_plain_folder(
+    words: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "my $HOME file.yaml"
+    file.write_text("optim: {lr: 0.1}\n")
+    (settings,) = read_stages("ks", words[0], [*words[1:], f"--config={file}"])
+    assert settings.upstream.name == "encoder+my__HOME_file"

@@ -348,3 +348,16 @@ def test_markdown_is_printed_as_it_is_written(
     write("asv", "random", 20.0)
     text = table(folder)
     assert capsys.readouterr().out.strip() == text.strip()
+
+
+def test_a_tuned_encoder_is_told_from_a_frozen_one(
+    write_score: Callable[..., None], scores: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_score("asv", "fbank", 20.0)
+    write_score("er", "fbank", 40.0)
+    config = {"adaptation.encoder": "tuned", "upstream.source": "m.pt"}
+    write_score("er", "m+tuned", 60.0, config=config)
+    assert main([f"--results={scores}"]) == 0
+    said = capsys.readouterr().out
+    assert "m+tuned: the encoder trained with each head, which the benchmark does not do" in said
+    assert "missing: asv on m+tuned: make finetune TASK=asv UPSTREAM=m.pt" in said
