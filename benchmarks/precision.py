@@ -20,8 +20,9 @@ import torch
 from downstream import load_task
 from downstream.adapt.learner import Learner
 from downstream.data import TaskData
+from downstream.features import ConvolutionFraming
 from downstream.results import ProbeResult, read_probe_results
-from downstream.task import Task
+from downstream.trained_task import TrainedTask
 from downstream.upstream import Frozen, load_upstream
 from recipes.run.processes import Processes
 from recipes.superb.settings import TaskSettings, read_probe_settings
@@ -40,7 +41,12 @@ CONDITIONS = [
 
 
 def evaluate(
-    settings: TaskSettings, task: Task[Any], frozen: Frozen, checkpoint: Path, *, seconds: float
+    settings: TaskSettings,
+    task: TrainedTask[Any],
+    frozen: Frozen,
+    checkpoint: Path,
+    *,
+    seconds: float,
 ) -> float:
     """The headline of a head on test."""
     config = dataclasses.replace(settings.data, eval_seconds=seconds, num_workers=0)
@@ -73,7 +79,14 @@ def compare(result: ProbeResult) -> list[float]:
         processes=Processes(0, 1, 1),
     )
     variant = next(iter(result.checkpoints))
-    task = kind(settings.task, where, seed=settings.seed, variant=variant or None)
+    assert issubclass(kind, TrainedTask)
+    task = kind(
+        settings.task,
+        where,
+        framing=ConvolutionFraming(),
+        seed=settings.seed,
+        variant=variant or None,
+    )
     checkpoint = Path(result.checkpoints[variant][0])
     found = []
     for precision, seconds in CONDITIONS:
@@ -94,7 +107,9 @@ def main(argv: list[str]) -> int:
     heads = [
         r
         for r in read_probe_results(Path(options.results))
-        if r.upstream == options.upstream and r.seed == 0 and load_task(r.task).trainable
+        if r.upstream == options.upstream
+        and r.seed == 0
+        and issubclass(load_task(r.task), TrainedTask)
     ]
     print("| task | float32 alone | float32, 120 s | bf16 alone | bf16, 20 s | bf16, 120 s |")
     print("|---|--:|--:|--:|--:|--:|")

@@ -24,6 +24,7 @@ from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
 from downstream.data import TaskData
 from downstream.task import Sources
+from downstream.trained_task import TrainedTask
 from downstream.upstream import load_upstream
 from recipes.mini import superb_corpus
 from recipes.superb.feature_source import feature_source
@@ -99,9 +100,11 @@ def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Callable[[], T
         settings = replace(settings, task=published.task, run=published.run)
     kind = load_task(TASKS[label])
     where = Sources("mini", {kind.corpus: str(superb_corpus(kind.corpus, MINI_CACHE))})
-    task = kind(settings.task, where, seed=0, variant=(*kind.variants(where), None)[0])
-    data = TaskData(task, settings.data, total_updates=1, seed=0)
+    assert issubclass(kind, TrainedTask)
     upstream, digest = load_upstream(settings.upstream)
+    variant = (*kind.variants(where), None)[0]
+    task = kind(settings.task, where, framing=upstream, seed=0, variant=variant)
+    data = TaskData(task, settings.data, total_updates=1, seed=0)
     settings = settings.with_hash(digest)
     upstream.threads = torch.get_num_threads()  # heads have those of the recipe, as in a run
     source = feature_source(settings, upstream, data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SUPERB on a frozen upstream: what a representation is worth, task by task."""
+"""Evaluation of a representation on the tasks of SUPERB and others."""
 
 import importlib
 import pkgutil
@@ -24,7 +24,7 @@ def load_task(name: str) -> type[Task[Any]]:
     """The class of a task.
 
     Raises:
-        ValueError: listing the tasks there are.
+        ValueError: listing the tasks there are, or the classes of a file that must define one.
     """
     if name not in _modules():
         raise ValueError(f"no task {name}; there are {', '.join(_modules())}")
@@ -36,4 +36,7 @@ def load_task(name: str) -> type[Task[Any]]:
         and issubclass(value, Task)
         and value.__module__ == module.__name__
     ]
+    if len(found) != 1:
+        names = ", ".join(kind.__name__ for kind in found) or "none"
+        raise ValueError(f"downstream/tasks/{name}.py must define one task (got {names})")
     return found[0]

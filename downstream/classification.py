@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from downstream.features import Frames
 from downstream.heads.pooling import MeanPoolLinear
-from downstream.task import Batch, Task, TaskConfig
+from downstream.task import Batch, TaskConfig
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.names import safe_field
@@ -34,8 +35,8 @@ C = TypeVar("C", bound=ClassifierConfig)
 MOST_DRAWN = 40  # classes
 
 
-class Classification(Task[C]):
-    """Head, loss, predictions, accuracy; subclasses read a corpus and set `classes`.
+class Classification(TrainedTask[C]):
+    """Head, loss, predictions, accuracy; subclasses set `classes` and give examples.
 
     Targets are numbers of classes.
     """
@@ -67,7 +68,7 @@ class Classification(Task[C]):
                 )
         return found
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """One logit a class."""
         return MeanPoolLinear(dim, hidden=self.config.hidden, num_classes=len(self.classes))
 

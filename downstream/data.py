@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from downstream.cache import KeptFiles
 from downstream.config import DataConfig
 from downstream.task import Batch, Example, Item, Task
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.processes import leave_signals
@@ -250,8 +251,10 @@ class TaskData(lightning.LightningDataModule):
                 raise ValueError(f"{task.name}: no examples in split {split} of {task.sources}")
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
-        self._shared = self._shared_recordings() if task.sources.manifest is not None else {}
-        if task.trainable:
+        self._shared = self._shared_recordings() if task.sources.own is not None else {}
+        self._weights = None
+        if isinstance(task, TrainedTask):
+            self._weights = task.weights()
             self.config = sized(config, self._lengths("train"))
             self.plan = self._plan(self.config)
 
@@ -261,7 +264,7 @@ class TaskData(lightning.LightningDataModule):
             config,
             seed=self.seed,
             world=self.world,
-            weights=self.task.weights(),
+            weights=self._weights,
         )
 
     def _shared_recordings(self) -> dict[str, float]:
@@ -369,7 +372,7 @@ class TaskData(lightning.LightningDataModule):
     @property
     def padding_share(self) -> float:
         """Of what training batches hold, over one epoch."""
-        if self.pooled or not self.task.trainable:
+        if self.pooled or not isinstance(self.task, TrainedTask):
             return 0.0
         rows = [b for u in range(self._updates_per_epoch()) for b in self.plan.update(u)]
         lengths = self._lengths("train")

@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from wavlm_lightning.lengths import HOP, conv_lengths
+
 
 class Features(NamedTuple):
     """What an upstream makes of a batch."""
@@ -21,16 +23,32 @@ class Frames(NamedTuple):
     lengths: Tensor  # (B,) int64 valid frames, on the host
 
 
-class Upstream(Protocol):
+class Framing(Protocol):
+    """How an upstream divides time: what a task needs to know of it."""
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance of so many samples."""
+
+
+class ConvolutionFraming:
+    """That of the convolutions of wav2vec 2.0, HuBERT and WavLM."""
+
+    stride = HOP
+
+    def num_frames(self, num_samples: int) -> int:
+        """As they count them."""
+        return conv_lengths(num_samples)
+
+
+class Upstream(Framing, Protocol):
     """A pre-trained model, or filter banks: waveforms in, layers of frames out."""
 
     dim: int  # D
     num_layers: int  # of the layers that it returns
-    stride: int  # samples from one frame to the next
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that it gives for an utterance of so many samples."""
-        ...
 
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Waveforms (B, T) float32 at 16 kHz with lengths (B,) in samples."""

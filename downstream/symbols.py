@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from downstream.corpora.corpus import Recording, by_split
 from downstream.features import Frames
 from downstream.heads.recurrent import ProjectedBlstm
 from downstream.metrics.text import word_errors
 from downstream.specaug import SpecAugmentConfig, spec_augment
-from downstream.task import Batch, Example, Task, TaskConfig
+from downstream.task import Batch, Example, TaskConfig, example_of
 from downstream.text import BLANK, collapse
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.names import safe_field
@@ -80,8 +82,8 @@ def ctc_loss(
     )
 
 
-class SymbolTask(Task[C]):
-    """Greedy hypotheses and their files; subclasses read a corpus, spell, and score.
+class SymbolTask(TrainedTask[C]):
+    """Greedy hypotheses and their files; subclasses name a corpus, spell, and score.
 
     Targets are texts that `encode` turns into symbols.
     """
@@ -92,11 +94,15 @@ class SymbolTask(Task[C]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._splits = {split: self.read(split) for split in self.splits}
+        self.source = self.open_corpus()
+        found = by_split(self.read(self.source), self.splits, self.source)
+        self._splits = {
+            split: [example_of(r, self.text(r)) for r in own] for split, own in found.items()
+        }
 
     @abstractmethod
-    def read(self, split: str) -> list[Example]:
-        """All of a split."""
+    def text(self, recording: Recording) -> str:
+        """The target of a recording."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -120,7 +126,7 @@ class SymbolTask(Task[C]):
     def excluded_counts(self) -> dict[str, float]:
         """Training utterances whose loss is zero, and symbols that no output stands for."""
         train = self._splits["train"]
-        short = sum(self.num_frames(e.num_samples) < self._needed(e.target) for e in train)
+        short = sum(self.framing.num_frames(e.num_samples) < self._needed(e.target) for e in train)
         unknown = {
             f"{split}_unknown_symbols": sum(self._unknown(e.target) for e in self._splits[split])
             for split in ("dev", "test")

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task is: examples, targets, a head, a loss, predictions, a score.
+"""What a task is: examples with targets, predictions, a score.
 
 One file in `downstream/tasks` defines each. A task is given folders and says what is in them; it
 knows nothing of training loops, devices or processes.
 """
 
-import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from downstream.corpora.corpus import Corpus, Recording, read
 from downstream.corpora.lengths import Reader
-from downstream.features import Frames
+from downstream.features import Framing
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import Checked
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,16 @@ class Sources:
     """Where recordings lie.
 
     Args:
-        kind: "mini", "official", or "manifest" for a folder of a person's own.
+        kind: "mini", "official", or "manifest" for a user's own corpus.
         paths: corpus name -> folder in its official layout.
-        manifest: that folder.
+        own: that corpus, which takes the place of every official one.
         cache: a folder to write what is computed once.
         lengths: looks at recordings, and says which are left out.
     """
 
     kind: str
     paths: Mapping[str, str | None]
-    manifest: Path | None = None
+    own: Corpus | None = None
     cache: Path = field(default=Path(".cache/superb"))
     lengths: Reader = field(default_factory=Reader)
 
@@ -97,16 +99,23 @@ class Sources:
             raise FileNotFoundError(f"paths.{corpus}={where}: no such folder")
         return Path(where)
 
+    def choose(self, *, own: Callable[[Corpus], T], official: Callable[[], T]) -> T:
+        """What is made of the user's own corpus, or of the official one where there is none."""
+        return official() if self.own is None else own(self.own)
+
 
 C = TypeVar("C", bound=TaskConfig)
 
 
 class Task(ABC, Generic[C]):
-    """One way to judge a representation.
+    """One way to evaluate a representation: data and score.
+
+    `TrainedTask` trains a head for it; `Search` compares features as they are.
 
     Args:
         config: section `task` of its YAML.
         sources: where its recordings lie.
+        framing: of the upstream that is evaluated.
         seed: of whatever it draws.
         variant: which of `variants` this is, None where there are none.
     """
@@ -114,47 +123,52 @@ class Task(ABC, Generic[C]):
     name: ClassVar[str]
     suite: ClassVar[str] = "superb"  # the benchmark that it is of
     corpus: ClassVar[str]  # its official one
+    needs: ClassVar[Sequence[str]] = ()  # fields that no recording of its corpus may lack
     Config: ClassVar[type[TaskConfig]]
-    monitor: str  # the figure on dev that chooses the checkpoint
+    monitor: str  # the score on dev that chooses the checkpoint, or the layer
     mode: ClassVar[str]  # "min" or "max"
-    headline: str  # the figure on test that tables show
+    headline: str  # the score on test that tables show
     headline_mode: ClassVar[str]  # "min" or "max": which is better
     unit: ClassVar[str]  # of the headline, "" for none
-    trivial_answer: ClassVar[str] = ""  # whose figures `trivial` gives
+    trivial_answer: ClassVar[str] = ""  # whose scores `trivial` gives
     published_on_test: ClassVar[bool] = False  # published scores are the best of several on test
     uses_waveforms: ClassVar[bool] = False  # its loss or predictions look at Batch.waveforms
-    pools: ClassVar[bool] = False  # its head knows frames by their mean over time alone
-    trainable: ClassVar[bool] = True  # false for a `downstream.search.Search`
+    pools: ClassVar[bool] = False  # its head sees the mean of frames over time alone
     splits: ClassVar[Sequence[str]] = ("train", "dev", "test")
 
     def __init__(
-        self, config: C, sources: Sources, *, seed: int = 0, variant: str | None = None
+        self,
+        config: C,
+        sources: Sources,
+        *,
+        framing: Framing,
+        seed: int = 0,
+        variant: str | None = None,
     ) -> None:
-        self.config, self.sources, self.seed, self.variant = config, sources, seed, variant
-        self.chosen: dict[str, float] = {}  # what `tune` chose on dev
-        self.classes: Sequence[str] = ()  # names of a classifier's outputs
-        self.symbols: list[str] = []  # of the outputs of a head that writes text
+        self.config, self.sources, self.framing = config, sources, framing
+        self.seed, self.variant = seed, variant
         self.gain_db = 0.0  # on every recording that `load` reads
-        self.num_frames: Callable[[int], int] = _unknown  # of the upstream, by samples
-
-    def with_seed(self, seed: int) -> Self:
-        """The same task with draws and choices of its own; examples are shared."""
-        other = copy.copy(self)
-        other.seed, other.chosen = seed, {}
-        return other
 
     @classmethod
     def variants(cls, sources: Sources) -> list[str]:
         """Folds, languages or the like, each of which is a run of its own; [] for a single run."""
         return []
 
+    def official(self) -> Corpus:
+        """Its official corpus, in the layout that is published."""
+        raise NotImplementedError(f"{self.name} reads its own data alone: say data.manifest=DIR")
+
+    def open_corpus(self) -> Corpus:
+        """The corpus that is evaluated on."""
+        return self.sources.choose(own=lambda corpus: corpus, official=self.official)
+
+    def read(self, corpus: Corpus) -> list[Recording]:
+        """Measured recordings of a corpus with what the task needs of each."""
+        return read(corpus, needs=self.needs, lengths=self.sources.lengths)
+
     @abstractmethod
     def examples(self, split: str) -> Sequence[Example]:
         """All of "train", "dev" or "test", in an order that never changes."""
-
-    def weights(self) -> NDArray[np.float64] | None:
-        """(N,) chances of training examples, drawn with replacement; None: each once an epoch."""
-        return None
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """Read an example; `rng` is there in training alone, for crops and mixtures."""
@@ -169,29 +183,17 @@ class Task(ABC, Generic[C]):
         return example.target
 
     def key(self, example: Example, *, training: bool) -> str | None:
-        """Names the samples that `load` gives, for features that are kept; None if drawn anew."""
-        about = os.stat(example.path)
-        key = f"{example.path} {about.st_size} {about.st_mtime_ns} {example.start} {example.stop}"
+        """Names the samples that `load` gives, for features that are kept; None if random."""
+        stat = os.stat(example.path)
+        key = f"{example.path} {stat.st_size} {stat.st_mtime_ns} {example.start} {example.stop}"
         return f"{key} {self.gain_db} dB" if self.gain_db else key
 
     @abstractmethod
-    def head(self, dim: int, stride: int) -> nn.Module:
-        """The trained part over frames of width `dim`, one every `stride` samples."""
-
-    @abstractmethod
-    def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Mean loss of a batch."""
-
-    @abstractmethod
-    def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
-        """One plain value for each row, on the CPU: what `score` needs."""
-
-    @abstractmethod
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Figures without the split's name, from the predictions of all its examples by id."""
+        """Scores without the split's name, from the predictions of all its examples by id."""
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Figures on test of `trivial_answer`, which learns nothing; they stand beside the score.
+        """Scores on test of `trivial_answer`, which learns nothing; they stand beside the score.
 
         Args:
             predictions: On test, for the references in them.
@@ -203,26 +205,12 @@ class Task(ABC, Generic[C]):
         return {}
 
     def warnings(self) -> list[str]:
-        """Lines on what a person should know of the corpus before hours are spent on it.
+        """Lines on what a user should know of the corpus before hours are spent on it.
 
         Raises:
             ValueError: if nothing could be learned from it.
         """
         return []
-
-    def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Choose on dev what the test shall use, keep it in `chosen`, and return it."""
-        return {}
-
-    @property
-    def test_checkpoints(self) -> int:
-        """Evenly spaced checkpoints also scored on test, for protocols that choose there."""
-        return 0
-
-    @property
-    def chosen_on_test(self) -> bool:
-        """Whether the best of these is all that is reported, since dev is trained on."""
-        return False
 
     def write_predictions(
         self, folder: Path, split: str, predictions: Mapping[str, Any]
@@ -244,9 +232,11 @@ class Task(ABC, Generic[C]):
         return {}
 
     def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Examples for a person to look at, worst first: id, reference, hypothesis, error."""
+        """Examples to look at, worst first: id, reference, hypothesis, error."""
         return []
 
 
-def _unknown(_: int) -> int:
-    raise RuntimeError("the upstream's frames are not known yet: a Learner tells the task")
+def example_of(recording: Recording, target: Any) -> Example:
+    """A measured recording as an example."""
+    assert recording.stop is not None
+    return Example(recording.id, str(recording.path), recording.start, recording.stop, target)

@@ -7,37 +7,31 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from downstream.corpora.corpus import Recording
 from downstream.decoding import LanguageModelConfig, LexiconDecoder
 from downstream.metrics.text import character_error_rate, word_error_rate
 from downstream.symbols import SymbolTask
-from downstream.task import Example, TaskConfig
+from downstream.task import TaskConfig
 from downstream.text import UNKNOWN, Characters
 from wavlm_lightning.tables import spoken_text
 
 C = TypeVar("C", bound=TaskConfig)
 
 
-def spoken(utterance: Any) -> Example:
-    """An utterance of a corpus: id, path, num_samples, text."""
-    text = spoken_text(utterance.text)
-    return Example(utterance.id, str(utterance.path), 0, utterance.num_samples, text)
-
-
 class Transcription(SymbolTask[C]):
-    """Predictions, scores and files of transcripts; subclasses read a corpus and train a head.
+    """Predictions, scores and files of transcripts; subclasses name a corpus and train a head.
 
     Targets are transcripts in upper case, words parted by one space.
     """
 
     monitor, mode, headline = "dev/wer", "min", "test/wer"
     unknown_number = UNKNOWN
+    needs = ("text",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        beyond: set[str] = set()
-        if self.sources.manifest is not None:  # another language may have other letters
-            beyond = {c for e in self._splits["train"] for c in e.target}
-        self.characters = Characters(beyond)
+        # Another language may have other letters than those of the published set.
+        self.characters = Characters({c for e in self._splits["train"] for c in e.target})
         self.symbols = self.characters.symbols
         texts = (e.target for examples in self._splits.values() for e in examples)
         self.spaced = any(" " in text for text in texts)
@@ -46,6 +40,10 @@ class Transcription(SymbolTask[C]):
         self._decoder: LexiconDecoder | None = None
         if self.language_model.file:
             self._decoder = LexiconDecoder(self.language_model, self.characters, self.sources.cache)
+
+    def text(self, recording: Recording) -> str:
+        """In upper case, words parted by one space."""
+        return spoken_text(recording.text)
 
     @property
     @abstractmethod

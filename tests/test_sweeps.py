@@ -7,6 +7,7 @@ import pytest
 from sweeps import next_runs, schema_violations_from_proposed_config
 
 from downstream import load_task, task_names
+from downstream.trained_task import TrainedTask
 from recipes.pretrain.settings import read_settings
 from recipes.run.curves import CURVES
 from recipes.superb.settings import read_probe_settings
@@ -16,7 +17,7 @@ from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import flat
 
 ROOT = Path(__file__).parent.parent
-TASKS = [name for name in task_names() if load_task(name).trainable]
+TASKS = [name for name in task_names() if issubclass(load_task(name), TrainedTask)]
 NAMES = [*TASKS, "pretrain"]
 
 

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from downstream.features import Features, Frames
+from downstream.features import Features, Frames, Framing
 from downstream.featurizer import Featurizer, FeaturizerConfig
-from downstream.task import Batch, Task
+from downstream.task import Batch
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.seeding import seed_torch, torch_seed
 
 
-class Shape(Protocol):
+class Shape(Framing, Protocol):
     """What a head is told of an upstream."""
 
     @property
@@ -28,13 +29,6 @@ class Shape(Protocol):
     @property
     def num_layers(self) -> int:
         """Layers that it gives."""
-
-    @property
-    def stride(self) -> int:
-        """Samples from one frame to the next."""
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames of an utterance of so many samples."""
 
 
 class Learner(nn.Module):
@@ -47,11 +41,14 @@ class Learner(nn.Module):
         lr: peak learning rate.
         seed: of first weights, dropout and masks.
         name: in logs and folders; "" for one that is alone.
+
+    Raises:
+        ValueError: if the task was built for another stride.
     """
 
     def __init__(
         self,
-        task: Task[Any],
+        task: TrainedTask[Any],
         upstream: Shape,
         featurizer: FeaturizerConfig,
         *,
@@ -60,14 +57,18 @@ class Learner(nn.Module):
         name: str = "",
     ):
         super().__init__()
+        if task.framing.stride != upstream.stride:
+            raise ValueError(
+                f"the task was built for frames every {task.framing.stride} samples, the upstream "
+                f"gives one every {upstream.stride}: give the task this upstream as framing"
+            )
         self.task, self.lr, self.seed, self.name = task.with_seed(seed), lr, seed, name
-        self.task.num_frames = upstream.num_frames
         self.featurizer = Featurizer(
             featurizer, num_layers=upstream.num_layers, stride=upstream.stride
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "head"))
-            self.head = self.task.head(upstream.dim, upstream.stride)
+            self.head = self.task.head(upstream.dim)
         self.diverged: int | None = None  # the update with which it was given up
         self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
 

@@ -9,11 +9,10 @@ for SUPERB's SF (s3prl ec8064b5, downstream/ctc/corpus/snips.py). A line of the 
 Every voice has every sentence; a voice belongs to one split.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
 
 TEXTS, SLOTS = "all.iob.snips.txt", "slots.txt"
@@ -22,59 +21,63 @@ OUTSIDE = "O"
 PUNCTUATION = frozenset("?!.,;-")
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """One recording, its words in upper case, and the slot or `O` of each."""
+class AudioSnips(Corpus):
+    """Sentences in upper case; `extra` has the slot, or `O`, of each word as `slots`.
 
-    id: str
-    path: Path
-    num_samples: int
-    words: tuple[str, ...]
-    slots: tuple[str, ...]
-
-
-def slot_types(root: Path) -> list[str]:
-    """All types of slots; the first line of their file is that of words outside.
+    Args:
+        root: Holds train, valid, test and both text files.
+        voices: Of each split.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no file of slots.
     """
-    path = root / SLOTS
-    if not path.is_file():
-        raise FileNotFoundError(f"paths.audio_snips={root}: there is no {SLOTS} in it")
-    return read_text(path).split()[1:]
+
+    key = "paths.audio_snips"
+
+    def __init__(self, root: Path, voices: Mapping[str, Sequence[str]]):
+        super().__init__(root)
+        self.voices = voices
+        path = root / SLOTS
+        if not path.is_file():
+            raise FileNotFoundError(f"{self}: there is no {SLOTS} in it")
+        self.classes = read_text(path).split()[1:]  # the first line is that of words outside
+
+    def recordings(self) -> list[Recording]:
+        """Train, dev and test, each sorted by id.
+
+        Raises:
+            FileNotFoundError: if the text file, all recordings of a voice, or a recording's line in
+                the text file are missing.
+            ValueError: naming a line of the text file.
+        """
+        return [r for split in SPLITS for r in self.of(split)]
+
+    def of(self, split: str) -> list[Recording]:
+        """Those of one split; errors as of `recordings`."""
+        texts = _texts(self.root)
+        folder, voices = self.root / SPLITS[split], self.voices[split]
+        paths = [p for p in sorted(folder.rglob("[!.]*.wav")) if p.name.split("-")[0] in voices]
+        heard = {p.name.split("-")[0] for p in paths}
+        if silent := [voice for voice in voices if voice not in heard]:
+            raise FileNotFoundError(
+                f"{self}: no recordings {folder.name}/{silent[0]}-*.wav of {len(silent)} of the "
+                f"{len(voices)} voices of {split}"
+            )
+        if gone := [p for p in paths if p.stem not in texts]:
+            raise FileNotFoundError(
+                f"{self}: {len(gone)} recordings of {folder.name} have no line in {TEXTS}, such as "
+                f"{gone[0].name}"
+            )
+        found = []
+        for path in paths:
+            words, slots = texts[path.stem]
+            found.append(
+                Recording(path.stem, path, split, text=" ".join(words), extra={"slots": slots})
+            )
+        return found
 
 
-def sentences(
-    root: Path, split: str, voices: Sequence[str], *, lengths: Lengths = audio_lengths
-) -> list[Sentence]:
-    """All of train, dev or test that these voices say, sorted by id.
-
-    Raises:
-        FileNotFoundError: if the text file, all recordings of a voice, or a recording's line in the
-            text file are missing.
-    """
-    texts = _texts(root)
-    folder = root / SPLITS[split]
-    paths = [p for p in sorted(folder.rglob("[!.]*.wav")) if p.name.split("-")[0] in voices]
-    heard = {p.name.split("-")[0] for p in paths}
-    if silent := [voice for voice in voices if voice not in heard]:
-        raise FileNotFoundError(
-            f"paths.audio_snips={root}: no recordings {folder.name}/{silent[0]}-*.wav of "
-            f"{len(silent)} of the {len(voices)} voices of {split}"
-        )
-    if gone := [p for p in paths if p.stem not in texts]:
-        raise FileNotFoundError(
-            f"paths.audio_snips={root}: {len(gone)} recordings of {folder.name} have no line in "
-            f"{TEXTS}, such as {gone[0].name}"
-        )
-    return [
-        Sentence(path.stem, path, length, *texts[path.stem])
-        for path, length in usable(paths, lengths(paths))
-    ]
-
-
-def _texts(root: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def _texts(root: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Words and their slots by id, without marks of begin and end, and without punctuation."""
     path = root / TEXTS
     if not path.is_file():
@@ -94,5 +97,5 @@ def _texts(root: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
             for word, slot in zip(words[1:-1], slots[1:-1], strict=True)
             if not PUNCTUATION.issuperset(word)
         ]
-        found[name] = (tuple(w for w, _ in kept), tuple(s for _, s in kept))
+        found[name] = ([w for w, _ in kept], [s for _, s in kept])
     return found

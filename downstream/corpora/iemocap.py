@@ -5,57 +5,67 @@ Layout: Busso et al. 2008, release of 2008.
 """
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from downstream.corpora.corpus import Corpus, Recording
 
 SESSIONS = (1, 2, 3, 4, 5)
 # Such as: [6.2901 - 8.2357], name of the turn, neu, [2.5000, 2.5000, 2.5000]; separated by tabs.
 LINE = re.compile(r"^\[[\d.]+ - [\d.]+\]\s+(?P<turn>\S+)\s+(?P<emotion>\w+)\s+\[.*\]\s*$")
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a dialogue and the emotion that most annotators heard."""
-
-    id: str
-    path: Path
-    num_samples: int
-    session: int
-    emotion: str  # IEMOCAP's own: neu, hap, exc, ang, sad, ...
+# SUPERB's four classes: excitement counts as happiness.
+EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 
 
-def turns(root: Path, emotions: frozenset[str], *, lengths: Lengths = audio_lengths) -> list[Turn]:
-    """Turns with one of these emotions, by session, dialogue and line.
+class IEMOCAP(Corpus):
+    """Turns of dialogues with one of four emotions, which most annotators heard, as label.
 
-    Raises:
-        FileNotFoundError: if a session or recordings are missing.
+    `extra` has the session as `fold`; the speaker is one of two in each session.
     """
-    found: list[tuple[str, Path, int, str]] = []
-    for session in SESSIONS:
-        folder = root / f"Session{session}"
+
+    key = "paths.iemocap"
+    classes = ("neutral", "happy", "angry", "sad")
+
+    def recordings(self) -> list[Recording]:
+        """By session, dialogue and line; all of them train, as folds say what is tested.
+
+        Raises:
+            FileNotFoundError: if a session or recordings are missing.
+        """
+        found = [r for session in SESSIONS for r in self._session(session)]
+        if gone := [r.path for r in found if not r.path.is_file()]:
+            raise FileNotFoundError(
+                f"{self}: {len(gone)} of {len(found)} recordings are missing, such as "
+                f"{gone[0].relative_to(self.root)}"
+            )
+        return found
+
+    def _session(self, session: int) -> list[Recording]:
+        folder = self.root / f"Session{session}"
         tables = sorted((folder / "dialog" / "EmoEvaluation").glob("Ses*.txt"))
         if not tables:
-            have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
+            have = ", ".join(sorted(p.name for p in self.root.iterdir() if p.is_dir()))
             raise FileNotFoundError(
-                f"paths.iemocap={root}: no annotations at "
-                f"Session{session}/dialog/EmoEvaluation/Ses*.txt; it holds {have}"
+                f"{self}: no annotations at Session{session}/dialog/EmoEvaluation/Ses*.txt; it "
+                f"holds {have or 'nothing'}"
             )
+        found = []
         for table in tables:
             for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
                 match = LINE.match(line)
-                if match and match["emotion"] in emotions:
+                if match and match["emotion"] in EMOTIONS:
                     name = match["turn"]
                     path = folder / "sentences" / "wav" / name.rsplit("_", 1)[0] / f"{name}.wav"
-                    found.append((name, path, session, match["emotion"]))
-    if gone := [path for _, path, _, _ in found if not path.is_file()]:
-        raise FileNotFoundError(
-            f"paths.iemocap={root}: {len(gone)} of {len(found)} recordings are missing, such as "
-            f"{gone[0].relative_to(root)}"
-        )
-    measured = lengths([path for _, path, _, _ in found])
-    return [
-        Turn(name, path, length, session, emotion)
-        for (name, path, session, emotion), length in usable(found, measured)
-    ]
+                    # The last part of a turn's name is F or M and its number.
+                    speaker = f"{session}{name.rsplit('_', 1)[1][:1]}"
+                    found.append(
+                        Recording(
+                            name,
+                            path,
+                            "train",
+                            speaker=speaker,
+                            label=EMOTIONS[match["emotion"]],
+                            extra={"fold": session},
+                        )
+                    )
+        return found

@@ -6,9 +6,11 @@ continues: `WORD PH1 PH2 ...`, parted by tabs or blanks, a line for each pronunc
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
 
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
@@ -18,6 +20,43 @@ _CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
 PHONES = ("SIL", "SPN", *sorted([v + s for v, s in product(_VOWELS, "012")] + _CONSONANTS))
 
 Lexicon = dict[str, list[str]]
+
+
+class Pronounced(Corpus):
+    """A corpus whose recordings have their `phones`, parted by blanks, in `extra`.
+
+    Args:
+        corpus: Gives the texts.
+        lexicons: Files of pronunciations, some of which may be missing.
+    """
+
+    def __init__(self, corpus: Corpus, lexicons: Sequence[Path]):
+        super().__init__(corpus.root)
+        self.corpus, self.lexicons = corpus, lexicons
+
+    def __str__(self) -> str:
+        return str(self.corpus)
+
+    def recordings(self) -> list[Recording]:
+        """Those of the corpus.
+
+        Raises:
+            ValueError: if words are in no lexicon, beside what the corpus raises.
+        """
+        found = self.corpus.recordings()
+        lexicon = read([file for file in self.lexicons if file.is_file()])
+        if missing := without({word for r in found for word in r.text.split()}, lexicon):
+            where = ", ".join(f"{f}{'' if f.is_file() else ' (not there)'}" for f in self.lexicons)
+            raise ValueError(
+                f"{len(missing)} words of the transcripts, such as {missing[0]}, are in no lexicon "
+                f"of task.lexicons: {where}. librispeech-lexicon.txt of openslr.org/11 goes into "
+                "paths.librispeech; make lexicon root=DIR spells what is left"
+            )
+        return [replace(r, extra={**r.extra, "phones": _spelled(r, lexicon)}) for r in found]
+
+
+def _spelled(recording: Recording, lexicon: Lexicon) -> str:
+    return " ".join(phone for word in recording.text.split() for phone in lexicon[word])
 
 
 def read(files: Sequence[Path]) -> Lexicon:

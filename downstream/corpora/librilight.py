@@ -6,29 +6,42 @@ each chapter as in LibriSpeech (Kahn et al. 2020; librispeech_finetuning.tgz). T
 parts of the hour are the ten minutes; ten hours are both folders.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora import librispeech
-from downstream.corpora.lengths import Lengths, audio_lengths
+from downstream.corpora.corpus import Recording
+from downstream.corpora.librispeech import LibriSpeech, utterances
 
 PARTS = {"10min": ["1h/0"], "1h": [f"1h/{part}" for part in range(6)]}
 PARTS["10h"] = [*PARTS["1h"], "9h"]
 
 
-def utterances(
-    root: Path, split: str, *, lengths: Lengths = audio_lengths
-) -> list[librispeech.Utterance]:
-    """All of 10min, 1h or 10h, sorted by id.
+class LibriLight(LibriSpeech):
+    """LibriSpeech, some of whose sets may be 10min, 1h or 10h of Libri-Light.
 
-    Raises:
-        FileNotFoundError: if a part is missing.
-        ValueError: for a transcript without words.
+    Args:
+        folder: Gives the root of `librispeech` and, where a set is of it, of `librilight`.
+        sets: Names of sets by split.
     """
-    found = []
-    for part in PARTS[split]:
-        kinds = [kind for kind in ("clean", "other") if (root / part / kind).is_dir()]
-        for kind in kinds or ["clean"]:
-            found += librispeech.utterances(
-                root, f"{part}/{kind}", key="librilight", lengths=lengths
-            )
-    return sorted(found, key=lambda u: u.id)
+
+    def __init__(self, folder: Callable[[str], Path], sets: Mapping[str, Sequence[str]]):
+        super().__init__(folder("librispeech"), sets)
+        self.folder = folder
+
+    def of(self, name: str, split: str) -> list[Recording]:
+        """All of one set, sorted by id.
+
+        Raises:
+            FileNotFoundError: if a part is missing.
+            ValueError: for a transcript without words.
+        """
+        if name not in PARTS:
+            return super().of(name, split)
+        root, found = self.folder("librilight"), []
+        for part in PARTS[name]:
+            kinds = [kind for kind in ("clean", "other") if (root / part / kind).is_dir()]
+            for kind in kinds or ["clean"]:
+                found += utterances(
+                    root, f"{part}/{kind}", split=split, named=name, key="librilight"
+                )
+        return sorted(found, key=lambda r: r.id)

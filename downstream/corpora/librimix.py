@@ -6,10 +6,11 @@ them, in Kaldi's style: `data/{train,dev,test}/rttm`.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from downstream.corpora.corpus import Corpus, Recording
 from downstream.metrics.der import Turn
 from wavlm_lightning.files import read_text
 from wavlm_lightning.names import safe_field
@@ -18,59 +19,67 @@ FOLDERS = {"train": "train-100", "dev": "dev", "test": "test"}
 NUM_SOURCES = 2
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """One recording of two speakers."""
-
-    id: str
-    path: Path
-    num_samples: int
-    sources: tuple[Path, ...]  # the speakers alone, where they are wanted
-
-
-def mixtures(
-    root: Path,
-    split: str,
-    *,
-    mode: str,
-    kind: str,
-    sources: bool,
-    lengths: Lengths = audio_lengths,
-) -> list[Mixture]:
-    """All of a split, sorted by id.
+class LibriMix(Corpus):
+    """Mixtures; `extra` has what is asked for: `turns` of speakers, or `sources`, each alone.
 
     Args:
-        root: of Libri2Mix.
-        split: train, dev or test.
+        root: Of Libri2Mix.
         mode: min or max: as long as the shorter speaker, or as the longer.
         kind: mix_clean or mix_both: without noise, or with.
-        sources: whether the speakers alone are wanted too.
-        lengths: of recordings.
-
-    Raises:
-        FileNotFoundError: naming what is missing.
+        has: turns or sources.
     """
-    folder = root / "wav16k" / mode / FOLDERS[split]
-    paths = sorted((folder / kind).glob("[!.]*.wav"))
-    if not paths:
-        have = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
-        raise FileNotFoundError(
-            f"paths.librimix={root}: no mixtures at wav16k/{mode}/{FOLDERS[split]}/{kind}/*.wav; "
-            f"it holds {have}"
-        )
-    alone = [
-        tuple(folder / f"s{n + 1}" / p.name for n in range(NUM_SOURCES if sources else 0))
-        for p in paths
-    ]
-    if gone := [p for both in alone for p in both if not p.is_file()]:
-        raise FileNotFoundError(
-            f"paths.librimix={root}: {len(gone)} sources are missing, such as "
-            f"{gone[0].relative_to(root)}"
-        )
-    return [
-        Mixture(p.stem, p, length, both)
-        for (p, both), length in usable(list(zip(paths, alone, strict=True)), lengths(paths))
-    ]
+
+    key = "paths.librimix"
+
+    def __init__(self, root: Path, *, mode: str, kind: str, has: Literal["turns", "sources"]):
+        super().__init__(root)
+        self.mode, self.kind, self.has = mode, kind, has
+
+    def recordings(self) -> list[Recording]:
+        """Train, dev and test, each sorted by id.
+
+        Raises:
+            FileNotFoundError: naming what is missing.
+            ValueError: if turns lack a mixture.
+        """
+        return [r for split in FOLDERS for r in self.of(split)]
+
+    def of(self, split: str) -> list[Recording]:
+        """Those of one split; errors as of `recordings`."""
+        folder = self.root / "wav16k" / self.mode / FOLDERS[split]
+        paths = sorted((folder / self.kind).glob("[!.]*.wav"))
+        if not paths:
+            have = ", ".join(sorted(p.name for p in self.root.iterdir() if p.is_dir()))
+            raise FileNotFoundError(
+                f"{self}: no mixtures at wav16k/{self.mode}/{FOLDERS[split]}/{self.kind}/*.wav; it "
+                f"holds {have or 'nothing'}"
+            )
+        values: Sequence[Any]
+        if self.has == "turns":
+            values = self._turns(split, paths)
+        else:
+            values = self._sources(folder, paths)
+        return [
+            Recording(path.stem, path, split, extra={self.has: value})
+            for path, value in zip(paths, values, strict=True)
+        ]
+
+    def _turns(self, split: str, paths: list[Path]) -> list[list[Turn]]:
+        turns = reference_turns(self.root, split)
+        if missing := [path.stem for path in paths if path.stem not in turns]:
+            raise ValueError(
+                f"{self}: data/{split}/rttm lacks {len(missing)} of {len(paths)} mixtures, such as "
+                f"{missing[0]}"
+            )
+        return [turns[path.stem] for path in paths]
+
+    def _sources(self, folder: Path, paths: list[Path]) -> list[list[Path]]:
+        found = [[folder / f"s{n + 1}" / p.name for n in range(NUM_SOURCES)] for p in paths]
+        if gone := [p for alone in found for p in alone if not p.is_file()]:
+            raise FileNotFoundError(
+                f"{self}: {len(gone)} sources are missing, such as {gone[0].relative_to(self.root)}"
+            )
+        return found
 
 
 def reference_turns(root: Path, split: str) -> dict[str, list[Turn]]:
@@ -104,6 +113,22 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
             ) from error
         found[name].append(Turn(speaker, start, start + duration))
     return dict(found)
+
+
+def turns_in(recording: Recording) -> list[Turn]:
+    """Turns of a recording, from its `extra`: lists of speaker, start and stop in seconds.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        turns = [Turn(str(s), float(a), float(b)) for s, a, b in recording.extra["turns"]]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{recording.origin or recording.path}: turns in extra of {recording.id} must be a "
+            'list of [speaker, start, stop] in seconds, such as [["a", 0.0, 1.5]]'
+        ) from error
+    return turns
 
 
 def rttm(name: str, turns: list[Turn]) -> str:

@@ -4,54 +4,76 @@
 Layout: Panayotov et al. 2015, README.TXT of openslr.org/12.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
 
 # Of SUPERB's PR and ASR.
-SPLITS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
+SPLITS = {"train": ["train-clean-100"], "dev": ["dev-clean"], "test": ["test-clean"]}
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """One recording and what is said in it."""
+class LibriSpeech(Corpus):
+    """Recordings with text, speaker and, in `extra`, the `set` that they are of.
 
-    id: str
-    path: Path
-    num_samples: int
-    text: str
+    Args:
+        root: Holds the sets.
+        sets: Names of sets such as train-clean-100, by split.
+    """
 
-    @property
-    def speaker(self) -> str:
-        return self.id.split("-")[0]
+    key = "paths.librispeech"
+
+    def __init__(self, root: Path, sets: Mapping[str, Sequence[str]] = SPLITS):
+        super().__init__(root)
+        self.sets = sets
+
+    def recordings(self) -> list[Recording]:
+        """All sets of all splits, each sorted by id.
+
+        Raises:
+            FileNotFoundError: if a set, or recordings that transcripts name, are missing.
+            ValueError: for a transcript without words.
+        """
+        return [r for split, names in self.sets.items() for n in names for r in self.of(n, split)]
+
+    def of(self, name: str, split: str) -> list[Recording]:
+        """All of one set, sorted by id; errors as of `recordings`."""
+        return utterances(self.root, name, split=split, named=name)
 
 
 def utterances(
-    root: Path, split: str, *, key: str = "librispeech", lengths: Lengths = audio_lengths
-) -> list[Utterance]:
-    """All of a split such as train-clean-100, sorted by id.
+    root: Path, folder: str, *, split: str, named: str, key: str = "librispeech"
+) -> list[Recording]:
+    """All of a folder of speakers, sorted by id.
 
     Args:
-        root: holds the split.
-        split: a folder of speakers.
-        key: of `paths` that says where the root is, for errors.
-        lengths: of recordings.
+        root: Holds the folder.
+        folder: Such as train-clean-100.
+        split: What it is used as.
+        named: The set that it is of.
+        key: Of `paths` that says where the root is, for errors.
 
     Raises:
-        FileNotFoundError: if the split, or recordings that transcripts name, are missing.
+        FileNotFoundError: if the folder, or recordings that transcripts name, are missing.
         ValueError: for a transcript without words.
     """
-    found = transcripts(root, split, key=key)
+    found = transcripts(root, folder, key=key)
     if gone := [path for path in found if not path.is_file()]:
         raise FileNotFoundError(
-            f"paths.{key}={root}: {split} is incomplete, {len(gone)} of {len(found)} "
+            f"paths.{key}={root}: {folder} is incomplete, {len(gone)} of {len(found)} "
             f"recordings are missing, such as {gone[0].name}"
         )
     return [
-        Utterance(path.stem, path, length, text)
-        for (path, text), length in usable(list(found.items()), lengths(list(found)))
+        Recording(
+            path.stem,
+            path,
+            split,
+            speaker=path.stem.split("-")[0],
+            text=text,
+            extra={"set": named},
+        )
+        for path, text in found.items()
     ]
 
 

@@ -6,10 +6,12 @@ language of each recording, `scoring/groundtruth_quesst14_{dev,eval}/` the pairs
 query (*.rttm) and all documents (*.ecf.xml).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from xml.parsers import expat
 
+from downstream.corpora.corpus import Recording
 from wavlm_lightning.files import read_text
 
 SPLITS = {"dev": "dev", "test": "eval"}
@@ -30,14 +32,30 @@ class Truth:
     num_documents: int
 
 
-def documents(root: Path) -> list[Path]:
-    """Recordings to search, of the one language."""
-    return _recordings(root, "utterances")
+class Quesst14:
+    """Documents, queries, and which of the documents hold each query.
 
+    Args:
+        root: Holds Audio, dev_queries, eval_queries and scoring.
+    """
 
-def queries(root: Path, split: str) -> list[Path]:
-    """Recordings to search for, of dev or test and of the one language."""
-    return _recordings(root, SPLITS[split])
+    def __init__(self, root: Path):
+        self.root = root
+
+    def documents(self) -> list[Recording]:
+        """Recordings to search, of the one language."""
+        return [Recording(p.stem, p) for p in _recordings(self.root, "utterances")]
+
+    def queries(self, split: str) -> list[Recording]:
+        """Recordings to search for, of dev or test and of the one language."""
+        return [Recording(p.stem, p, split) for p in _recordings(self.root, SPLITS[split])]
+
+    def truth(self, split: str, *, usable: Collection[str]) -> Truth:
+        """Of dev or test, without documents of the one language that are not usable."""
+        gone = {p.stem for p in _recordings(self.root, "utterances")}.difference(usable)
+        every = truth(self.root, split)
+        found = {query: names - gone for query, names in every.documents.items()}
+        return Truth(found, every.num_documents - len(gone))
 
 
 def truth(root: Path, split: str) -> Truth:

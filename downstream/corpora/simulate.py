@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two-speaker mixtures made from recordings of one speaker each, for manifest folders.
+"""Two-speaker mixtures made from recordings of one speaker each, for corpora without mixtures.
 
 A draw is a pure function of the generator it is given.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.corpora.lengths import Lengths
-from downstream.corpora.manifest import Row, read, rows_of
+from downstream.corpora.corpus import Recording
 from downstream.metrics.der import Turn
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -24,38 +22,23 @@ BELOW_PEAK_DB = 35.0  # softer windows are silence
 SHORTEST_PAUSE = 10  # windows, 0.2 s: shorter ones belong to the speech around them
 
 
-def rows_to_mix(folder: Path, split: str, *, lengths: Lengths) -> list[Row]:
-    """Rows of a split of a manifest folder, of which mixtures can be made.
-
-    Args:
-        folder: A person's own.
-        split: train, dev or test.
-        lengths: Of recordings.
+def check_speakers(rows: Sequence[Recording]) -> None:
+    """Refuse recordings of a split of which no mixture can be made.
 
     Raises:
-        ValueError: as `manifest.read` and `manifest.rows_of`, and if all rows are of one speaker.
+        ValueError: if all are of one speaker.
     """
-    rows = rows_of(read(folder, needs=("speaker",), lengths=lengths), split, folder)
     speakers = {row.speaker for row in rows}
     if len(speakers) < 2:
         raise ValueError(
-            f"mixtures want two speakers, all {len(rows)} rows of {split} are of "
+            f"mixtures want two speakers, all {len(rows)} rows of {rows[0].split} are of "
             f"{', '.join(speakers)}"
         )
-    return rows
 
 
-def partner(rows: Sequence[Row], index: int, rng: np.random.Generator) -> Row:
-    """Another speaker's recording.
-
-    Raises:
-        ValueError: if all rows are of one speaker.
-    """
+def partner(rows: Sequence[Recording], index: int, rng: np.random.Generator) -> Recording:
+    """Another speaker's recording."""
     others = [row for row in rows if row.speaker != rows[index].speaker]
-    if not others:
-        raise ValueError(
-            f"mixtures want two speakers, all {len(rows)} rows are of {rows[index].speaker}"
-        )
     return others[int(rng.integers(len(others)))]
 
 
@@ -68,7 +51,7 @@ def at_level(waveform: Tensor, reference: Tensor, rng: np.random.Generator) -> T
 
 
 def separated(
-    rows: Sequence[Row], index: int, rng: np.random.Generator, *, max_samples: int
+    rows: Sequence[Recording], index: int, rng: np.random.Generator, *, max_samples: int
 ) -> Tensor:
     """Sources (2, T), as long as the shorter one: the row's speaker and another."""
     other = partner(rows, index, rng)
@@ -80,7 +63,7 @@ def separated(
 
 
 def conversation(
-    rows: Sequence[Row], index: int, rng: np.random.Generator, *, max_samples: int
+    rows: Sequence[Recording], index: int, rng: np.random.Generator, *, max_samples: int
 ) -> tuple[Tensor, list[Turn]]:
     """A waveform (T,) of two speakers who overlap in part, and who speaks when.
 

@@ -8,8 +8,13 @@ a hash of the speaker, who so is in one of them alone (Warden 2018, section 5.6)
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+
+from downstream.corpora.corpus import SPLITS, Corpus, Recording
+from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.seeding import generator
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -20,13 +25,70 @@ MAX_PER_CLASS = 2**27 - 1  # of the corpus's tools: files a class
 DEV_PERCENT, UNUSED_PERCENT = 10, 20
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One recording and its class."""
+class SpeechCommands(Corpus):
+    """Spoken words, and pieces of background recordings as silence.
 
-    id: str
-    path: Path
-    label: str
+    Args:
+        root: Holds the folders of both archives.
+        silences: Pieces of a second from each background recording, for train and for dev; the test
+            set has silence of its own.
+        lengths: Measures background recordings.
+    """
+
+    key = "paths.speech_commands"
+    classes = CLASSES
+
+    def __init__(self, root: Path, *, silences: int, lengths: Lengths = audio_lengths):
+        super().__init__(root)
+        self.silences, self.lengths = silences, lengths
+
+    def recordings(self) -> list[Recording]:
+        """Train, dev and test, each sorted by id, silence last.
+
+        Raises:
+            FileNotFoundError: if a folder is missing or empty.
+        """
+        clips = {split: self.words(split) for split in SPLITS}
+        noise = sorted((self.root / TRAIN_FOLDER / NOISE).glob("[!.]*.wav"))
+        if not noise:
+            raise FileNotFoundError(f"{self}: no recordings at {TRAIN_FOLDER}/{NOISE}/*.wav")
+        for path, length in usable(noise, self.lengths(noise)):
+            for split in ("train", "dev"):
+                clips[split] += self._silences(split, path, length)
+        return [r for split in SPLITS for r in clips[split]]
+
+    def words(self, split: str) -> list[Recording]:
+        """Spoken words of one split; the test set has silence too.
+
+        Raises:
+            FileNotFoundError: if the folder is missing or empty.
+        """
+        folder = self.root / (TEST_FOLDER if split == "test" else TRAIN_FOLDER)
+        found = [
+            Recording(
+                path.relative_to(folder).as_posix(), path, split, label=_label(path.parent.name)
+            )
+            for path in sorted(folder.glob("*/[!.]*.wav"))
+            if path.parent.name != NOISE and (split == "test" or part_of(path.name) == split)
+        ]
+        if not found:
+            raise FileNotFoundError(f"{self}: no recordings of {split} at {folder.name}/*/*.wav")
+        return found
+
+    def _silences(self, split: str, path: Path, length: int) -> Sequence[Recording]:
+        rng = generator(0, f"silence {split}", *path.stem.encode())
+        starts = rng.integers(max(1, length - SAMPLE_RATE + 1), size=self.silences)
+        return [
+            Recording(
+                f"{split}/{path.stem}-{i}",
+                path,
+                split,
+                label=SILENCE,
+                start=start,
+                stop=start + SAMPLE_RATE,
+            )
+            for i, start in enumerate(starts.tolist())
+        ]
 
 
 def part_of(name: str) -> str:
@@ -41,40 +103,6 @@ def part_of(name: str) -> str:
     if percent < DEV_PERCENT:
         return "dev"
     return "" if percent < UNUSED_PERCENT else "train"
-
-
-def clips(root: Path, split: str) -> list[Clip]:
-    """Spoken words of train, dev or test, sorted by id; the test set has silence too.
-
-    Raises:
-        FileNotFoundError: if the folder is missing or empty.
-    """
-    folder = root / (TEST_FOLDER if split == "test" else TRAIN_FOLDER)
-    paths = sorted(folder.glob("*/[!.]*.wav"))
-    found = [
-        Clip(path.relative_to(folder).as_posix(), path, _label(path.parent.name))
-        for path in paths
-        if path.parent.name != NOISE and (split == "test" or part_of(path.name) == split)
-    ]
-    if not found:
-        raise FileNotFoundError(
-            f"paths.speech_commands={root}: no recordings of {split} at {folder.name}/*/*.wav"
-        )
-    return found
-
-
-def background(root: Path) -> list[Path]:
-    """Long recordings without speech.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
-    found = sorted((root / TRAIN_FOLDER / NOISE).glob("[!.]*.wav"))
-    if not found:
-        raise FileNotFoundError(
-            f"paths.speech_commands={root}: no recordings at {TRAIN_FOLDER}/{NOISE}/*.wav"
-        )
-    return found
 
 
 def _label(folder: str) -> str:

@@ -5,10 +5,9 @@ Layout: Nagrani, Chung, Zisserman 2017; both archives may also be unpacked into 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from downstream.corpora.corpus import Corpus, Recording, Trial
 from wavlm_lightning.files import read_text
 
 # The trials of the corpus's first release, 37,720; s3prl calls the same list voxceleb1_test_v2.txt.
@@ -19,32 +18,93 @@ SPLITS = ("iden_split.txt", "veri_test_class.txt")
 CODES = {"1": "train", "2": "dev", "3": "test"}
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One recording of a speaker."""
+class Verification(Corpus):
+    """Train and test of speaker verification, with the published trials.
 
-    id: str  # speaker/video/segment.wav, as trials name it
-    path: Path
+    `extra` has the `session`, which is the video: trials between recordings of one would be easy.
+    """
 
-    @property
-    def speaker(self) -> str:
-        return self.id.split("/")[0]
+    key = "paths.voxceleb1"
 
-    @property
-    def video(self) -> str:
-        return "/".join(self.id.split("/")[:2])
+    def recordings(self) -> list[Recording]:
+        """Every recording of a speaker who is not in the trials, then those of the trials.
+
+        Raises:
+            FileNotFoundError: if the list of trials, or recordings that it names, are missing.
+            ValueError: for a line of another form.
+        """
+        known = segments(self.root)
+        wanted = sorted({name for t in trials(self.root) for name in (t.enrol, t.test)})
+        if missing := [name for name in wanted if name not in known]:
+            raise FileNotFoundError(
+                f"{self}: {len(missing)} of {len(wanted)} recordings of the trials are missing, "
+                f"such as {missing[0]}"
+            )
+        tested = {speaker_of(name) for name in wanted}
+        train = [name for name in known if speaker_of(name) not in tested]
+        return [
+            _recording(name, known[name], split)
+            for split, names in (("train", train), ("test", wanted))
+            for name in names
+        ]
+
+    def trials(self) -> list[Trial]:
+        """As published.
+
+        Raises:
+            FileNotFoundError: if their list is missing.
+            ValueError: for a line of another form.
+        """
+        return trials(self.root)
 
 
-class Trial(NamedTuple):
-    """Two recordings: of one speaker or not."""
+class Identification(Corpus):
+    """Train, dev and test of speaker identification, which have all speakers in common."""
 
-    same: bool
-    enrol: str
-    test: str
+    key = "paths.voxceleb1"
+
+    def recordings(self) -> list[Recording]:
+        """In the order of the list, split by split.
+
+        Raises:
+            FileNotFoundError: if the list or recordings that it names are missing.
+            ValueError: for a line of another form.
+        """
+        table = _first(self.root, SPLITS, "the identification split")
+        known = segments(self.root)
+        found: dict[str, list[Recording]] = {split: [] for split in CODES.values()}
+        gone = []
+        for number, line in enumerate(read_text(table).splitlines(), 1):
+            code, _, name = line.strip().partition(" ")
+            if code not in CODES or not name:
+                raise ValueError(f"{table}, line {number}: wants `1|2|3 path`, got {line!r}")
+            if name not in known:
+                gone.append(name)
+            else:
+                found[CODES[code]].append(_recording(name, known[name], CODES[code]))
+        if gone:
+            raise FileNotFoundError(
+                f"{self}: {len(gone)} recordings of {table.name} are missing, such as {gone[0]}"
+            )
+        return [r for own in found.values() for r in own]
 
 
-def segments(root: Path) -> dict[str, Segment]:
-    """Every recording by its id.
+def speaker_of(name: str) -> str:
+    """Of a recording as trials name it.
+
+    >>> speaker_of("id10001/1zcIwhmdeo4/00001.wav")
+    'id10001'
+    """
+    return name.split("/")[0]
+
+
+def _recording(name: str, path: Path, split: str) -> Recording:
+    session = name.rpartition("/")[0]
+    return Recording(name, path, split, speaker=speaker_of(name), extra={"session": session})
+
+
+def segments(root: Path) -> dict[str, Path]:
+    """Every recording by its name, speaker/video/segment.wav.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -53,8 +113,7 @@ def segments(root: Path) -> dict[str, Segment]:
     found = {}
     for folder in folders:
         for path in sorted(folder.glob("*/*/[!.]*.wav")):
-            name = path.relative_to(folder).as_posix()
-            found[name] = Segment(name, path)
+            found[path.relative_to(folder).as_posix()] = path
     if not found:
         raise FileNotFoundError(
             f"paths.voxceleb1={root}: no recordings at dev/wav/*/*/*.wav, test/wav/*/*/*.wav or "
@@ -77,33 +136,6 @@ def trials(root: Path) -> list[Trial]:
         if len(words) != 3 or words[0] not in ("0", "1"):
             raise ValueError(f"{table}, line {number}: wants `0|1 path path`, got {line!r}")
         found.append(Trial(words[0] == "1", words[1], words[2]))
-    return found
-
-
-def identification(root: Path) -> dict[str, list[Segment]]:
-    """The official split of identification: recordings of train, dev and test by split.
-
-    Raises:
-        FileNotFoundError: if the list or recordings that it names are missing.
-        ValueError: for a line of another form.
-    """
-    table = _first(root, SPLITS, "the identification split")
-    known = segments(root)
-    found: dict[str, list[Segment]] = {"train": [], "dev": [], "test": []}
-    gone = []
-    for number, line in enumerate(read_text(table).splitlines(), 1):
-        code, _, name = line.strip().partition(" ")
-        if code not in CODES or not name:
-            raise ValueError(f"{table}, line {number}: wants `1|2|3 path`, got {line!r}")
-        if name not in known:
-            gone.append(name)
-        else:
-            found[CODES[code]].append(known[name])
-    if gone:
-        raise FileNotFoundError(
-            f"paths.voxceleb1={root}: {len(gone)} recordings of {table.name} are missing, such "
-            f"as {gone[0]}"
-        )
     return found
 
 

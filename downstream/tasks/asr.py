@@ -8,18 +8,17 @@ Score      word error rate, greedy, and with a language model if there is one; l
 Source     SUPERB (Yang et al. 2021), task ASR; values in configs/superb/asr.yaml
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
-from downstream.corpora import librispeech, manifest
+from downstream.corpora.corpus import Corpus
+from downstream.corpora.librispeech import LibriSpeech
 from downstream.decoding import LanguageModelConfig
 from downstream.features import Frames
 from downstream.symbols import BlstmConfig, blstm_head
-from downstream.task import Batch, Example
-from downstream.transcription import Transcription, spoken
+from downstream.task import Batch
+from downstream.transcription import Transcription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +47,15 @@ class ASR(Transcription[Config]):
         """Of the test set."""
         return self.config.lm
 
-    def read(self, split: str) -> list[Example]:
-        """Of LibriSpeech, or of a manifest."""
-        found: Sequence[Any]
-        if self.sources.manifest is not None:
-            found = manifest.transcribed(self.sources.manifest, split, lengths=self.sources.lengths)
-        else:
-            found = librispeech.utterances(
-                self.sources.folder("librispeech"),
-                librispeech.SPLITS[split],
-                lengths=self.sources.lengths,
-            )
-        return [spoken(u) for u in found]
+    def official(self) -> Corpus:
+        """The splits of SUPERB."""
+        return LibriSpeech(self.sources.folder("librispeech"))
 
     def encode(self, text: str) -> list[int]:
         """Letters, word ends, and `</s>`, as SUPERB's reference has it."""
         return self.characters.encode(text)
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """One logit a character and frame."""
         return blstm_head(self.config, dim, num_symbols=len(self.characters))
 

@@ -13,7 +13,8 @@ ten on the test trials, which is what the leaderboard has, is eer_best_of_10_tes
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora import manifest, voxceleb1
-from downstream.corpora.lengths import usable
-from downstream.corpora.voxceleb1 import Trial
+from downstream.corpora import voxceleb1
+from downstream.corpora.corpus import Corpus, Recording, Trial, read
 from downstream.features import Frames
 from downstream.heads.pooling import mean_over_time
 from downstream.heads.xvector import XVector
 from downstream.losses import am_softmax
 from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
 from downstream.silence import remove_silence
-from downstream.task import Batch, Example, Item, Task, TaskConfig
+from downstream.task import Batch, Example, Item, TaskConfig, example_of
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError, read_audio
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
@@ -62,10 +63,10 @@ class Config(TaskConfig):
         held_out_speakers: training speakers who choose the checkpoint; the head is trained on the
             others, 1,171 of VoxCeleb1's 1,211 where 40 are held out. 0 trains on all of them, as
             the published protocol does, and reports what that reports, the best checkpoint on test;
-            dev is then of speakers who are trained on, and chooses nothing. A manifest has its own
-            dev split.
+            dev is then of speakers who are trained on, and chooses nothing. A corpus with a dev
+            split of its own holds nobody out.
         dev_utterances: of each of dev's speakers.
-        dev_trials: most trials of one kind on dev, and on test for a manifest.
+        dev_trials: most trials of one kind on dev, and on test where none are published.
         best_of: checkpoints also scored on the test trials.
     """
 
@@ -84,10 +85,11 @@ class Config(TaskConfig):
     best_of: int = whole(1, 1000)
 
 
-class ASV(Task[Config]):
+class ASV(TrainedTask[Config]):
     """Classification of speakers in training, cosine of embeddings afterwards."""
 
     name, corpus, Config = "asv", "voxceleb1", Config
+    needs = ("speaker",)
     monitor, mode, headline = "dev/eer", "min", "test/eer"
     headline_mode, unit = "min", "%"
     trivial_answer = "the cosine of mean frames, without a head"
@@ -96,80 +98,37 @@ class ASV(Task[Config]):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._of_other_splits = self._impossible = 0
-        if self.sources.manifest is not None:
-            parts = self._from_manifest(self.sources.manifest)
-        else:
-            parts = self._from_voxceleb(self.sources.folder("voxceleb1"))
-        self._splits, self._trials = parts
-        self._frames = 0  # of a training crop, known with the upstream
+        corpus = self.open_corpus()
+        found = self._disjoint(self.read(corpus), corpus)
+        self._has_dev = bool(found["dev"])
+        if not self._has_dev:
+            found |= self._held_out(found["train"], corpus)
+        self._trials = {
+            "dev": self._of_all(found, "dev"),
+            "test": self._published(found, corpus.trials()),
+        }
+        self._splits = {s: [example_of(r, r.speaker) for r in own] for s, own in found.items()}
         shortest = self.config.min_seconds * SAMPLE_RATE
         train = [e for e in self._splits["train"] if e.num_samples > shortest]
         self._too_short = len(self._splits["train"]) - len(train)
         self.speakers = self.classes = sorted({e.target for e in train})
         numbers = {speaker: i for i, speaker in enumerate(self.speakers)}
-        self._splits["train"] = [
-            Example(e.id, e.path, e.start, e.stop, numbers[e.target]) for e in train
-        ]
+        self._splits["train"] = [replace(e, target=numbers[e.target]) for e in train]
 
-    def _from_voxceleb(self, root: Path) -> tuple[dict[str, list[Example]], dict[str, list[Trial]]]:
-        segments = voxceleb1.segments(root)
-        test_trials = voxceleb1.trials(root)
-        wanted = sorted({name for t in test_trials for name in (t.enrol, t.test)})
-        if missing := [name for name in wanted if name not in segments]:
-            raise FileNotFoundError(
-                f"paths.voxceleb1={root}: {len(missing)} of {len(wanted)} recordings of the trials "
-                f"are missing, such as {missing[0]}"
-            )
-        tested = {name.split("/")[0] for name in wanted}
-        rest = [s for s in segments.values() if s.speaker not in tested]
-        speakers = sorted({s.speaker for s in rest})
-        if self.config.held_out_speakers == 1:
-            raise ValueError(
-                "task.held_out_speakers must be 0 or at least 2 (got 1): trials want two speakers"
-            )
-        if len(speakers) <= self.config.held_out_speakers + 1:
-            raise ValueError(
-                f"paths.voxceleb1={root}: {len(speakers)} speakers beside the test speakers, "
-                f"task.held_out_speakers={self.config.held_out_speakers} leaves none to train on"
-            )
-        rng = generator(0, "held-out speakers")  # the same ones for every seed
-        of_dev = self.config.held_out_speakers or WATCHED
-        in_dev = set(rng.permutation(speakers)[:of_dev].tolist())
-        dev = self._few_of_each([s for s in rest if s.speaker in in_dev])
-        held_out = in_dev if self.config.held_out_speakers else set()
-        splits = {
-            "train": self._measured([s for s in rest if s.speaker not in held_out]),
-            "dev": self._measured(dev),
-            "test": self._measured([segments[name] for name in wanted]),
-        }
-        there = {split: {e.id for e in examples} for split, examples in splits.items()}
-        groups = {s.id: (s.speaker, s.video) for s in dev if s.id in there["dev"]}
-        possible = [t for t in test_trials if {t.enrol, t.test} <= there["test"]]
-        self._impossible = len(test_trials) - len(possible)
-        return splits, {"dev": self._pairs(groups, "dev"), "test": possible}
+    def official(self) -> Corpus:
+        """VoxCeleb1 with its first list of trials."""
+        return voxceleb1.Verification(self.sources.folder("voxceleb1"))
 
-    def _few_of_each(self, segments: list[voxceleb1.Segment]) -> list[voxceleb1.Segment]:
-        """`dev_utterances` of each speaker, spread over videos."""
-        of: dict[str, list[voxceleb1.Segment]] = defaultdict(list)
-        for segment in segments:
-            of[segment.speaker].append(segment)
-        few = []
-        for own in of.values():
-            places = np.linspace(0, len(own) - 1, min(self.config.dev_utterances, len(own)))
-            few += [own[i] for i in np.unique(places.round().astype(int))]
-        return few
-
-    def _measured(self, segments: Sequence[voxceleb1.Segment]) -> list[Example]:
-        paths = [s.path for s in segments]
-        if self.config.remove_silence:
-            read = self.sources.lengths
-            lengths = read.remembered(paths, self._trimmed_length, "asv_lengths.json")
-        else:
-            lengths = self.sources.lengths(paths)
-        return [
-            Example(s.id, str(s.path), 0, length, s.speaker)
-            for s, length in usable(segments, lengths)
-        ]
+    def read(self, corpus: Corpus) -> list[Recording]:
+        """Lengths are those without silence, where it is removed."""
+        if not self.config.remove_silence:
+            return super().read(corpus)
+        measure = partial(
+            self.sources.lengths.remembered,
+            measure=self._trimmed_length,
+            name="asv_lengths.json",
+        )
+        return read(corpus, needs=self.needs, lengths=measure)
 
     def _trimmed_length(self, path: Path) -> int:
         length = len(self._prepared(read_audio(path)))
@@ -177,29 +136,71 @@ class ASV(Task[Config]):
             raise AudioError(f"{path}: silent, nothing is left of it without its silence")
         return length
 
-    def _from_manifest(
-        self, folder: Path
-    ) -> tuple[dict[str, list[Example]], dict[str, list[Trial]]]:
-        rows = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
-        splits, trials = {}, {}
+    def _disjoint(
+        self, recordings: Sequence[Recording], corpus: Corpus
+    ) -> dict[str, list[Recording]]:
+        """By split, without speakers that test, or dev, has too; dev may be empty."""
+        found: dict[str, list[Recording]] = {}
         tested: set[str] = set()
         for split in ("test", "dev", "train"):
-            every = manifest.rows_of(rows, split, folder)
-            own = [r for r in every if r.speaker not in tested]
-            self._of_other_splits += len(every) - len(own)
-            if not own:
-                raise ValueError(
-                    f"{folder / manifest.NAME}: every speaker of {split} is one of test or dev too"
-                )
-            examples = [Example(r.id, str(r.path), 0, r.num_samples, r.speaker) for r in own]
-            if split != "train":
-                tested |= {r.speaker for r in own}
-                if len({e.target for e in examples}) == len(examples):
-                    examples = _halves(examples)
-                groups = {e.id: (e.target, e.id) for e in examples}
-                trials[split] = self._pairs(groups, split)
-            splits[split] = examples
-        return splits, trials
+            every = [r for r in recordings if r.split == split]
+            found[split] = [r for r in every if r.speaker not in tested]
+            self._of_other_splits += len(every) - len(found[split])
+            tested |= {r.speaker for r in every}
+            if not found[split] and (every or split != "dev"):
+                what = "every speaker of it is one of test or dev too" if every else "it is empty"
+                raise ValueError(f"{corpus}: nothing is left of split {split}: {what}")
+        return {split: found[split] for split in self.splits}
+
+    def _held_out(
+        self, recordings: Sequence[Recording], corpus: Corpus
+    ) -> dict[str, list[Recording]]:
+        """Train and dev, of speakers held out of training, or of WATCHED ones that are trained on.
+
+        Raises:
+            ValueError: if too few are left.
+        """
+        count = self.config.held_out_speakers
+        speakers = sorted({r.speaker for r in recordings})
+        if count == 1:
+            raise ValueError(
+                "task.held_out_speakers must be 0 or at least 2 (got 1): trials want two speakers"
+            )
+        if len(speakers) <= count + 1:
+            raise ValueError(
+                f"{corpus}: {len(speakers)} speakers beside the test speakers, "
+                f"task.held_out_speakers={count} leaves none to train on"
+            )
+        rng = generator(0, "held-out speakers")  # the same ones for every seed
+        in_dev = set(rng.permutation(speakers)[: count or WATCHED].tolist())
+        of: dict[str, list[Recording]] = defaultdict(list)
+        for r in recordings:
+            if r.speaker in in_dev:
+                of[r.speaker].append(r)
+        dev = []
+        for own in of.values():  # `dev_utterances` of each, spread over sessions
+            places = np.linspace(0, len(own) - 1, min(self.config.dev_utterances, len(own)))
+            dev += [own[i] for i in np.unique(places.round().astype(int))]
+        train = [r for r in recordings if not count or r.speaker not in in_dev]
+        return {"train": train, "dev": dev}
+
+    def _published(
+        self, found: dict[str, list[Recording]], trials: list[Trial] | None
+    ) -> list[Trial]:
+        """Trials of test: those published whose recordings are usable, or all."""
+        if trials is None:
+            return self._of_all(found, "test")
+        there = {r.id for r in found["test"]}
+        possible = [t for t in trials if {t.enrol, t.test} <= there]
+        self._impossible = len(trials) - len(possible)
+        return possible
+
+    def _of_all(self, found: dict[str, list[Recording]], split: str) -> list[Trial]:
+        """Trials of all pairs of a split; of halves, where no speaker has two recordings."""
+        if len({r.speaker for r in found[split]}) == len(found[split]):
+            found[split] = _halves(found[split])
+        groups = {r.id: (r.speaker, r.extra.get("session", r.id)) for r in found[split]}
+        return self._pairs(groups, split)
 
     def _pairs(self, groups: Mapping[str, tuple[str, str]], split: str) -> list[Trial]:
         """Trials of all pairs, at most `dev_trials` of each kind; `groups`: speaker, recording.
@@ -247,8 +248,8 @@ class ASV(Task[Config]):
 
     @property
     def chosen_on_test(self) -> bool:
-        """True if no speakers are held out: every one is trained on."""
-        return self.sources.manifest is None and self.config.held_out_speakers == 0
+        """True if dev has no speakers of its own: every one is trained on."""
+        return not self._has_dev and self.config.held_out_speakers == 0
 
     @property
     def test_checkpoints(self) -> int:
@@ -265,10 +266,8 @@ class ASV(Task[Config]):
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """A random crop in training if waveforms are cropped, whole otherwise."""
-        if example.start == 0:
-            waveform = self._prepared(read_audio(example.path))[: example.stop]
-        else:
-            waveform = self._prepared(read_audio(example.path, example.start, example.stop))
+        # Halves of a recording are counted in what is left of it, so that they share nothing.
+        waveform = self._prepared(read_audio(example.path))[example.start : example.stop]
         most = round(self.config.max_seconds * SAMPLE_RATE)
         if rng is not None and self.config.crop == "waveform" and len(waveform) > most:
             start = int(rng.integers(len(waveform) - most + 1))
@@ -283,9 +282,8 @@ class ASV(Task[Config]):
         made = f"{self.config.gain_db} dB, silence removed {self.config.remove_silence}"
         return f"{super().key(example, training=training)} {made}"
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """Embedding, and one vector a training speaker."""
-        self._frames = round(self.config.max_seconds * SAMPLE_RATE / stride)
         return XVector(
             dim,
             width=self.config.width,
@@ -303,7 +301,8 @@ class ASV(Task[Config]):
 
     def _cropped(self, frames: Frames, batch: Batch) -> Frames:
         """A random stretch of each utterance's frames."""
-        size = min(self._frames, frames.x.shape[1])
+        most = round(self.config.max_seconds * SAMPLE_RATE / self.framing.stride)
+        size = min(most, frames.x.shape[1])
         starts = []
         for epoch, index, length in zip(batch.epochs, batch.indices, frames.lengths, strict=True):
             room = max(0, int(length) - size)
@@ -329,7 +328,7 @@ class ASV(Task[Config]):
             for t in self._scored(split, predictions)
         ]
 
-    def _scored(self, split: str, predictions: Mapping[str, Any]) -> list[voxceleb1.Trial]:
+    def _scored(self, split: str, predictions: Mapping[str, Any]) -> list[Trial]:
         """All trials, or those of the recordings that a limited evaluation has come to.
 
         Raises:
@@ -401,11 +400,11 @@ def _leaderboard(name: str) -> str:
     return safe_field(voxceleb1.joined(name))
 
 
-def _halves(examples: list[Example]) -> list[Example]:
-    """Both halves of each recording, where no speaker has two recordings."""
-    out = []
-    for e in examples:
-        middle = (e.start + e.stop) // 2
-        for half, span in (("1", (e.start, middle)), ("2", (middle, e.stop))):
-            out.append(Example(f"{e.id}.{half}", e.path, *span, e.target))
-    return out
+def _halves(recordings: Sequence[Recording]) -> list[Recording]:
+    """Both halves of each recording."""
+    found = []
+    for r in recordings:
+        middle = r.start + r.num_samples // 2
+        found.append(replace(r, id=f"{r.id}.1", stop=middle))
+        found.append(replace(r, id=f"{r.id}.2", start=middle))
+    return found

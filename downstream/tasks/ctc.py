@@ -9,19 +9,20 @@ Source     wav2vec 2.0 (Baevski et al. 2020, section 4.3) as HuBERT and WavLM fo
            values in configs/finetune
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from downstream.corpora import librilight, librispeech, manifest
+from downstream.corpora.corpus import Corpus, Recording
+from downstream.corpora.librilight import LibriLight
 from downstream.decoding import LanguageModelConfig
 from downstream.features import Frames
 from downstream.heads.linear import FrameLinear
 from downstream.symbols import ctc_loss
-from downstream.task import Batch, Example, TaskConfig
-from downstream.transcription import Transcription, spoken
+from downstream.task import Batch, TaskConfig
+from downstream.transcription import Transcription
 from wavlm_lightning.fields import number
 
 
@@ -51,7 +52,7 @@ class CTC(Transcription[Config]):
     suite = "finetuning"
 
     def __init__(self, *args: Any, **kwargs: Any):
-        self._set_of: dict[str, str] = {}  # test utterance -> its split
+        self._set_of: dict[str, str] = {}  # test utterance -> its set
         super().__init__(*args, **kwargs)
 
     @property
@@ -59,38 +60,23 @@ class CTC(Transcription[Config]):
         """Of the test sets."""
         return self.config.lm
 
-    def read(self, split: str) -> list[Example]:
-        """Of LibriSpeech and Libri-Light, or of a manifest."""
-        if self.sources.manifest is not None:
-            return [
-                spoken(row)
-                for row in manifest.transcribed(
-                    self.sources.manifest, split, lengths=self.sources.lengths
-                )
-            ]
-        wanted = {"train": self.config.train, "dev": [self.config.dev], "test": self.config.test}
-        found = []
-        for name in wanted[split]:
-            utterances = self._utterances(name)
-            found += [spoken(u) for u in utterances]
-            if split == "test":
-                self._set_of |= {u.id: name for u in utterances}
-        return found
+    def official(self) -> Corpus:
+        """Sets of LibriSpeech and Libri-Light."""
+        config = self.config
+        sets = {"train": config.train, "dev": [config.dev], "test": config.test}
+        return LibriLight(self.sources.folder, sets)
 
-    def _utterances(self, name: str) -> Sequence[librispeech.Utterance]:
-        if name in librilight.PARTS:
-            return librilight.utterances(
-                self.sources.folder("librilight"), name, lengths=self.sources.lengths
-            )
-        return librispeech.utterances(
-            self.sources.folder("librispeech"), name, lengths=self.sources.lengths
-        )
+    def text(self, recording: Recording) -> str:
+        """Letters and words; of a test utterance its set is noted."""
+        if recording.split == "test" and "set" in recording.extra:
+            self._set_of[recording.id] = recording.extra["set"]
+        return super().text(recording)
 
     def encode(self, text: str) -> list[int]:
         """Letters and word ends."""
         return self.characters.encode(text, end=False)
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """One logit a character and frame."""
         return FrameLinear(dim, len(self.characters), dropout=self.config.dropout)
 

@@ -10,19 +10,18 @@ Source     SUPERB (Yang et al. 2021), task ER; values in configs/superb/er.yaml
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from downstream.classification import Classification, ClassifierConfig
-from downstream.corpora import iemocap, manifest
-from downstream.task import Example, Sources
+from downstream.corpora.corpus import Corpus, read
+from downstream.corpora.iemocap import IEMOCAP
+from downstream.task import Example, Sources, example_of
 from wavlm_lightning.fields import number, seed
 from wavlm_lightning.names import safe_field, safe_name
 
-EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
-CLASSES = ("neutral", "happy", "angry", "sad")
+SHORT = {"neutral": "neu", "happy": "hap", "angry": "ang", "sad": "sad"}  # of the leaderboard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class ER(Classification[Config]):
 
     @classmethod
     def variants(cls, sources: Sources) -> list[str]:
-        """One a fold: a session of IEMOCAP, a group of speakers of a manifest."""
+        """One a fold: a session of IEMOCAP, a group of speakers of another corpus."""
         return sorted({fold for fold, _ in _rows(sources)[0]})
 
     def _split(self, rows: list[tuple[str, Example]]) -> dict[str, list[Example]]:
@@ -71,9 +70,8 @@ class ER(Classification[Config]):
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A turn and its emotion a line, a file a fold."""
-        short = {name: key for key, name in EMOTIONS.items() if key != "exc"}
         lines = [
-            f"{safe_field(name)} {short.get(self.classes[p], self.classes[p])}\n"
+            f"{safe_field(name)} {SHORT.get(self.classes[p], self.classes[p])}\n"
             for name, (_, p) in predictions.items()
         ]
         return {f"er_{safe_name(str(self.variant))}_public/predict.txt": "".join(lines)}
@@ -81,42 +79,27 @@ class ER(Classification[Config]):
 
 def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]:
     """Every utterance with its fold, in an order that never changes, and the classes."""
-    if sources.manifest is not None:
-        rows = manifest.read(sources.manifest, needs=("label", "speaker"), lengths=sources.lengths)
-        classes = tuple(sorted({row.label for row in rows}))
-        examples = [
-            Example(row.id, str(row.path), 0, row.num_samples, classes.index(row.label))
-            for row in rows
-        ]
-        folds = [f"fold{row.extra['fold']}" if "fold" in row.extra else "" for row in rows]
-        if not all(folds):  # one speaker each
-            folds = [f"speaker{row.speaker}" for row in rows]
-        _disjoint(folds, [row.speaker for row in rows], sources.manifest)
-        return list(zip(folds, examples, strict=True)), classes
-    turns = iemocap.turns(sources.folder("iemocap"), frozenset(EMOTIONS), lengths=sources.lengths)
-    return [
-        (
-            f"fold{turn.session}",
-            Example(
-                turn.id,
-                str(turn.path),
-                0,
-                turn.num_samples,
-                CLASSES.index(EMOTIONS[turn.emotion]),
-            ),
-        )
-        for turn in turns
-    ], CLASSES
+    corpus = sources.choose(
+        own=lambda corpus: corpus, official=lambda: IEMOCAP(sources.folder("iemocap"))
+    )
+    found = read(corpus, needs=("label", "speaker"), lengths=sources.lengths)
+    classes = tuple(corpus.classes or sorted({r.label for r in found}))
+    folds = [f"fold{r.extra['fold']}" if "fold" in r.extra else "" for r in found]
+    if not all(folds):  # one speaker each
+        folds = [f"speaker{r.speaker}" for r in found]
+    _check_disjoint(folds, [r.speaker for r in found], corpus)
+    examples = [example_of(r, classes.index(r.label)) for r in found]
+    return list(zip(folds, examples, strict=True)), classes
 
 
-def _disjoint(folds: list[str], speakers: list[str], folder: Path) -> None:
-    """Refuse folds that share a speaker, and a folder with one fold alone."""
+def _check_disjoint(folds: list[str], speakers: list[str], corpus: Corpus) -> None:
+    """Refuse folds that share a speaker, and a corpus with one fold alone."""
     of: dict[str, str] = {}
     for fold, speaker in zip(folds, speakers, strict=True):
         if of.setdefault(speaker, fold) != fold:
             raise ValueError(
-                f"data.manifest={folder}: speaker {speaker} is in {of[speaker]} and {fold}; the "
-                "fold in extra must be the same for all rows of a speaker"
+                f"{corpus}: speaker {speaker} is in {of[speaker]} and {fold}; the fold in extra "
+                "must be the same for all rows of a speaker"
             )
     if len(set(folds)) < 2:
-        raise ValueError(f"data.manifest={folder}: folds want two speakers or more")
+        raise ValueError(f"{corpus}: folds want two speakers or more")

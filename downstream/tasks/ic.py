@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstream.classification import Classification, ClassifierConfig, confusion
-from downstream.corpora import fluent_commands, manifest
+from downstream.corpora.corpus import Corpus, Recording, by_split
+from downstream.corpora.fluent_commands import FluentCommands
 from downstream.features import Frames
-from downstream.task import Batch, Example
+from downstream.task import Batch, Example, example_of
 from wavlm_lightning.names import safe_field
 
 
@@ -27,36 +28,25 @@ class IC(Classification[ClassifierConfig]):
     """Several slots, each with classes of its own."""
 
     name, corpus, Config = "ic", "fluent_commands", ClassifierConfig
+    needs = ("extra",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        read = {split: self._read(split) for split in manifest.SPLITS}
+        corpus = self.open_corpus()
+        found = by_split(self.read(corpus), self.splits, corpus)
+        read = {s: [example_of(r, _values(r)) for r in own] for s, own in found.items()}
         slots = sorted({slot for e in read["train"] for slot in e.target})
         self.values = {
             slot: sorted({e.target[slot] for e in read["train"] if slot in e.target})
-            for slot in (fluent_commands.SLOTS if self.sources.manifest is None else slots)
+            for slot in corpus.classes or slots
         }
         self.classes = [f"{slot}={v}" for slot, values in self.values.items() for v in values]
         self._unknown = 0
         self._splits = {split: self._numbered(examples) for split, examples in read.items()}
 
-    def _read(self, split: str) -> list[Example]:
-        """Targets are values by slot."""
-        found: list[Any]
-        if self.sources.manifest is not None:
-            rows = manifest.read(
-                self.sources.manifest, needs=("extra",), lengths=self.sources.lengths
-            )
-            found = manifest.rows_of(rows, split, self.sources.manifest)
-            if wrong := [r.id for r in found if not isinstance(r.extra.get("classes"), dict)]:
-                raise ValueError(
-                    f"{self.sources.manifest / manifest.NAME}: column extra of {wrong[0]} has no "
-                    '{"classes": {slot: value, ...}}'
-                )
-            return [Example(r.id, str(r.path), 0, r.num_samples, r.extra["classes"]) for r in found]
-        root = self.sources.folder("fluent_commands")
-        found = fluent_commands.commands(root, split, lengths=self.sources.lengths)
-        return [Example(c.id, str(c.path), 0, c.num_samples, c.slots) for c in found]
+    def official(self) -> Corpus:
+        """Fluent Speech Commands."""
+        return FluentCommands(self.sources.folder("fluent_commands"))
 
     def _numbered(self, examples: list[Example]) -> list[Example]:
         """A number for each slot; utterances with a value that train does not have are left out."""
@@ -137,3 +127,18 @@ class IC(Classification[ClassifierConfig]):
             f"{slot}={values[n]}"
             for (slot, values), n in zip(self.values.items(), numbers, strict=True)
         )
+
+
+def _values(recording: Recording) -> dict[str, str]:
+    """Values by slot, of `extra`.
+
+    Raises:
+        ValueError: naming a recording without them.
+    """
+    values = recording.extra.get("classes")
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{recording.origin}: column extra of {recording.id} has no "
+            '{"classes": {slot: value, ...}}'
+        )
+    return values

@@ -20,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downstream.classification import Classification, ClassifierConfig, numbered
-from downstream.corpora import manifest, speech_commands
-from downstream.corpora.lengths import usable
-from downstream.task import Example
+from downstream.corpora.corpus import Corpus, by_split
+from downstream.corpora.speech_commands import SpeechCommands
+from downstream.task import Example, example_of
 from wavlm_lightning.fields import number, whole
-from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.seeding import generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,48 +44,27 @@ class KS(Classification[Config]):
     """Words of a closed set, everything else, and silence."""
 
     name, corpus, Config = "ks", "speech_commands", Config
+    needs = ("label",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.gain_db = self.config.gain_db
-        if self.sources.manifest is not None:
-            rows = manifest.read(
-                self.sources.manifest, needs=("label",), lengths=self.sources.lengths
-            )
-            numbers = numbered([row.label for row in rows])
-            self._splits = {
-                split: [
-                    Example(r.id, str(r.path), 0, r.num_samples, numbers[r.label])
-                    for r in manifest.rows_of(rows, split, self.sources.manifest)
-                ]
-                for split in manifest.SPLITS
-            }
-            self.classes = list(numbers)
-            return
-        self.classes = speech_commands.CLASSES
-        root = self.sources.folder("speech_commands")
-        self._splits = {}
-        for split in manifest.SPLITS:
-            clips = speech_commands.clips(root, split)
-            lengths = self.sources.lengths([clip.path for clip in clips])
-            self._splits[split] = [
-                Example(c.id, str(c.path), 0, length, self.classes.index(c.label))
-                for c, length in usable(clips, lengths)
-            ]
-        noise = speech_commands.background(root)
-        lengths = self.sources.lengths(noise)
-        for split in ("train", "dev"):
-            for path, length in usable(noise, lengths):
-                self._splits[split] += self._silences(split, str(path), path.stem, length)
+        corpus = self.open_corpus()
+        found = by_split(self.read(corpus), self.splits, corpus)
+        labels = [r.label for own in found.values() for r in own]
+        numbers = {c: i for i, c in enumerate(corpus.classes)} or numbered(labels)
+        self.classes = list(numbers)
+        self._splits = {
+            split: [example_of(r, numbers[r.label]) for r in own] for split, own in found.items()
+        }
 
-    def _silences(self, split: str, path: str, name: str, length: int) -> list[Example]:
-        rng = generator(0, f"silence {split}", *name.encode())
-        starts = rng.integers(max(1, length - SAMPLE_RATE + 1), size=self.config.silences)
-        label = self.classes.index(speech_commands.SILENCE)
-        return [
-            Example(f"{split}/{name}-{i}", path, start, min(start + SAMPLE_RATE, length), label)
-            for i, start in enumerate(starts.tolist())
-        ]
+    def official(self) -> Corpus:
+        """Words, and silence cut from the background recordings."""
+        return SpeechCommands(
+            self.sources.folder("speech_commands"),
+            silences=self.config.silences,
+            lengths=self.sources.lengths,
+        )
 
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are numbers of classes."""

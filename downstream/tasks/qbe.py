@@ -11,22 +11,22 @@ that are not looked for count as missed.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from downstream.corpora import manifest, quesst14
-from downstream.corpora.lengths import Lengths, usable
+from downstream.corpora import quesst14
+from downstream.corpora.corpus import Corpus, Recording, measured
+from downstream.corpora.spoken_terms import SpokenTerms
 from downstream.metrics.dtw import detect
 from downstream.metrics.mtwv import mtwv
 from downstream.search import Search
-from downstream.task import Example, TaskConfig
+from downstream.task import Example, TaskConfig, example_of
 from wavlm_lightning.fields import number
 from wavlm_lightning.files import write_text
-from wavlm_lightning.tables import spoken_text
 
 DECIMALS = 4  # of scores, as the original scorer reads them
 QUERY, DOCUMENT = "query", "document"
@@ -51,6 +51,14 @@ class Config(TaskConfig):
     documents: str | None = None
 
 
+class Collection(Protocol):
+    """Documents, and queries of each split that some of them hold."""
+
+    def documents(self) -> list[Recording]: ...
+    def queries(self, split: str) -> list[Recording]: ...
+    def truth(self, split: str, *, usable: Set[str]) -> quesst14.Truth: ...
+
+
 class QbE(Search[Config]):
     """Every query in every document."""
 
@@ -62,44 +70,23 @@ class QbE(Search[Config]):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.gain_db = self.config.gain_db
-        self._examples: dict[str, list[Example]] = {}
-        self._truth: dict[str, quesst14.Truth] = {}
-        if self.sources.manifest is not None:
-            self._read_manifests(self.sources.manifest)
-            return
-        root = self.sources.folder("quesst14")
-        lengths = self.sources.lengths
-        all_documents = quesst14.documents(root)
-        documents = _examples(all_documents, DOCUMENT, lengths)
-        gone = {path.stem for path in all_documents} - {e.id for e in documents}
+        collection = self.sources.choose(own=self._of_texts, official=self._official)
+        documents = self._examples_of(collection.documents(), DOCUMENT)
+        usable = {e.id for e in documents}
+        self._examples, self._truth = {}, {}
         for split in self.splits:
-            queries = _examples(quesst14.queries(root, split), QUERY, lengths)
+            queries = self._examples_of(collection.queries(split), QUERY)
             self._examples[split] = queries + documents
-            truth = quesst14.truth(root, split)
-            found = {query: names - gone for query, names in truth.documents.items()}
-            self._truth[split] = quesst14.Truth(found, truth.num_documents - len(gone))
+            self._truth[split] = collection.truth(split, usable=usable)
 
-    def _read_manifests(self, folder: Path) -> None:
-        """Documents of one folder, queries of another one, found by their words."""
-        if self.config.queries is None:
-            raise ValueError(
-                "task.queries is not set: with data.manifest, a folder of documents, say "
-                "task.queries=DIR, a manifest folder of queries"
-            )
-        key, where = self.config.documents, Path(self.config.queries)
-        rows = manifest.read(folder, needs=("text",), lengths=self.sources.lengths)
-        rows = [row for row in rows if key is None or row.extra.get(key)]
-        if not rows:
-            raise ValueError(f"{folder / manifest.NAME}: no row has {key} in column extra")
-        documents = [Example(r.id, str(r.path), 0, r.num_samples, DOCUMENT) for r in rows]
-        words = {row.id: _words(row.text) for row in rows}
-        queries = manifest.read(where, needs=("text",), lengths=self.sources.lengths)
-        for split in self.splits:
-            own = manifest.rows_of(queries, split, where)
-            examples = [Example(r.id, str(r.path), 0, r.num_samples, QUERY) for r in own]
-            self._examples[split] = examples + documents
-            found = {r.id: {d for d, text in words.items() if _words(r.text) in text} for r in own}
-            self._truth[split] = quesst14.Truth(found, len(documents))
+    def _official(self) -> "Collection":
+        return quesst14.Quesst14(self.sources.folder("quesst14"))
+
+    def _of_texts(self, corpus: Corpus) -> "Collection":
+        return SpokenTerms(corpus, self.config.queries, self.config.documents)
+
+    def _examples_of(self, found: list[Recording], kind: str) -> list[Example]:
+        return [example_of(r, kind) for r in measured(found, self.sources.lengths)]
 
     def examples(self, split: str) -> Sequence[Example]:
         """Targets say whether it is a query or a document."""
@@ -177,12 +164,3 @@ def stdlist(predictions: Mapping[str, Mapping[str, float]], *, threshold: float)
             )
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _examples(paths: Sequence[Path], kind: str, lengths: Lengths) -> list[Example]:
-    return [Example(p.stem, str(p), 0, n, kind) for p, n in usable(paths, lengths(paths))]
-
-
-def _words(text: str) -> str:
-    """With a blank around each word, so that a part of a word is not found."""
-    return f" {spoken_text(text)} "

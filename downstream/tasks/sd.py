@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from downstream.corpora import librimix, manifest, simulate
+from downstream.corpora import librimix
+from downstream.corpora.corpus import Corpus, Recording
+from downstream.corpora.simulate import conversation
 from downstream.features import Frames
 from downstream.heads.recurrent import LstmActivity
 from downstream.losses import permutation_bce
@@ -32,13 +34,13 @@ from downstream.metrics.der import (
     median_filter,
     turns_of,
 )
-from downstream.task import Batch, Example, Item, Task, TaskConfig
+from downstream.mixtures import Mixtures
+from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.names import safe_name
-from wavlm_lightning.seeding import generator
 
 SPEAKERS = 2
 FOLDER = "sd_public/scoring/predictions"  # of the leaderboard
@@ -61,66 +63,47 @@ class Config(TaskConfig):
     medians: list[int] = whole(1, 10**6)
 
 
-class SD(Task[Config]):
+class SD(Mixtures[Config]):
     """Activity of two speakers, frame by frame."""
 
     name, corpus, Config = "sd", "librimix", Config
+    field = "turns"
     monitor, mode, headline = "dev/frame_accuracy", "max", "test/der"
     headline_mode, unit = "min", "%"
     trivial_answer = "one speaker or both throughout, whichever is better"
     published_on_test = True
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._hop = 0.0  # seconds, known with the upstream
-        self._rows: dict[str, list[manifest.Row]] = {}
-        self._splits = {split: self._read(split) for split in librimix.FOLDERS}
-
-    def _read(self, split: str) -> list[Example]:
-        most = round(self.config.chunk_seconds * SAMPLE_RATE)
-        if self.sources.manifest is not None:
-            rows = simulate.rows_to_mix(self.sources.manifest, split, lengths=self.sources.lengths)
-            self._rows[split] = rows
-            return [
-                Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))
-                for i, r in enumerate(rows)
-            ]
+    def official(self) -> Corpus:
+        """Libri2Mix with noise, and who speaks when."""
         root = self.sources.folder("librimix")
-        turns = librimix.reference_turns(root, split)
-        found = librimix.mixtures(
-            root,
-            split,
-            mode="max",
-            kind="mix_both",
-            sources=False,
-            lengths=self.sources.lengths,
-        )
-        if missing := [m.id for m in found if m.id not in turns]:
-            raise ValueError(
-                f"paths.librimix={root}: data/{split}/rttm lacks {len(missing)} of {len(found)} "
-                f"mixtures, such as {missing[0]}"
-            )
-        if crowded := [m.id for m in found if len({t.speaker for t in turns[m.id]}) > SPEAKERS]:
-            raise ValueError(
-                f"paths.librimix={root}: {len(crowded)} mixtures of data/{split}/rttm have more "
-                f"than {SPEAKERS} speakers, such as {crowded[0]}"
-            )
-        whole = [Example(m.id, str(m.path), 0, m.num_samples, turns[m.id]) for m in found]
-        return [c for e in whole for c in _chunks(e, most)] if split == "train" else whole
+        return librimix.LibriMix(root, mode="max", kind="mix_both", has="turns")
 
-    def examples(self, split: str) -> Sequence[Example]:
-        """Targets are turns; for a manifest, what a mixture is to be made of."""
-        return self._splits[split]
+    @property
+    def max_samples(self) -> int:
+        """Of a training example."""
+        return round(self.config.chunk_seconds * SAMPLE_RATE)
 
-    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
-        """A mixture, and its turns counted from its own beginning."""
-        if self.sources.manifest is None:
-            waveform = read_audio(example.path, example.start, example.stop)
-            return Item(waveform, self.target(example))
-        split, index = example.target
-        rng = rng or generator(0, f"mixtures of {split}", index)
-        most = round(self.config.chunk_seconds * SAMPLE_RATE)
-        return Item(*simulate.conversation(self._rows[split], index, rng, max_samples=most))
+    def recorded(self, split: str, recordings: Sequence[Recording]) -> list[Example]:
+        """Whole recordings, in training cut into chunks."""
+        found = [(r, librimix.turns_in(r)) for r in recordings]
+        if crowded := [r for r, turns in found if len({t.speaker for t in turns}) > SPEAKERS]:
+            raise ValueError(
+                f"{crowded[0].origin or crowded[0].path}: {len(crowded)} recordings of {split} "
+                f"have more than {SPEAKERS} speakers, such as {crowded[0].id}"
+            )
+        whole = [example_of(r, turns) for r, turns in found]
+        if split != "train":
+            return whole
+        return [chunk for e in whole for chunk in _chunks(e, self.max_samples)]
+
+    def load_recorded(self, example: Example) -> Item:
+        """Samples, and turns counted from the first of them."""
+        waveform = read_audio(example.path, example.start, example.stop)
+        return Item(waveform, self.target(example))
+
+    def mix(self, recordings: Sequence[Recording], index: int, rng: np.random.Generator) -> Item:
+        """Speakers who overlap in part, and turns by the energy of each."""
+        return Item(*conversation(recordings, index, rng, max_samples=self.max_samples))
 
     def target(self, example: Example) -> list[Turn]:
         """The example's turns, counted from its first sample and cut at its ends."""
@@ -131,16 +114,14 @@ class SD(Task[Config]):
             if t.stop > start and t.start < stop
         ]
 
-    def key(self, example: Example, *, training: bool) -> str | None:
-        """None for mixtures made from a manifest."""
-        if self.sources.manifest is not None:
-            return None
-        return super().key(example, training=training)
-
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """One logit a speaker and frame."""
-        self._hop = stride / SAMPLE_RATE
         return LstmActivity(dim, hidden=self.config.hidden, num_speakers=SPEAKERS)
+
+    @property
+    def _hop(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.framing.stride / SAMPLE_RATE
 
     def _activities(self, frames: Frames, batch: Batch) -> Tensor:
         """(B, F, S) of the reference turns."""

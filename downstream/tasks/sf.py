@@ -13,18 +13,17 @@ Targets are the words with a mark before and after each slot: `PLAY B-artist ABB
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from downstream.corpora import audio_snips, manifest
-from downstream.corpora.lengths import Lengths
+from downstream.corpora.audio_snips import OUTSIDE, AudioSnips
+from downstream.corpora.corpus import Corpus, Recording
 from downstream.features import Frames
 from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
 from downstream.metrics.text import word_error_rate
 from downstream.symbols import BlstmConfig, SymbolTask, blstm_head
-from downstream.task import Batch, Example
+from downstream.task import Batch
 from downstream.text import Tokens
 from wavlm_lightning.tables import spoken_text
 
@@ -56,33 +55,36 @@ class SF(SymbolTask[Config]):
     monitor, mode = "dev/slot_type_f1", "max"
     headline, headline_mode = "test/slot_type_f1", "max"
     unknown_number = Tokens.UNKNOWN
+    needs = ("text", "extra")
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        kinds, characters = self._kinds(), set(CHARACTERS)
-        if self.sources.manifest is not None:  # another language may have other letters
-            texts = (words_of(e.target) for e in self._splits["train"])
-            characters |= {c for text in texts for c in text}
-        marks = [mark + kind for kind in kinds for mark in (OPEN, CLOSE)]
-        more = sorted(characters - set(CHARACTERS))
-        self.tokens = Tokens([*CHARACTERS, *more, *marks])
+        train = [e.target for e in self._splits["train"]]
+        words = {word for text in train for word in text.split()}
+        found = sorted(w.removeprefix(OPEN) for w in words if w.startswith(OPEN))
+        # Another language may have other letters than those of the published set.
+        letters = {c for text in train for c in words_of(text)}
+        marks = [mark + kind for kind in self.source.classes or found for mark in (OPEN, CLOSE)]
+        self.tokens = Tokens([*CHARACTERS, *sorted(letters - set(CHARACTERS)), *marks])
         self._marks = set(marks)
 
-    def read(self, split: str) -> list[Example]:
-        """Of Audio SNIPS, or of a manifest with a slot for each word in `extra`."""
-        if self.sources.manifest is not None:
-            return _of_manifest(self.sources.manifest, split, self.sources.lengths)
-        root = self.sources.folder("audio_snips")
-        found = audio_snips.sentences(
-            root, split, self.config.voices[split], lengths=self.sources.lengths
-        )
-        return [_example(s, s.words, s.slots) for s in found]
+    def official(self) -> Corpus:
+        """Audio SNIPS in the voices of the protocol."""
+        return AudioSnips(self.sources.folder("audio_snips"), self.config.voices)
 
-    def _kinds(self) -> list[str]:
-        if self.sources.manifest is None:
-            return audio_snips.slot_types(self.sources.folder("audio_snips"))
-        words = {word for e in self._splits["train"] for word in e.target.split()}
-        return sorted(word.removeprefix(OPEN) for word in words if word.startswith(OPEN))
+    def text(self, recording: Recording) -> str:
+        """Words with marks, from the slots in `extra`.
+
+        Raises:
+            ValueError: naming a recording without a slot for each word.
+        """
+        words, slots = spoken_text(recording.text).split(), recording.extra.get("slots")
+        if not isinstance(slots, list) or len(slots) != len(words):
+            raise ValueError(
+                f"{recording.origin or recording.path}: column extra of {recording.id} has no slot "
+                f'for each of its {len(words)} words: {{"slots": ["O", "artist", ...]}}'
+            )
+        return marked(words, slots)
 
     def encode(self, text: str) -> list[int]:
         """Characters, a space between words, marks of slots next to their words, the end."""
@@ -101,7 +103,7 @@ class SF(SymbolTask[Config]):
         symbols = self.tokens.decode(numbers)
         return " ".join("".join(f" {s} " if s in self._marks else s for s in symbols).split())
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """One logit a symbol and frame."""
         return blstm_head(self.config, dim, num_symbols=len(self.tokens))
 
@@ -130,26 +132,5 @@ def marked(words: Sequence[str], slots: Sequence[str]) -> str:
     parts = []
     for slot, run in groupby(zip(words, slots, strict=True), key=lambda pair: pair[1]):
         text = " ".join(word for word, _ in run)
-        parts.append(text if slot == audio_snips.OUTSIDE else f"{OPEN}{slot} {text} {CLOSE}{slot}")
+        parts.append(text if slot == OUTSIDE else f"{OPEN}{slot} {text} {CLOSE}{slot}")
     return " ".join(parts)
-
-
-def _of_manifest(folder: Path, split: str, lengths: Lengths) -> list[Example]:
-    rows = manifest.rows_of(
-        manifest.read(folder, needs=("text", "extra"), lengths=lengths), split, folder
-    )
-    examples = []
-    for row in rows:
-        words, slots = spoken_text(row.text).split(), row.extra.get("slots")
-        if not isinstance(slots, list) or len(slots) != len(words):
-            raise ValueError(
-                f"{folder / manifest.NAME}: column extra of {row.id} has no slot for each of its "
-                f'{len(words)} words: {{"slots": ["O", "artist", ...]}}'
-            )
-        examples.append(_example(row, words, slots))
-    return examples
-
-
-def _example(recording: Any, words: Sequence[str], slots: Sequence[str]) -> Example:
-    target = marked(words, slots)
-    return Example(recording.id, str(recording.path), 0, recording.num_samples, target)

@@ -9,16 +9,15 @@ Source     SUPERB (Yang et al. 2021), task SID; values in configs/superb/sid.yam
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from downstream.classification import Classification, ClassifierConfig, numbered
-from downstream.corpora import manifest, voxceleb1
-from downstream.corpora.lengths import usable
-from downstream.task import Example, Item
+from downstream.corpora import voxceleb1
+from downstream.corpora.corpus import SPLITS, Corpus, Recording
+from downstream.task import Example, Item, example_of
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import number
 from wavlm_lightning.lengths import SAMPLE_RATE
@@ -41,61 +40,23 @@ class SID(Classification[Config]):
     """A closed set of speakers."""
 
     name, corpus, Config = "sid", "voxceleb1", Config
+    needs = ("speaker",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._unknown = 0
-        if self.sources.manifest is not None:
-            splits = self._from_manifest(self.sources.manifest)
-        else:
-            splits = self._from_voxceleb(self.sources.folder("voxceleb1"))
-        numbers = numbered([e.target for e in splits["train"]])
+        splits = _splits(self.read(self.open_corpus()))
+        numbers = numbered([r.speaker for r in splits["train"]])
         self.classes = list(numbers)
         self._splits = {}
-        for split, examples in splits.items():
-            own = [e for e in examples if e.target in numbers]
-            self._unknown += len(examples) - len(own)
-            self._splits[split] = [
-                Example(e.id, e.path, e.start, e.stop, numbers[e.target]) for e in own
-            ]
+        for split, found in splits.items():
+            known = [r for r in found if r.speaker in numbers]
+            self._unknown += len(found) - len(known)
+            self._splits[split] = [example_of(r, numbers[r.speaker]) for r in known]
 
-    def _from_voxceleb(self, root: Path) -> dict[str, list[Example]]:
-        found = {}
-        for split, segments in voxceleb1.identification(root).items():
-            lengths = self.sources.lengths([s.path for s in segments])
-            found[split] = [
-                Example(s.id, str(s.path), 0, length, s.speaker)
-                for s, length in usable(segments, lengths)
-            ]
-        return found
-
-    def _from_manifest(self, folder: Path) -> dict[str, list[Example]]:
-        """`extra.sid_split`, or its splits if they share speakers, or a split of every speaker."""
-        rows = manifest.read(folder, needs=("speaker",), lengths=self.sources.lengths)
-        splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
-        own_splits: dict[str, list[Example]] = {split: [] for split in manifest.SPLITS}
-        by_speaker: dict[str, list[Example]] = {}
-        for row in rows:
-            example = Example(row.id, str(row.path), 0, row.num_samples, row.speaker)
-            splits[row.split].append(example)
-            by_speaker.setdefault(row.speaker, []).append(example)
-            if "sid_split" in row.extra:
-                if (own := row.extra["sid_split"]) not in manifest.SPLITS:
-                    raise ValueError(
-                        f"{folder / manifest.NAME}: sid_split in extra of {row.id} is {own}, not "
-                        "train, dev or test"
-                    )
-                own_splits[own].append(example)
-        if all(own_splits.values()):
-            return own_splits
-        trained = {e.target for e in splits["train"]}
-        if all({e.target for e in splits[split]} & trained for split in ("dev", "test")):
-            return splits
-        splits = {split: [] for split in manifest.SPLITS}
-        for speaker, own in sorted(by_speaker.items()):
-            for split, examples in _split(own, generator(0, "identification", *speaker.encode())):
-                splits[split] += examples
-        return splits
+    def official(self) -> Corpus:
+        """The official split of identification."""
+        return voxceleb1.Identification(self.sources.folder("voxceleb1"))
 
     def examples(self, split: str) -> Sequence[Example]:
         """Targets are numbers of speakers."""
@@ -128,14 +89,46 @@ class SID(Classification[Config]):
         return example.num_samples > self.config.max_seconds * SAMPLE_RATE
 
 
-def _split(examples: list[Example], rng: np.random.Generator) -> list[tuple[str, list[Example]]]:
+def _splits(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
+    """`sid_split` of `extra`, or the splits there are if they share speakers, or new ones.
+
+    Raises:
+        ValueError: naming a recording whose sid_split is none.
+    """
+    chosen: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    given: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    by_speaker: dict[str, list[Recording]] = {}
+    for r in recordings:
+        given[r.split].append(r)
+        by_speaker.setdefault(r.speaker, []).append(r)
+        if "sid_split" in r.extra:
+            if (split := r.extra["sid_split"]) not in SPLITS:
+                raise ValueError(
+                    f"{r.origin}: sid_split in extra of {r.id} is {split}, not train, dev or test"
+                )
+            chosen[split].append(r)
+    if all(chosen.values()):
+        return chosen
+    trained = {r.speaker for r in given["train"]}
+    if all({r.speaker for r in given[split]} & trained for split in ("dev", "test")):
+        return given
+    new: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    for speaker, found in sorted(by_speaker.items()):
+        for split, part in _split(found, generator(0, "identification", *speaker.encode())):
+            new[split] += part
+    return new
+
+
+def _split(
+    recordings: list[Recording], rng: np.random.Generator
+) -> list[tuple[str, list[Recording]]]:
     """A recording each for dev and test; of a speaker with one or two, the last two fifths."""
-    if len(examples) > 2:
-        order = [examples[i] for i in rng.permutation(len(examples))]
+    if len(recordings) > 2:
+        order = [recordings[i] for i in rng.permutation(len(recordings))]
         return [("train", order[2:]), ("dev", order[:1]), ("test", order[1:2])]
-    parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    for whole in examples:
-        edges = [0, whole.num_samples * 3 // 5, whole.num_samples * 4 // 5, whole.num_samples]
+    parts: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    for r in recordings:
+        edges = [0, r.num_samples * 3 // 5, r.num_samples * 4 // 5, r.num_samples]
         for (split, own), start, stop in zip(parts.items(), edges, edges[1:], strict=False):
-            own.append(Example(f"{whole.id}-{split}", whole.path, start, stop, whole.target))
+            own.append(replace(r, id=f"{r.id}-{split}", start=start, stop=stop))
     return list(parts.items())

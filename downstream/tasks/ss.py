@@ -21,12 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora import librimix, manifest, simulate
+from downstream.corpora.corpus import Corpus, Recording
+from downstream.corpora.librimix import LibriMix
+from downstream.corpora.simulate import separated
 from downstream.features import Frames
 from downstream.heads.mask import MaskBlstm
 from downstream.losses import permutation_mse
 from downstream.metrics.separation import best_order, si_sdr_improvement
-from downstream.task import Batch, Example, Item, Task, TaskConfig
+from downstream.mixtures import Mixtures
+from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.audio import read_audio, write_audio
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
@@ -47,7 +50,7 @@ class Config(TaskConfig):
         dropout: between them and after.
         fft: samples of a window and of its transform; the hop is the upstream's stride.
         dev_mixtures: of the corpus's dev split, drawn at random; 0 for all.
-        max_seconds: of mixtures made from a manifest.
+        max_seconds: of mixtures that are made of single speakers.
         keep: test mixtures whose estimates are written as audio.
     """
 
@@ -60,70 +63,50 @@ class Config(TaskConfig):
     keep: int = whole(0)
 
 
-class SS(Task[Config]):
+class SS(Mixtures[Config]):
     """Masks for two speakers."""
 
     name, corpus, Config = "ss", "librimix", Config
+    field = "sources"
     monitor, mode, headline = "dev/si_sdri", "max", "test/si_sdri"
     headline_mode, unit = "max", "dB"
     trivial_answer = "the mixture itself"
     uses_waveforms = True
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._hop = 0
-        self._rows: dict[str, list[manifest.Row]] = {}
-        self._splits = {split: self._read(split) for split in librimix.FOLDERS}
-
-    def _read(self, split: str) -> list[Example]:
-        if self.sources.manifest is not None:
-            rows = simulate.rows_to_mix(self.sources.manifest, split, lengths=self.sources.lengths)
-            self._rows[split] = rows
-            most = round(self.config.max_seconds * SAMPLE_RATE)
-            return [
-                Example(r.id, str(r.path), 0, min(r.num_samples, most), (split, i))
-                for i, r in enumerate(rows)
-            ]
+    def official(self) -> Corpus:
+        """Libri2Mix without noise, with the speakers alone."""
         root = self.sources.folder("librimix")
-        found = librimix.mixtures(
-            root,
-            split,
-            mode="min",
-            kind="mix_clean",
-            sources=True,
-            lengths=self.sources.lengths,
-        )
-        if split == "dev" and 0 < self.config.dev_mixtures < len(found):
-            chosen = generator(0, "dev mixtures").permutation(len(found))
-            found = [found[i] for i in sorted(chosen[: self.config.dev_mixtures])]
-        return [
-            Example(m.id, str(m.path), 0, m.num_samples, tuple(map(str, m.sources))) for m in found
-        ]
+        return LibriMix(root, mode="min", kind="mix_clean", has="sources")
 
-    def examples(self, split: str) -> Sequence[Example]:
-        """Targets are paths of the sources; for a manifest, what a mixture is to be made of."""
-        return self._splits[split]
+    @property
+    def max_samples(self) -> int:
+        """Of a mixture that is made."""
+        return round(self.config.max_seconds * SAMPLE_RATE)
 
-    def load(self, example: Example, rng: np.random.Generator | None) -> Item:
+    def recorded(self, split: str, recordings: Sequence[Recording]) -> list[Example]:
+        """Targets are paths of the sources; of dev a random part, if `dev_mixtures` says so."""
+        if split == "dev" and 0 < self.config.dev_mixtures < len(recordings):
+            chosen = generator(0, "dev mixtures").permutation(len(recordings))
+            recordings = [recordings[i] for i in sorted(chosen[: self.config.dev_mixtures])]
+        for r in recordings:
+            if not isinstance(r.extra["sources"], list) or len(r.extra["sources"]) != SOURCES:
+                raise ValueError(
+                    f"{r.origin or r.path}: sources in extra of {r.id} must be {SOURCES} recordings"
+                )
+        return [example_of(r, tuple(map(str, r.extra["sources"]))) for r in recordings]
+
+    def load_recorded(self, example: Example) -> Item:
         """A mixture (T,), and its sources (2, T)."""
-        if self.sources.manifest is None:
-            sources = torch.stack([read_audio(p, 0, example.stop) for p in example.target])
-            return Item(read_audio(example.path), sources)
-        split, index = example.target
-        rng = rng or generator(0, f"mixtures of {split}", index)
-        most = round(self.config.max_seconds * SAMPLE_RATE)
-        sources = simulate.separated(self._rows[split], index, rng, max_samples=most)
+        sources = torch.stack([read_audio(p, 0, example.stop) for p in example.target])
+        return Item(read_audio(example.path), sources)
+
+    def mix(self, recordings: Sequence[Recording], index: int, rng: np.random.Generator) -> Item:
+        """The same of two recordings, as long as the shorter one."""
+        sources = separated(recordings, index, rng, max_samples=self.max_samples)
         return Item(sources.sum(0), sources)
 
-    def key(self, example: Example, *, training: bool) -> str | None:
-        """None for mixtures made from a manifest."""
-        if self.sources.manifest is not None:
-            return None
-        return super().key(example, training=training)
-
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         """Masks (B, S, F, N)."""
-        self._hop = stride
         return MaskBlstm(
             dim,
             hidden=self.config.hidden,
@@ -146,6 +129,10 @@ class SS(Task[Config]):
         masks = self._masks(head, frames, lengths, size=mixture.shape[2])
         estimates = masks * mixture.abs().transpose(1, 2)[:, None]
         return permutation_mse(estimates, targets, lengths)
+
+    @property
+    def _hop(self) -> int:
+        return self.framing.stride
 
     def _masks(self, head: nn.Module, frames: Frames, lengths: Tensor, *, size: int) -> Tensor:
         """(B, S, F, N) for `size` frames of the transform, a few more than features: zeros there.

@@ -13,6 +13,7 @@ from typing import Any
 
 from downstream import load_task
 from downstream.adapt.policy import AdaptationConfig, InputMasking
+from downstream.trained_task import TrainedTask
 from recipes.run.initial_weights import check_shape, init_path
 from recipes.run.mini_model import MINI_CHECKPOINT, MINI_NAME, is_missing
 from recipes.superb.settings import (
@@ -34,7 +35,17 @@ from wavlm_lightning.model.config import WavLMConfig
 ANY = CONFIGS / "finetune" / "any.yaml"
 # Sections and keys that a run has once, whatever its stages are.
 OF_A_RUN = (
-    *("upstream", "paths", "cache", "wandb", "tensorboard", "protocol", "stages", "data.manifest"),
+    *(
+        "upstream",
+        "paths",
+        "cache",
+        "wandb",
+        "tensorboard",
+        "protocol",
+        "stages",
+        "data.manifest",
+        "data.layout",
+    ),
     *("data.check", "data.bad_files", "run.dir", "run.results", "run.resume", "run.threads"),
     *("trainer.accelerator", "trainer.devices", "trainer.tf32"),
 )
@@ -147,7 +158,7 @@ def _check_order(stages: list[TaskSettings]) -> None:
 
 def _files(task: str) -> list[Path]:
     kind = load_task(task)
-    if not kind.trainable:
+    if not issubclass(kind, TrainedTask):
         raise ConfigError(f"{task} trains nothing: there is no encoder to train with it")
     own = CONFIGS / "finetune" / f"{task}.yaml"
     files = [CONFIGS / "superb" / f"{task}.yaml"] if kind.suite == "superb" else []

@@ -6,6 +6,7 @@ from statistics import mean
 
 from downstream import load_task, task_names
 from downstream.results import ProbeResult
+from downstream.trained_task import TrainedTask
 from recipes.report.report_blocks import (
     Block,
     Confusion,
@@ -154,4 +155,4 @@ def _row(result: ProbeResult) -> str:
 
 
 def _trains(result: ProbeResult) -> bool:
-    return result.task not in task_names() or load_task(result.task).trainable
+    return result.task not in task_names() or issubclass(load_task(result.task), TrainedTask)

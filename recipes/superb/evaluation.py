@@ -14,6 +14,7 @@ from downstream.adapt.adapted import Adapted
 from downstream.adapt.learner import Learner
 from downstream.data import TaskData
 from downstream.task import Task
+from downstream.trained_task import TrainedTask
 from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.run.processes import Processes
 from recipes.run.trainer import build_evaluator
@@ -113,7 +114,7 @@ def evaluate(
     }
 
 
-def _reported(task: Task[Any], tested: dict[str, float]) -> dict[str, float]:
+def _reported(task: TrainedTask[Any], tested: dict[str, float]) -> dict[str, float]:
     """Without the headline where the best on test is all that is reported: it is that one."""
     left_out = task.headline if task.chosen_on_test else None
     return {name: value for name, value in tested.items() if name != left_out}

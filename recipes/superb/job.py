@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from downstream import load_task
+from downstream.features import ConvolutionFraming
 from downstream.task import Sources
 from downstream.upstream import load_upstream
 from recipes.run.explain import config_text
@@ -54,7 +55,13 @@ class TaskJob:
         """Build the task in all its variants."""
         where = self._sources(Processes(0, 1, 1))
         for variant in self.task.variants(where) or [""]:
-            self.task(self.settings.task, where, seed=self.settings.seed, variant=variant or None)
+            self.task(
+                self.settings.task,
+                where,
+                framing=ConvolutionFraming(),  # no matter which: nothing is trained
+                seed=self.settings.seed,
+                variant=variant or None,
+            )
 
     def _sources(self, processes: Processes) -> Sources:
         settings, corpus = self.settings, self.task.corpus
@@ -90,5 +97,5 @@ class TaskJob:
         hint = ""
         if settings.heads.lr is None and known != settings.optim.lr:
             hint = f"; published scores of this upstream are known to want LR={known:g}"
-        folder = self.where.manifest or self.where.folder(corpus)
+        folder = settings.data.manifest or self.where.folder(corpus)
         return f"corpus: {folder}; {settings.protocol} protocol{hint}"

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         names: list[str] = read_yaml(CONFIGS / "superb" / "pr.yaml")["task"]["lexicons"]
         out = Path(options.out) if options.out else root / names[-1]
         others = [root / name for name in names if (root / name).is_file() and root / name != out]
-        words = {word for split in librispeech.SPLITS.values() for word in _words(root, split)}
+        words = {w for names in librispeech.SPLITS.values() for n in names for w in _words(root, n)}
         missing = lexicon.without(words, lexicon.read(others))
         found, failed = pronounced(missing, num_workers=options.num_workers)
         write_text(out, lexicon_text(found))

@@ -10,7 +10,7 @@ from downstream.adapt.learner import Learner
 from downstream.adapt.policy import ENCODER
 from downstream.adapt.probe import Probe
 from downstream.featurizer import FeaturizerConfig
-from downstream.task import Task
+from downstream.trained_task import TrainedTask
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.superb.checkpoints import read_state
 from recipes.superb.feature_source import FeatureSource
@@ -20,7 +20,7 @@ from wavlm_lightning.model.wavlm import WavLM
 
 
 def build_module(
-    settings: TaskSettings, upstream: Frozen, task: Task[Any], source: FeatureSource
+    settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any], source: FeatureSource
 ) -> Adapted:
     """The module of a training.
 
@@ -39,7 +39,7 @@ def build_module(
     return Probe(upstream, learners, settings.optim, cache=source.cache, means=source.means)
 
 
-def _finetuner(settings: TaskSettings, upstream: Frozen, task: Task[Any]) -> Finetuner:
+def _finetuner(settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any]) -> Finetuner:
     assert settings.model is not None
     assert isinstance(upstream.upstream, WavLMUpstream)
     model = WavLM(settings.model)

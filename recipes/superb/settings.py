@@ -17,6 +17,7 @@ from downstream.cache import CacheConfig
 from downstream.config import DataConfig, OptimConfig
 from downstream.featurizer import FeaturizerConfig
 from downstream.task import Task
+from downstream.trained_task import TrainedTask
 from downstream.upstream import UpstreamConfig, kind_of
 from recipes.run.devices import with_precision
 from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
@@ -52,9 +53,17 @@ class DataSection(DataConfig):
 
     Args:
         manifest: a folder with a manifest.tsv, see downstream/corpora/manifest.py.
+        layout: module:Class that reads this folder in place of its manifest.tsv, where it has a
+            layout of its own; see CONTRIBUTING.md.
     """
 
     manifest: str | None = None
+    layout: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layout is not None and self.manifest is None:
+            raise ValueError("data.layout needs data.manifest: set it to the folder that it reads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +234,7 @@ def _paths_section() -> type[PathsSection]:
 
 
 def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
-    return {} if task.trainable else {"default": UNTRAINED[section]}
+    return {} if issubclass(task, TrainedTask) else {"default": UNTRAINED[section]}
 
 
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:

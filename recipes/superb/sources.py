@@ -5,7 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from downstream.corpora.layouts import load_layout
 from downstream.corpora.lengths import Reader
+from downstream.corpora.manifest import Manifest
 from downstream.task import Sources
 from recipes.mini import superb_corpus
 from recipes.run.counter import counter
@@ -21,6 +23,8 @@ class Reading(Protocol):
     @property
     def manifest(self) -> str | None: ...
     @property
+    def layout(self) -> str | None: ...
+    @property
     def check(self) -> Literal["auto", "full", "header", "none"]: ...
     @property
     def bad_files(self) -> Literal["error", "drop"]: ...
@@ -34,7 +38,7 @@ def sources_of(
     Args:
         kind: mini, official or manifest.
         section: folders that a person named.
-        data: a person's own folder, and how recordings are looked at.
+        data: a user's own folder, and how recordings are looked at.
         corpus: of the task.
         processes: all of them call this.
     """
@@ -47,7 +51,11 @@ def sources_of(
     check = data.check
     if check == "auto":
         check = "full" if kind == "manifest" else "header"
-    sources = Sources(kind, paths, Path(data.manifest) if data.manifest else None)
+    own = None
+    if data.manifest is not None:
+        layout = Manifest if data.layout is None else load_layout(data.layout)
+        own = layout(Path(data.manifest))
+    sources = Sources(kind, paths, own)
     told = counter("reading recordings") if processes.first else None
     reader = Reader(check=check, bad_files=data.bad_files, cache=sources.cache, progress=told)
     return replace(sources, lengths=reader)

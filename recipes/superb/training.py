@@ -18,6 +18,7 @@ from downstream.data import TaskData
 from downstream.results import best_on_test
 from downstream.search import Search
 from downstream.task import Task
+from downstream.trained_task import TrainedTask
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.run.devices import device_of, device_words
 from recipes.run.fit import Training, fit, once
@@ -52,7 +53,7 @@ class Outcomes:
 def run_stage(
     settings: TaskSettings,
     upstream: Frozen,
-    task: Task[Any],
+    task: TrainedTask[Any],
     folder: Path,
     processes: Processes,
     *,
@@ -101,8 +102,9 @@ def run_variant(
     """
 
     def work() -> dict[str, Any]:
-        if task.trainable:
+        if isinstance(task, TrainedTask):
             return asdict(_run(settings, upstream, task, folder, processes, start=start))
+        assert isinstance(task, Search)
         return asdict(_search(settings, upstream, task, folder, processes))
 
     content = once(folder, processes, work)
@@ -113,12 +115,11 @@ def run_variant(
 def _search(
     settings: TaskSettings,
     upstream: Frozen,
-    task: Task[Any],
+    task: Search[Any],
     folder: Path,
     processes: Processes,
 ) -> Outcomes:
     """Of a task without training: by the first process alone."""
-    assert isinstance(task, Search)
     if not processes.first:
         return Outcomes({}, {}, "", task.monitor, task.headline)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ class Parts(NamedTuple):
 def _run(
     settings: TaskSettings,
     upstream: Frozen,
-    task: Task[Any],
+    task: TrainedTask[Any],
     folder: Path,
     processes: Processes,
     *,
@@ -171,7 +172,7 @@ def _finite(parts: Parts) -> list[Learner]:
 def _train(
     settings: TaskSettings,
     upstream: Frozen,
-    task: Task[Any],
+    task: TrainedTask[Any],
     folder: Path,
     processes: Processes,
     *,
@@ -186,7 +187,7 @@ def _train(
         rank=processes.rank,
         world=processes.world,
     )
-    source = _source(settings, upstream, data, folder, processes)
+    source = _source(settings, upstream, data, folder, processes, tests=task.test_checkpoints + 1)
     module = build_module(settings, upstream, task, source)
     learners = module.all_learners()
     keep = {x.name: KeepBestLearner(folder, module, x) for x in learners}
@@ -222,6 +223,8 @@ def _source(
     data: TaskData,
     folder: Path,
     processes: Processes,
+    *,
+    tests: int,
 ) -> FeatureSource:
     """Where features come from: kept or computed at each use, whichever is cheaper."""
     if settings.tuned:
@@ -230,7 +233,7 @@ def _source(
     uses = uses_of(
         data,
         validations=max(1, updates // min(settings.run.validate_updates, updates)) + 1,
-        tests=data.task.test_checkpoints + 1,
+        tests=tests,
     )
 
     def decide(cache: FeatureCache) -> Choice:
@@ -241,7 +244,7 @@ def _source(
         return feature_source(settings, upstream, data, decide=decide)
 
 
-def _chosen_and_shown(task: Task[Any], outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
+def _chosen_and_shown(task: TrainedTask[Any], outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
     """The figure that chose the checkpoints, and the one that tables show."""
     if not task.chosen_on_test:
         return task.monitor, task.headline
@@ -306,7 +309,7 @@ def _of_training(model: WavLMConfig, num_samples: int) -> float:
     return (1 + BACKWARD) * forward_operations(model, num_samples)
 
 
-def _figures(task: Task[Any]) -> dict[str, tuple[str, str]]:
+def _figures(task: TrainedTask[Any]) -> dict[str, tuple[str, str]]:
     shown = task.monitor.replace("/", " ").replace("_", " ")
     return {
         "train/loss": ("loss", "{:.3f}"),

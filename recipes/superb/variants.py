@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from downstream.task import Sources, Task
+from downstream.trained_task import TrainedTask
 from downstream.upstream import Frozen
 from recipes.run.processes import Processes
 from recipes.superb.heads import Head, between, heads_of
@@ -63,7 +64,7 @@ def _train(
     """All heads; a sweep of learning rates is refined once, around the best one."""
     settings = stages[-1]
     heads, outcomes = _variants(stages, upstream, task, where, folder, processes)
-    if settings.heads.lr != "sweep" or not task.trainable:
+    if settings.heads.lr != "sweep" or not issubclass(task, TrainedTask):
         return heads, outcomes
     best = chosen_rate(heads, outcomes, mode=task.mode)
     rates = between(best)
@@ -87,7 +88,10 @@ def _variants(
     for variant in task.variants(where) or [""]:
         with processes.first_before_others():  # what it reads of recordings, they are told
             # Of all stages before the first one trains: what is wrong with the last is said then.
-            tasks = [task(s.task, where, seed=s.seed, variant=variant or None) for s in stages]
+            tasks = [
+                task(s.task, where, framing=upstream, seed=s.seed, variant=variant or None)
+                for s in stages
+            ]
         if processes.first:
             tell_unusable(where)
         place, start = folder / safe_name(variant) if variant else folder, None
@@ -96,10 +100,12 @@ def _variants(
             stage = place if last else place / f"stage{number}"
             if len(stages) > 1 and processes.first:
                 print(f"--- stage {number} of {len(stages)}, in {stage}", flush=True)
-            about = (settings, upstream, instance, stage, processes)
             if last:
-                outcomes[variant] = run_variant(*about, start=start)
+                outcomes[variant] = run_variant(
+                    settings, upstream, instance, stage, processes, start=start
+                )
             else:
-                start = run_stage(*about, start=start)
+                assert isinstance(instance, TrainedTask)
+                start = run_stage(settings, upstream, instance, stage, processes, start=start)
     settings = stages[-1]
     return heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed), outcomes

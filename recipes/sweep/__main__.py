@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from downstream import load_task, task_names
+from downstream.trained_task import TrainedTask
 from recipes.pretrain.settings import read_settings
 from recipes.run.logger_checks import has_wandb_account
 from recipes.run.mini_model import is_missing, train_mini
@@ -74,7 +75,8 @@ def _options(argv: list[str]) -> Any:
 
 def _names() -> list[str]:
     files = {path.stem for path in CONFIGS.glob("*.yaml")} - {ANY}
-    return sorted(files | {name for name in task_names() if load_task(name).trainable})
+    trained = {name for name in task_names() if issubclass(load_task(name), TrainedTask)}
+    return sorted(files | trained)
 
 
 def sweep_of(name: str) -> tuple[str, dict[str, Any]]:

@@ -11,12 +11,14 @@ import torch
 import yaml
 
 from downstream import load_task
+from downstream.features import ConvolutionFraming
 from downstream.task import Sources, Task
 from downstream.upstream import Frozen, WavLMUpstream
 from recipes.mini import NAMES, superb_corpus
 from wavlm_lightning import WavLM, WavLMConfig
 
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
+FRAMING = ConvolutionFraming()
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "superb"
 
 
@@ -57,6 +59,6 @@ def make_task(corpora: dict[str, str | None], tmp_path: Path) -> Callable[..., T
         sources = Sources("official", corpora, cache=tmp_path)
         variant = (kind.variants(sources) or [None])[0]
         config = dataclasses.replace(small_config(name), **kwargs)
-        return kind(config, sources, seed=0, variant=variant)
+        return kind(config, sources, framing=FRAMING, seed=0, variant=variant)
 
     return make

@@ -13,12 +13,13 @@ import torch
 
 from downstream import load_task
 from downstream.config import DataConfig
+from downstream.corpora.manifest import Manifest
 from downstream.data import TrainPlan
 from downstream.features import Frames
 from downstream.task import Batch, Sources, Task
 from wavlm_lightning.lengths import SAMPLE_RATE
 
-from .conftest import small_config
+from .conftest import FRAMING, small_config
 
 MakeTask = Callable[..., Task[Any]]
 
@@ -38,8 +39,8 @@ def folder_of(tmp_path: Path, rows: list[dict[str, Any]], num_samples: int = 8_0
 
 
 def on(folder: Path, name: str) -> Task[Any]:
-    sources = Sources("manifest", {}, manifest=folder)
-    return load_task(name)(small_config(name), sources)
+    sources = Sources("manifest", {}, Manifest(folder))
+    return load_task(name)(small_config(name), sources, framing=FRAMING)
 
 
 def test_ks_cuts_silence_once_from_each_background_recording(make_task: MakeTask) -> None:

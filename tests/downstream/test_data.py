@@ -12,7 +12,9 @@ import torch
 
 from downstream.config import DataConfig
 from downstream.data import TaskData, TrainPlan, TrainSampler, sized
-from downstream.task import Example, Sources, Task, TaskConfig
+from downstream.features import ConvolutionFraming
+from downstream.task import Example, Sources, TaskConfig
+from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import SAMPLE_RATE
 
@@ -82,14 +84,14 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
     assert first != second
 
 
-class Toy(Task[TaskConfig]):
+class Toy(TrainedTask[TaskConfig]):
     """Examples that are files, nothing more."""
 
     name, corpus = "toy", "toy"
     monitor = mode = headline = ""
 
     def __init__(self, examples: dict[str, list[Example]]):
-        super().__init__(TaskConfig(), Sources("official", {}))
+        super().__init__(TaskConfig(), Sources("official", {}), framing=ConvolutionFraming())
         self._examples = examples
 
     def examples(self, split: str) -> list[Example]:

@@ -13,6 +13,7 @@ from downstream import load_task, task_names
 from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
 from downstream.config import DataConfig
+from downstream.corpora.manifest import Manifest
 from downstream.data import TaskData
 from downstream.featurizer import FeaturizerConfig
 from downstream.task import Sources, Task
@@ -73,9 +74,9 @@ def test_every_task_writes_into_its_folder_alone(
     name: str, folder: Path, frozen: Frozen, tmp_path: Path
 ) -> None:
     kind = load_task(name)
-    sources = Sources("manifest", {}, folder, cache=tmp_path / "cache")
+    sources = Sources("manifest", {}, Manifest(folder), cache=tmp_path / "cache")
     variant = (kind.variants(sources) or [None])[0]
-    task = kind(small_config(name), sources, seed=0, variant=variant)
+    task = kind(small_config(name), sources, framing=frozen, seed=0, variant=variant)
     found = predicted(task, frozen)
     assert found["test"]
     out = tmp_path / "far" / "down" / "predictions"

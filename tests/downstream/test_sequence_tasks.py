@@ -11,7 +11,7 @@ import pytest
 from downstream import load_task
 from downstream.task import Sources, Task
 
-from .conftest import small_config
+from .conftest import FRAMING, small_config
 from .test_classifiers import folder_of, on
 
 MakeTask = Callable[..., Task[Any]]
@@ -47,9 +47,9 @@ def test_pr_names_words_that_no_lexicon_has(corpora: dict[str, str | None], tmp_
     sources = Sources("official", {"librispeech": str(root)})
     kind = load_task("pr")
     with pytest.raises(ValueError, match=rf"1 words of .*such as {word}.* make lexicon root="):
-        kind(small_config("pr"), sources)
+        kind(small_config("pr"), sources, framing=FRAMING)
     (root / "lexicon-g2p.txt").write_text(first)
-    assert len(kind(small_config("pr"), sources).examples("train")) > 0
+    assert len(kind(small_config("pr"), sources, framing=FRAMING).examples("train")) > 0
 
 
 def test_pr_counts_stress(make_task: MakeTask) -> None:
@@ -80,7 +80,9 @@ def test_sf_has_as_many_symbols_as_published(
     have = (root / "slots.txt").read_text().split()
     more = [f"more{i}" for i in range(40 - len(have))]  # the real one has 39 and `O`
     (root / "slots.txt").write_text("\n".join([*have, *more]))
-    task: Any = load_task("sf")(small_config("sf"), Sources("official", {"audio_snips": str(root)}))
+    task: Any = load_task("sf")(
+        small_config("sf"), Sources("official", {"audio_snips": str(root)}), framing=FRAMING
+    )
     assert len(task.tokens) == 109
 
 

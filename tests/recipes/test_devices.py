@@ -154,7 +154,9 @@ def test_features_in_tf32_are_kept_apart(
         where = sources_of(
             settings.kind, settings.paths, settings.data, corpus=task.corpus, processes=ONE
         )
-        data = TaskData(task(settings.task, where), settings.data, total_updates=1, seed=0)
+        data = TaskData(
+            task(settings.task, where, framing=upstream), settings.data, total_updates=1, seed=0
+        )
         feature_source(settings, upstream, data)
     assert len(kept_as) == 4  # means and layers, neither of which fit what is no cache
     assert (kept_as[:2] != kept_as[2:]) is differ

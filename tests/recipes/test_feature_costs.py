@@ -25,6 +25,7 @@ ALONE = Processes(0, 1, 1)
 def data(probe_words: list[str]) -> TaskData:
     """Training, dev and test of diarization."""
     from downstream import load_task
+    from downstream.upstream import Fbank
 
     settings = read_probe_settings("sd", "fbank", probe_words)
     task = load_task("sd")
@@ -32,7 +33,8 @@ def data(probe_words: list[str]) -> TaskData:
         settings.kind, settings.paths, settings.data, corpus=task.corpus, processes=ALONE
     )
     config = DataConfig(batch_size=2, batches_per_update=1, order="random", num_workers=0)
-    return TaskData(task(settings.task, where), config, total_updates=10, seed=0)
+    built = task(settings.task, where, framing=Fbank())
+    return TaskData(built, config, total_updates=10, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 import recipes.run.fit
 from downstream.data import TaskData
+from downstream.features import ConvolutionFraming
 from downstream.tasks.ctc import CTC
 from recipes.finetune.__main__ import main
 from recipes.finetune.settings import read_stages
@@ -147,7 +148,12 @@ def test_an_update_is_a_mean_over_its_utterances_however_they_are_batched(
     where = sources_of(
         "official", settings.paths, settings.data, corpus="librispeech", processes=join()
     )
-    data = TaskData(CTC(settings.task, where), settings.data, total_updates=2, seed=0)
+    data = TaskData(
+        CTC(settings.task, where, framing=ConvolutionFraming()),
+        settings.data,
+        total_updates=2,
+        seed=0,
+    )
     batches = len(data.plan._cuts)
     assert batches > 2
     assert main([*plain, f"--data.seconds_per_update={8 * batches}"]) == 0  # all of the corpus

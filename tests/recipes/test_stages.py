@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 import recipes.run.fit
 from downstream import load_task, task_names
+from downstream.trained_task import TrainedTask
 from recipes.finetune.__main__ import main
 from recipes.finetune.settings import read_stages
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
@@ -21,7 +22,7 @@ from wavlm_lightning.model.checkpoint import save_released
 
 SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
-TRAINED = [name for name in task_names() if load_task(name).trainable]
+TRAINED = [name for name in task_names() if issubclass(load_task(name), TrainedTask)]
 FEW_SPEAKERS = ["--task.held_out_speakers=3", "--task.min_seconds=0.5", "--task.best_of=2"]
 State = dict[str, torch.Tensor]
 

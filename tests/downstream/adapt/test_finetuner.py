@@ -13,7 +13,7 @@ from downstream.adapt.finetuner import Finetuner, shape_of
 from downstream.adapt.learner import Learner
 from downstream.adapt.policy import AdaptationConfig, InputMasking
 from downstream.config import OptimConfig
-from downstream.features import Frames
+from downstream.features import ConvolutionFraming, Frames
 from downstream.featurizer import FeaturizerConfig
 from downstream.task import Batch
 from wavlm_lightning import WavLM, WavLMConfig
@@ -32,12 +32,12 @@ class Toy:
     """As much of a task as a training step looks at."""
 
     name, classes, monitor, mode = "toy", (), "dev/loss", "min"
-    num_frames: Any = None
+    framing = ConvolutionFraming()
 
     def with_seed(self, _: int) -> "Toy":
         return self
 
-    def head(self, dim: int, stride: int) -> nn.Module:
+    def head(self, dim: int) -> nn.Module:
         return nn.Linear(dim, 1)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> torch.Tensor:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.fluent_commands import commands
+from downstream.corpora.corpus import measured
+from downstream.corpora.fluent_commands import FluentCommands
+from downstream.corpora.lengths import audio_lengths
 
 Record = Callable[..., Path]
 HEADER = ",path,speakerId,transcription,action,object,location\n"
@@ -22,17 +24,18 @@ def corpus(tmp_path: Path, record: Record) -> Path:
 
 
 def test_a_line_is_a_recording_and_its_slots(corpus: Path) -> None:
-    (found,) = commands(corpus, "dev")
-    assert found.slots == {"action": "activate", "object": "lights", "location": "none"}
+    (found,) = measured(FluentCommands(corpus).of("dev"), audio_lengths)
+    values = {"action": "activate", "object": "lights", "location": "none"}
+    assert found.extra == {"classes": values}
     assert (found.num_samples, found.path.name) == (9_000, "1.wav")
 
 
 def test_a_missing_table_a_column_and_a_recording_are_named(corpus: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no data/train_data\.csv"):
-        commands(corpus, "train")
+        FluentCommands(corpus).of("train")
     (corpus / "data/train_data.csv").write_text(HEADER.replace("object", "thing"))
     with pytest.raises(ValueError, match="no column object"):
-        commands(corpus, "train")
+        FluentCommands(corpus).of("train")
     (corpus / "wavs/speakers/ann/1.wav").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 1 recordings of valid_data\.csv"):
-        commands(corpus, "dev")
+        FluentCommands(corpus).of("dev")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.librilight import utterances
+from downstream.corpora.corpus import Recording
+from downstream.corpora.librilight import LibriLight
 
 Record = Callable[..., Path]
 PLACES = [*[f"1h/{part}/clean" for part in range(6)], "1h/0/other", "9h/clean", "9h/other"]
@@ -22,18 +23,36 @@ def corpus(tmp_path: Path, record: Record) -> Path:
     return tmp_path
 
 
+def of(corpus: Path, name: str) -> list[Recording]:
+    return LibriLight(lambda _: corpus, {}).of(name, "train")
+
+
 @pytest.mark.parametrize(
     ("split", "speakers"),
     [("10min", [0, 6]), ("1h", range(7)), ("10h", range(9))],
 )
 def test_a_set_is_made_of_its_folders(corpus: Path, split: str, speakers: range) -> None:
-    found = utterances(corpus, split)
+    found = of(corpus, split)
     assert [u.speaker for u in found] == [str(speaker) for speaker in speakers]
     assert all(u.path.is_file() for u in found)
 
 
 def test_a_missing_part_is_named(corpus: Path) -> None:
     (corpus / "1h/3").rename(corpus / "1h/three")
-    assert len(utterances(corpus, "10min")) == 2
+    assert len(of(corpus, "10min")) == 2
     with pytest.raises(FileNotFoundError, match=r"paths\.librilight=.*at 1h/3/clean"):
-        utterances(corpus, "1h")
+        of(corpus, "1h")
+
+
+def test_sets_of_librispeech_and_libri_light_stand_side_by_side(
+    corpus: Path, record: Record
+) -> None:
+    record("dev-clean/7/1/7-1-0000.flac")
+    (corpus / "dev-clean/7/1/7-1.trans.txt").write_text("7-1-0000 OTHER\n")
+    sets = {"train": ["10min"], "dev": ["dev-clean"]}
+    found = LibriLight(lambda _: corpus, sets).recordings()
+    assert [(r.split, r.extra["set"], r.speaker) for r in found] == [
+        ("train", "10min", "0"),
+        ("train", "10min", "6"),
+        ("dev", "dev-clean", "7"),
+    ]

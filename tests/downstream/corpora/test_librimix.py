@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from downstream.corpora.librimix import mixtures, read_rttm, reference_turns, rttm
+from downstream.corpora.corpus import Recording, measured
+from downstream.corpora.lengths import audio_lengths
+from downstream.corpora.librimix import LibriMix, read_rttm, reference_turns, rttm, turns_in
 from downstream.metrics.der import Turn
 
 Record = Callable[..., Path]
 IDS = ("103-1240-0003_1235-135887-0017", "26-495-0001_39-121914-0002")
-SEPARATION: dict[str, Any] = {"mode": "min", "kind": "mix_clean", "sources": True}
-DIARIZATION: dict[str, Any] = {"mode": "max", "kind": "mix_both", "sources": False}
+SEPARATION: dict[str, Any] = {"mode": "min", "kind": "mix_clean", "has": "sources"}
+DIARIZATION: dict[str, Any] = {"mode": "max", "kind": "mix_both", "has": "turns"}
 
 
 @pytest.fixture
@@ -29,21 +31,40 @@ def corpus(tmp_path: Path, record: Record) -> Path:
 
 
 def test_mixtures_are_sorted_by_id(corpus: Path) -> None:
-    assert [m.id for m in mixtures(corpus, "train", **SEPARATION)] == list(IDS)
+    assert [m.id for m in LibriMix(corpus, **SEPARATION).of("train")] == list(IDS)
 
 
 def test_mixtures_have_the_lengths_of_their_recordings(corpus: Path) -> None:
-    assert [m.num_samples for m in mixtures(corpus, "train", **SEPARATION)] == [8_000, 8_001]
+    found = measured(LibriMix(corpus, **SEPARATION).of("train"), audio_lengths)
+    assert [m.num_samples for m in found] == [8_000, 8_001]
 
 
 def test_sources_stand_beside_their_mixture(corpus: Path) -> None:
     folder = corpus / "wav16k/min/train-100"
-    wanted = tuple(folder / part / f"{IDS[0]}.wav" for part in ("s1", "s2"))
-    assert mixtures(corpus, "train", **SEPARATION)[0].sources == wanted
+    wanted = [folder / part / f"{IDS[0]}.wav" for part in ("s1", "s2")]
+    assert LibriMix(corpus, **SEPARATION).of("train")[0].extra == {"sources": wanted}
 
 
-def test_sources_that_are_not_wanted_may_be_missing(corpus: Path) -> None:
-    assert [m.sources for m in mixtures(corpus, "dev", **DIARIZATION)] == [(), ()]
+def test_turns_stand_beside_their_mixture_and_sources_may_be_missing(corpus: Path) -> None:
+    with pytest.raises(ValueError, match=rf"rttm lacks 1 of 2 mixtures, such as {IDS[1]}"):
+        LibriMix(corpus, **DIARIZATION).of("dev")
+    with (corpus / "data" / "dev" / "rttm").open("a") as file:
+        file.write(rttm(IDS[1], [Turn("26", 0.0, 0.5)]))
+    first, second = LibriMix(corpus, **DIARIZATION).of("dev")
+    assert [t.speaker for t in first.extra["turns"]] == ["103", "1235"]
+    assert second.extra == {"turns": [Turn("26", 0.0, 0.5)]}
+
+
+def test_turns_of_a_manifest_are_lists() -> None:
+    row = Recording("m1", Path("m1.wav"), extra={"turns": [["a", 0, 1.5], ["b", 1.0, 2]]})
+    assert turns_in(row) == [Turn("a", 0.0, 1.5), Turn("b", 1.0, 2.0)]
+
+
+@pytest.mark.parametrize("turns", [3, ["a"], [["a", 0.0]], [["a", "x", "y"]], None])
+def test_turns_of_another_form_are_named(turns: Any) -> None:
+    row = Recording("m1", Path("m1.wav"), extra={"turns": turns}, origin="manifest.tsv, line 2")
+    with pytest.raises(ValueError, match="line 2: turns in extra of m1 must be a list of"):
+        turns_in(row)
 
 
 def test_missing_mixtures_are_named_beside_what_there_is(corpus: Path) -> None:
@@ -52,12 +73,12 @@ def test_missing_mixtures_are_named_beside_what_there_is(corpus: Path) -> None:
         match=r"paths\.librimix=.*: no mixtures at wav16k/max/test/mix_both/\*\.wav; "
         "it holds data, wav16k$",
     ):
-        mixtures(corpus, "test", **DIARIZATION)
+        LibriMix(corpus, **DIARIZATION).of("test")
 
 
 def test_empty_folder_is_said_to_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="it holds nothing"):
-        mixtures(tmp_path, "test", **DIARIZATION)
+        LibriMix(tmp_path, **DIARIZATION).of("test")
 
 
 def test_missing_sources_are_counted(corpus: Path) -> None:
@@ -67,7 +88,7 @@ def test_missing_sources_are_counted(corpus: Path) -> None:
         FileNotFoundError,
         match=rf"2 sources are missing, such as wav16k/min/train-100/s2/{IDS[0]}\.wav$",
     ):
-        mixtures(corpus, "train", **SEPARATION)
+        LibriMix(corpus, **SEPARATION).of("train")
 
 
 def test_references_say_who_speaks_when(corpus: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.librispeech import utterances
+from downstream.corpora.corpus import Recording, read
+from downstream.corpora.librispeech import LibriSpeech
 from wavlm_lightning.audio import AudioError
 
 Record = Callable[..., Path]
@@ -23,6 +24,10 @@ def corpus(tmp_path: Path, record: Record) -> Path:
         with (tmp_path / folder / f"{speaker}-{chapter}.trans.txt").open("a") as file:
             file.write(f"{name} {text}\n")
     return tmp_path
+
+
+def utterances(corpus: Path, name: str) -> list[Recording]:
+    return read(LibriSpeech(corpus, {"train": [name]}))
 
 
 def transcripts(corpus: Path) -> Path:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifest folders: what is read, and what is refused by its line and column."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from downstream.corpora.manifest import read, rows_of
+from downstream.corpora.corpus import Recording, by_split
+from downstream.corpora.corpus import read as read_corpus
+from downstream.corpora.manifest import Manifest
 from wavlm_lightning.audio import AudioError
 
 Record = Callable[..., Path]
@@ -20,6 +22,10 @@ def folder(tmp_path: Path, record: Record) -> Path:
     record("audio/1.wav", 8_000)
     record("audio/2.wav", 4_000, rate=8_000)
     return tmp_path
+
+
+def read(folder: Path, *, needs: Sequence[str] = ()) -> list[Recording]:
+    return read_corpus(Manifest(folder), needs=needs)
 
 
 def write(folder: Path, *lines: str) -> Path:
@@ -62,13 +68,13 @@ def test_quotes_are_part_of_the_text(folder: Path) -> None:
 def test_rows_of_a_split_keep_their_order(folder: Path) -> None:
     lines = [f"u{i}\taudio/1.wav\t{split}" for i, split in enumerate(["dev", "train", "dev"])]
     rows = read(write(folder, "id\tpath\tsplit", *lines))
-    assert [r.id for r in rows_of(rows, "dev", folder)] == ["u0", "u2"]
+    assert [r.id for r in by_split(rows, ["dev"], Manifest(folder))["dev"]] == ["u0", "u2"]
 
 
 def test_split_without_a_row_is_named(folder: Path) -> None:
     rows = read(write(folder, HEADER, GOOD))
-    with pytest.raises(ValueError, match=r"manifest\.tsv: no row has the split dev"):
-        rows_of(rows, "dev", folder)
+    with pytest.raises(ValueError, match=r"data\.manifest=.*: no recording is of the split dev"):
+        by_split(rows, ["dev"], Manifest(folder))
 
 
 def test_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
@@ -80,8 +86,8 @@ def test_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named_beside_those_there_are(folder: Path) -> None:
     write(folder, "id\tpath\tspeaker", "u1\taudio/1.wav\tann")
-    with pytest.raises(ValueError, match=r"no column split, label; it has id, path, speaker$"):
-        read(folder, needs=("label", "speaker"))
+    with pytest.raises(ValueError, match=r"no column split; it has id, path, speaker$"):
+        read(folder, needs=("label",))
 
 
 def test_empty_manifest_is_said_to_have_no_columns(folder: Path) -> None:
@@ -92,7 +98,7 @@ def test_empty_manifest_is_said_to_have_no_columns(folder: Path) -> None:
 @pytest.mark.parametrize("value", ["", "  "])
 def test_empty_value_is_named_by_its_line_and_column(folder: Path, value: str) -> None:
     write(folder, HEADER, GOOD, f"u2\taudio/2.wav\ttrain\t{value}\tno\t")
-    with pytest.raises(ValueError, match=r"manifest\.tsv, line 3: column speaker is empty"):
+    with pytest.raises(ValueError, match=r"manifest\.tsv, line 3: speaker is empty"):
         read(folder, needs=("speaker",))
 
 
@@ -137,3 +143,17 @@ def test_unreadable_recording_is_named(folder: Path) -> None:
     (folder / "audio/1.wav").write_bytes(b"no audio")
     with pytest.raises(AudioError, match=r"audio/1\.wav: not readable as audio"):
         read(write(folder, HEADER, GOOD))
+
+
+def test_field_that_no_recording_has_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.manifest=.*: none of 1 recordings has a label$"):
+        read(write(folder, HEADER, GOOD), needs=("label",))
+
+
+def test_sources_are_relative_to_the_folder_and_must_be_there(folder: Path) -> None:
+    (row,) = read(write(folder, HEADER, GOOD + '{"sources": ["audio/1.wav", "audio/2.wav"]}'))
+    assert row.extra == {"sources": [folder / "audio/1.wav", folder / "audio/2.wav"]}
+    with pytest.raises(FileNotFoundError, match=r"1 recordings are missing, .*audio/9\.wav"):
+        read(write(folder, HEADER, GOOD + '{"sources": ["audio/1.wav", "audio/9.wav"]}'))
+    with pytest.raises(ValueError, match="line 2: sources in extra must be a list"):
+        read(write(folder, HEADER, GOOD + '{"sources": "audio/1.wav"}'))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.quesst14 import documents, queries, truth
+from downstream.corpora.quesst14 import Quesst14, truth
 
 Record = Callable[..., Path]
 RTTM = """\
@@ -44,8 +44,8 @@ def corpus(tmp_path: Path, record: Record) -> Path:
 
 
 def test_recordings_are_those_of_the_language(corpus: Path) -> None:
-    assert [p.stem for p in documents(corpus)] == ["quesst14_00001", "quesst14_00002"]
-    assert [p.stem for p in queries(corpus, "dev")] == ["quesst14_dev_0001"]
+    assert [r.id for r in Quesst14(corpus).documents()] == ["quesst14_00001", "quesst14_00002"]
+    assert [r.id for r in Quesst14(corpus).queries("dev")] == ["quesst14_dev_0001"]
 
 
 def test_ground_truth_is_of_all_languages(corpus: Path) -> None:
@@ -57,20 +57,27 @@ def test_ground_truth_is_of_all_languages(corpus: Path) -> None:
     }
 
 
+def test_documents_that_are_not_usable_hold_nothing_and_do_not_count(corpus: Path) -> None:
+    found = Quesst14(corpus).truth("dev", usable={"quesst14_00002"})
+    assert found.num_documents == 2
+    assert found.documents["quesst14_dev_0001"] == set()
+    assert found.documents["quesst14_dev_0002"] == {"quesst14_00003"}  # of another language
+
+
 def test_missing_files_are_named(corpus: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no scoring/language_key_eval\.lst"):
-        queries(corpus, "test")
+        Quesst14(corpus).queries("test")
     with pytest.raises(FileNotFoundError, match=r"wants one scoring/groundtruth_quesst14_eval/"):
         truth(corpus, "test")
     (corpus / "Audio/quesst14_00001.wav").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 2 recordings of language_key_utterances"):
-        documents(corpus)
+        Quesst14(corpus).documents()
 
 
 def test_a_list_without_the_language_is_refused(corpus: Path) -> None:
     (corpus / "scoring/language_key_dev.lst").write_text("q/dev_queries/x.wav czech\n")
     with pytest.raises(ValueError, match="no recording has the language nnenglish"):
-        queries(corpus, "dev")
+        Quesst14(corpus).queries("dev")
 
 
 @pytest.mark.bad_input

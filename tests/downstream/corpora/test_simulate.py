@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream.corpora.manifest import Row
-from downstream.corpora.simulate import at_level, conversation, partner, separated, speech
+from downstream.corpora.corpus import Recording
+from downstream.corpora.simulate import (
+    at_level,
+    check_speakers,
+    conversation,
+    partner,
+    separated,
+    speech,
+)
 from wavlm_lightning.audio import read_audio, write_audio
 
 Record = Callable[..., Path]
@@ -18,12 +25,12 @@ MOST = 12_000  # samples
 
 
 @pytest.fixture
-def rows(record: Record) -> list[Row]:
+def rows(record: Record) -> list[Recording]:
     """Two recordings of each of three speakers, between 0.5 and 0.75 s."""
     found = []
     for i, speaker in enumerate(["ann", "bob", "cyd"] * 2):
         path = record(f"{i}.wav", 8_000 + 800 * i, seed=i)
-        found.append(Row(str(i), path, 8_000 + 800 * i, "train", speaker, "", "", {}))
+        found.append(Recording(str(i), path, "train", speaker, stop=8_000 + 800 * i))
     return found
 
 
@@ -45,14 +52,14 @@ def placed(waveform: Tensor, start: int, length: int) -> Tensor:
     return out
 
 
-def test_partner_is_another_speaker(rows: list[Row]) -> None:
+def test_partner_is_another_speaker(rows: list[Recording]) -> None:
     drawn = {partner(rows, 0, generator(seed)).id for seed in range(60)}
     assert drawn == {"1", "2", "4", "5"}
 
 
-def test_rows_of_one_speaker_are_refused(rows: list[Row]) -> None:
-    with pytest.raises(ValueError, match="mixtures want two speakers, all 2 rows are of ann"):
-        partner([rows[0], rows[3]], 0, generator())
+def test_rows_of_one_speaker_are_refused(rows: list[Recording]) -> None:
+    with pytest.raises(ValueError, match="mixtures want two speakers, all 2 rows of train are of"):
+        check_speakers([rows[0], rows[3]])
 
 
 def test_level_is_within_five_decibels_of_the_reference() -> None:
@@ -72,7 +79,7 @@ def test_level_of_silence_stays_silence() -> None:
     torch.testing.assert_close(out, torch.zeros(400))
 
 
-def test_sources_are_recordings_of_two_speakers(rows: list[Row]) -> None:
+def test_sources_are_recordings_of_two_speakers(rows: list[Recording]) -> None:
     recordings = [read_audio(row.path) for row in rows]
     for seed in range(10):
         first, second = separated(rows, 0, generator(seed), max_samples=MOST)
@@ -83,23 +90,23 @@ def test_sources_are_recordings_of_two_speakers(rows: list[Row]) -> None:
 
 @pytest.mark.parametrize(("index", "lengths"), [(0, {8_000}), (5, {8_000, 8_800, 10_400, 11_200})])
 def test_sources_are_as_long_as_the_shorter_one(
-    rows: list[Row], index: int, lengths: set[int]
+    rows: list[Recording], index: int, lengths: set[int]
 ) -> None:
     drawn = [separated(rows, index, generator(i), max_samples=MOST) for i in range(30)]
     assert {sources.shape[1] for sources in drawn} == lengths
 
 
-def test_sources_are_no_longer_than_asked(rows: list[Row]) -> None:
+def test_sources_are_no_longer_than_asked(rows: list[Recording]) -> None:
     assert separated(rows, 0, generator(), max_samples=5_000).shape == (2, 5_000)
 
 
-def test_same_generator_draws_the_same_sources(rows: list[Row]) -> None:
+def test_same_generator_draws_the_same_sources(rows: list[Recording]) -> None:
     draws = [separated(rows, 2, generator(5), max_samples=MOST) for _ in range(2)]
     torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=0)
 
 
 def test_mixture_of_loud_sources_stays_below_full_scale(
-    rows: list[Row],
+    rows: list[Recording],
 ) -> None:
     for row in rows:
         waveform = read_audio(row.path)
@@ -109,7 +116,7 @@ def test_mixture_of_loud_sources_stays_below_full_scale(
         assert peak <= 0.95 + 1e-6
 
 
-def test_conversation_is_the_sum_of_two_speakers(rows: list[Row]) -> None:
+def test_conversation_is_the_sum_of_two_speakers(rows: list[Recording]) -> None:
     recordings = [read_audio(row.path) for row in rows]
     for seed in range(10):
         mixture, turns = conversation(rows, 0, generator(seed), max_samples=MOST)
@@ -124,13 +131,13 @@ def test_conversation_is_the_sum_of_two_speakers(rows: list[Row]) -> None:
         assert min(left) < 1e-6
 
 
-def test_conversation_starts_with_the_row(rows: list[Row]) -> None:
+def test_conversation_starts_with_the_row(rows: list[Recording]) -> None:
     mixture, turns = conversation(rows, 3, generator(), max_samples=MOST)
     start = round(16_000 * next(t.start for t in turns if t.speaker == "b"))
     assert residual(mixture[:start], [read_audio(rows[3].path)[:start]]) < 1e-6
 
 
-def test_conversation_has_turns_of_two_speakers_within_it(rows: list[Row]) -> None:
+def test_conversation_has_turns_of_two_speakers_within_it(rows: list[Recording]) -> None:
     for seed in range(30):
         mixture, turns = conversation(rows, seed % 6, generator(seed), max_samples=MOST)
         seconds = len(mixture) / 16_000
@@ -138,12 +145,12 @@ def test_conversation_has_turns_of_two_speakers_within_it(rows: list[Row]) -> No
         assert all(0 <= turn.start < turn.stop <= seconds for turn in turns)
 
 
-def test_turns_of_a_conversation_are_sorted(rows: list[Row]) -> None:
+def test_turns_of_a_conversation_are_sorted(rows: list[Recording]) -> None:
     _, turns = conversation(rows, 0, generator(), max_samples=MOST)
     assert turns == sorted(turns, key=lambda turn: turn.start)
 
 
-def test_speakers_of_conversations_overlap_or_pause(rows: list[Row]) -> None:
+def test_speakers_of_conversations_overlap_or_pause(rows: list[Recording]) -> None:
     gaps = []
     for seed in range(60):
         _, turns = conversation(rows, 0, generator(seed), max_samples=40_000)
@@ -153,12 +160,12 @@ def test_speakers_of_conversations_overlap_or_pause(rows: list[Row]) -> None:
     assert 0 < max(gaps) <= 0.05
 
 
-def test_conversation_is_no_longer_than_asked(rows: list[Row]) -> None:
+def test_conversation_is_no_longer_than_asked(rows: list[Recording]) -> None:
     lengths = [len(conversation(rows, 5, generator(i), max_samples=MOST)[0]) for i in range(30)]
     assert max(lengths) == MOST
 
 
-def test_same_generator_draws_the_same_conversation(rows: list[Row]) -> None:
+def test_same_generator_draws_the_same_conversation(rows: list[Recording]) -> None:
     draws = [conversation(rows, 2, generator(5), max_samples=MOST) for _ in range(2)]
     torch.testing.assert_close(draws[0][0], draws[1][0], rtol=0, atol=0)
     assert draws[0][1] == draws[1][1]

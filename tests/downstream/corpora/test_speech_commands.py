@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.speech_commands import background, clips, part_of
+from downstream.corpora.speech_commands import SpeechCommands, part_of
 
 Record = Callable[..., Path]
 # Speakers of the lists that come with the corpus.
@@ -32,23 +32,28 @@ def test_clips_are_those_of_the_split_with_their_class(tmp_path: Path, record: R
             record(f"speech_commands_v0.01/{word}/{speaker}_nohash_0.wav")
     for name in ("yes/a_nohash_0", "_unknown_/bed_a_nohash_0", "_silence_/1"):
         record(f"speech_commands_test_set_v0.01/{name}.wav")
-    found = {split: [(c.id, c.label) for c in clips(tmp_path, split)] for split in ("train", "dev")}
+    corpus = SpeechCommands(tmp_path, silences=2)
+    found = {s: [(c.id, c.label) for c in corpus.words(s)] for s in ("train", "dev")}
     assert found["train"] == [
         ("bed/00176480_nohash_0.wav", "_unknown_"),
         ("yes/00176480_nohash_0.wav", "yes"),
     ]
     assert [label for _, label in found["dev"]] == ["_unknown_", "yes"]
-    assert {(c.id, c.label) for c in clips(tmp_path, "test")} == {
+    assert {(c.id, c.label) for c in corpus.words("test")} == {
         ("yes/a_nohash_0.wav", "yes"),
         ("_unknown_/bed_a_nohash_0.wav", "_unknown_"),
         ("_silence_/1.wav", "_silence_"),
     }
-    assert len(background(tmp_path)) == 3
+    silences = [r for r in corpus.recordings() if r.path.parent.name == "_background_noise_"]
+    assert [r.split for r in silences] == ["train"] * 6 + ["dev"] * 6
+    assert {r.label for r in silences} == {"_silence_"}
 
 
 def test_a_missing_archive_is_named(tmp_path: Path, record: Record) -> None:
     record("speech_commands_v0.01/yes/00176480_nohash_0.wav")
+    record("speech_commands_v0.01/yes/026290a7_nohash_0.wav")
     with pytest.raises(FileNotFoundError, match="of test at speech_commands_test_set"):
-        clips(tmp_path, "test")
+        SpeechCommands(tmp_path, silences=1).recordings()
+    record("speech_commands_test_set_v0.01/yes/a_nohash_0.wav")
     with pytest.raises(FileNotFoundError, match="_background_noise_"):
-        background(tmp_path)
+        SpeechCommands(tmp_path, silences=1).recordings()

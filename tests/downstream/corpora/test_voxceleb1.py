@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.voxceleb1 import Trial, segments, trials
+from downstream.corpora.corpus import Trial
+from downstream.corpora.voxceleb1 import Identification, Verification, segments, trials
 
 Record = Callable[..., Path]
 DEV = ("id10001/aaaaaaaaaaa/00001.wav", "id10001/bbbbbbbbbbb/00001.wav")
@@ -32,13 +33,40 @@ def test_both_archives_may_lie_in_one_folder(tmp_path: Path, record: Record) -> 
     assert list(segments(tmp_path)) == [*DEV, *TEST]
 
 
-def test_speaker_and_video_are_folders_of_a_segment(corpus: Path) -> None:
-    segment = segments(corpus)[DEV[1]]
-    assert (segment.speaker, segment.video) == ("id10001", "id10001/bbbbbbbbbbb")
+def test_speaker_and_video_are_folders_of_a_recording(corpus: Path) -> None:
+    found = {r.id: r for r in Verification(corpus).recordings()}
+    assert found[DEV[1]].speaker == "id10001"
+    assert found[DEV[1]].extra == {"session": "id10001/bbbbbbbbbbb"}
+
+
+def test_verification_trains_on_speakers_who_are_in_no_trial(corpus: Path, record: Record) -> None:
+    record("test/wav/id10270/eeeeeeeeeee/00001.wav")  # of a tested speaker, in no trial
+    found = Verification(corpus).recordings()
+    assert [(r.id, r.split) for r in found] == [
+        *[(name, "train") for name in DEV],
+        *[(name, "test") for name in TEST],
+    ]
+
+
+def test_recordings_of_trials_that_are_missing_are_named(corpus: Path) -> None:
+    (corpus / "test" / "wav" / TEST[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 recordings of the trials .* id10271"):
+        Verification(corpus).recordings()
+
+
+def test_identification_has_the_splits_of_its_list(corpus: Path) -> None:
+    lines = [f"3 {DEV[0]}", f"1 {DEV[1]}", f"2 {TEST[0]}"]
+    (corpus / "iden_split.txt").write_text("\n".join(lines) + "\n")
+    found = Identification(corpus).recordings()
+    assert [(r.id, r.split) for r in found] == [
+        (DEV[1], "train"),
+        (TEST[0], "dev"),
+        (DEV[0], "test"),
+    ]
 
 
 def test_paths_are_those_of_the_recordings(corpus: Path) -> None:
-    assert segments(corpus)[TEST[1]].path == corpus / "test" / "wav" / TEST[1]
+    assert segments(corpus)[TEST[1]] == corpus / "test" / "wav" / TEST[1]
 
 
 def test_trials_are_read_in_their_order(corpus: Path) -> None:
