@@ -19,11 +19,12 @@ import torch
 
 from downstream import load_task
 from downstream.adapt.learner import Learner
-from downstream.data import TaskData
-from downstream.features import ConvolutionFraming
+from downstream.data.module import TaskData
+from downstream.features.frames import ConvolutionFraming
+from downstream.features.frozen import Frozen
+from downstream.features.upstream import load_upstream
 from downstream.results import ProbeResult, read_probe_results
 from downstream.trained_task import TrainedTask
-from downstream.upstream import Frozen, load_upstream
 from recipes.run.processes import Processes
 from recipes.superb.settings import TaskSettings, read_probe_settings
 from recipes.superb.sources import sources_of

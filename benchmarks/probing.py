@@ -22,10 +22,10 @@ from benchmarks.timing import MOST_FOREIGN, Turn, figures, interleaved
 from downstream import load_task
 from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
-from downstream.data import TaskData
+from downstream.data.module import TaskData
+from downstream.features.upstream import load_upstream
 from downstream.task import Sources
 from downstream.trained_task import TrainedTask
-from downstream.upstream import load_upstream
 from recipes.mini import superb_corpus
 from recipes.superb.feature_source import feature_source
 from recipes.superb.settings import read_probe_settings

@@ -12,9 +12,10 @@ from benchmarks.contenders import Setting, Transformers, config
 from benchmarks.host import measured
 from benchmarks.names import HEAD_BF16, HEAD_FP32, OURS, PADDED
 from benchmarks.timing import Turn, figures, interleaved
-from downstream.features import Frames
+from downstream.features.frames import Frames
+from downstream.features.frozen import Frozen
 from downstream.heads.recurrent import ProjectedBlstm
-from downstream.upstream import Frozen, WavLMUpstream
+from downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning import WavLM
 from wavlm_lightning.lengths import SAMPLE_RATE
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from downstream.corpora.corpus import Corpus, Recording, read
 from downstream.corpora.lengths import Reader
-from downstream.features import Framing
+from downstream.features.frames import Framing
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import Checked
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.task import Batch, Task, TaskConfig
 
 C = TypeVar("C", bound=TaskConfig)

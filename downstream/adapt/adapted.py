@@ -12,7 +12,7 @@ from downstream.adapt.gathering import Rows, gathered
 from downstream.adapt.learner import Learner
 from downstream.adapt.loss_watch import LossWatch
 from downstream.config import OptimConfig
-from downstream.features import Features
+from downstream.features.frames import Features
 from downstream.task import Batch
 from wavlm_lightning.transfer import to_device
 

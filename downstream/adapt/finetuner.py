@@ -20,8 +20,8 @@ from downstream.adapt.loss_watch import out_of_memory
 from downstream.adapt.optimizer import build_optimizer
 from downstream.adapt.policy import ENCODER, AdaptationConfig, InputMasking
 from downstream.config import OptimConfig
-from downstream.data import TrainPlan
-from downstream.features import Features
+from downstream.data.plan import TrainPlan
+from downstream.features.frames import Features
 from downstream.task import Batch
 from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.freezing import zero_loss

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from downstream.features import Features, Frames, Framing
-from downstream.featurizer import Featurizer, FeaturizerConfig
+from downstream.features.featurizer import Featurizer, FeaturizerConfig
+from downstream.features.frames import Features, Frames, Framing
 from downstream.task import Batch
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.freezing import zero_loss

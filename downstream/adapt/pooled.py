@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from downstream.features import Features
-from downstream.featurizer import FeaturizerConfig, prepared
-from downstream.upstream import Frozen
+from downstream.features.featurizer import FeaturizerConfig, prepared
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
 
 
 class MeansOverTime:

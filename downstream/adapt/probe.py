@@ -16,11 +16,11 @@ from downstream.adapt.learner import Learner
 from downstream.adapt.loss_watch import out_of_memory
 from downstream.adapt.optimizer import build_optimizer
 from downstream.adapt.pooled import MeansOverTime
-from downstream.cache import FeatureCache
 from downstream.config import OptimConfig
-from downstream.features import Features
+from downstream.features.cache import FeatureCache
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
 from downstream.task import Batch
-from downstream.upstream import Frozen
 from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.scheduled import scheduled
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.recurrent import Blstm
 
 

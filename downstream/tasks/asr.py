@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from downstream.corpora.corpus import Corpus
 from downstream.corpora.librispeech import LibriSpeech
-from downstream.decoding import LanguageModelConfig
-from downstream.features import Frames
-from downstream.symbols import BlstmConfig, blstm_head
+from downstream.families.symbols import BlstmConfig, blstm_head
+from downstream.families.transcription import Transcription
+from downstream.features.frames import Frames
 from downstream.task import Batch
-from downstream.transcription import Transcription
+from downstream.text.decoding import LanguageModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,12 @@ from torch.nn import functional as F
 
 from downstream.corpora import voxceleb1
 from downstream.corpora.corpus import Corpus, Recording, Trial, read
-from downstream.features import Frames
+from downstream.data.silence import remove_silence
+from downstream.features.frames import Frames
 from downstream.heads.pooling import mean_over_time
 from downstream.heads.xvector import XVector
 from downstream.losses import am_softmax
 from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
-from downstream.silence import remove_silence
 from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError, read_audio

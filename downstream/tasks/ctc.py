@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from downstream.corpora.corpus import Corpus, Recording
 from downstream.corpora.librilight import LibriLight
-from downstream.decoding import LanguageModelConfig
-from downstream.features import Frames
+from downstream.families.symbols import ctc_loss
+from downstream.families.transcription import Transcription
+from downstream.features.frames import Frames
 from downstream.heads.linear import FrameLinear
-from downstream.symbols import ctc_loss
 from downstream.task import Batch, TaskConfig
-from downstream.transcription import Transcription
+from downstream.text.decoding import LanguageModelConfig
 from wavlm_lightning.fields import number
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.classification import Classification, ClassifierConfig, confusion
 from downstream.corpora.corpus import Corpus, Recording, by_split
 from downstream.corpora.fluent_commands import FluentCommands
-from downstream.features import Frames
+from downstream.families.classification import Classification, ClassifierConfig, confusion
+from downstream.features.frames import Frames
 from downstream.task import Batch, Example, example_of
 from wavlm_lightning.names import safe_field
 

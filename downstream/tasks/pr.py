@@ -17,11 +17,11 @@ from torch import nn
 from downstream.corpora import lexicon
 from downstream.corpora.corpus import Corpus, Recording
 from downstream.corpora.librispeech import LibriSpeech
+from downstream.families.symbols import SymbolTask
 from downstream.heads.linear import ProjectedLinear
 from downstream.metrics.text import word_error_rate
-from downstream.symbols import SymbolTask
 from downstream.task import TaskConfig
-from downstream.text import Tokens
+from downstream.text.symbols import Tokens
 from wavlm_lightning.fields import whole
 
 WORD_BREAK = "|"  # between words; no target holds any

@@ -21,9 +21,9 @@ from torch import Tensor
 from downstream.corpora import quesst14
 from downstream.corpora.corpus import Corpus, Recording, measured
 from downstream.corpora.spoken_terms import SpokenTerms
+from downstream.families.search import Search
 from downstream.metrics.dtw import detect
 from downstream.metrics.mtwv import mtwv
-from downstream.search import Search
 from downstream.task import Example, TaskConfig, example_of
 from wavlm_lightning.fields import number
 from wavlm_lightning.files import write_text

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from downstream.corpora import librimix
 from downstream.corpora.corpus import Corpus, Recording
 from downstream.corpora.simulate import conversation
-from downstream.features import Frames
+from downstream.families.mixtures import Mixtures
+from downstream.features.frames import Frames
 from downstream.heads.recurrent import LstmActivity
 from downstream.losses import permutation_bce
 from downstream.metrics.der import (
@@ -34,7 +35,6 @@ from downstream.metrics.der import (
     median_filter,
     turns_of,
 )
-from downstream.mixtures import Mixtures
 from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import number, whole

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from downstream.corpora.audio_snips import OUTSIDE, AudioSnips
 from downstream.corpora.corpus import Corpus, Recording
-from downstream.features import Frames
+from downstream.families.symbols import BlstmConfig, SymbolTask, blstm_head
+from downstream.features.frames import Frames
 from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
 from downstream.metrics.text import word_error_rate
-from downstream.symbols import BlstmConfig, SymbolTask, blstm_head
 from downstream.task import Batch
-from downstream.text import Tokens
+from downstream.text.symbols import Tokens
 from wavlm_lightning.tables import spoken_text
 
 # s3prl ec8064b5, downstream/ctc/vocab/character.txt

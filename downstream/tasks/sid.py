@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from downstream.classification import Classification, ClassifierConfig, numbered
 from downstream.corpora import voxceleb1
 from downstream.corpora.corpus import SPLITS, Corpus, Recording
+from downstream.families.classification import Classification, ClassifierConfig, numbered
 from downstream.task import Example, Item, example_of
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.fields import number

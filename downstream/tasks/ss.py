@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from downstream.corpora.corpus import Corpus, Recording
 from downstream.corpora.librimix import LibriMix
 from downstream.corpora.simulate import separated
-from downstream.features import Frames
+from downstream.families.mixtures import Mixtures
+from downstream.features.frames import Frames
 from downstream.heads.mask import MaskBlstm
 from downstream.losses import permutation_mse
 from downstream.metrics.separation import best_order, si_sdr_improvement
-from downstream.mixtures import Mixtures
 from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.audio import read_audio, write_audio
 from wavlm_lightning.fields import number, whole

@@ -15,10 +15,12 @@ from typing import Any
 from torch import Tensor
 
 from downstream.adapt.policy import ENCODER
+from downstream.features.upstream import load_upstream
 from downstream.heads.linear import FrameLinear
 from downstream.heads.xvector import CONTEXT
-from downstream.text import SPECIAL, WORD_END
-from downstream.upstream import UpstreamConfig, WavLMUpstream, load_upstream
+from downstream.text.symbols import SPECIAL, WORD_END
+from downstream.upstreams.config import UpstreamConfig
+from downstream.upstreams.wavlm import WavLMUpstream
 from recipes.run.folder import CONFIG
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError, read_yaml

@@ -35,18 +35,9 @@ from wavlm_lightning.model.config import WavLMConfig
 ANY = CONFIGS / "finetune" / "any.yaml"
 # Sections and keys that a run has once, whatever its stages are.
 OF_A_RUN = (
-    *(
-        "upstream",
-        "paths",
-        "cache",
-        "wandb",
-        "tensorboard",
-        "protocol",
-        "stages",
-        "data.manifest",
-        "data.layout",
-    ),
-    *("data.check", "data.bad_files", "run.dir", "run.results", "run.resume", "run.threads"),
+    *("upstream", "paths", "cache", "wandb", "tensorboard", "protocol", "stages"),
+    *("data.manifest", "data.layout", "data.check", "data.bad_files"),
+    *("run.dir", "run.results", "run.resume", "run.threads"),
     *("trainer.accelerator", "trainer.devices", "trainer.tf32"),
 )
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import words
-from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.speech import COLOUR_HZ, Speech, by_voice, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import speaker
 
@@ -189,23 +189,18 @@ def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
     clips = plan(sizes)
-    shards = by_voice([clip.speech for clip in clips], voices=_VOICES_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    digests = {}
-    tally = Tally()
-    for clip, said in zip(clips, spoken, strict=True):
-        digests[clip.speech.path.as_posix()] = said["sha256"]
-        tally.add(clip.split if clip.used else "unused", said["samples"])
+    spoken = speak_all(
+        folder,
+        clips,
+        shards=by_voice([each.speech for each in clips], voices=_VOICES_PER_SHARD),
+        split=lambda clip: clip.split if clip.used else "unused",
+        num_workers=num_workers,
+        progress=progress,
+    )
     _write_texts(folder / _ROOT, clips)
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "voices": {split: len(names) for split, names in VOICES.items()},
-        "slots": len({tag for clip in clips for tag in clip.order.tags} - {"O"}),
-    }
-    return facts, digests
+    voices = {split: len(names) for split, names in VOICES.items()}
+    slots = len({tag for clip in clips for tag in clip.order.tags} - {"O"})
+    return spoken.facts(VERSION, voices=voices, slots=slots), spoken.digests
 
 
 def _write_texts(root: Path, clips: list[Clip]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.mini import librispeech, noise
-from recipes.mini.speech import Tally, by_voice, speak
+from recipes.mini.speech import by_voice, speak_all
 from recipes.mini.store import Digests, Facts, Progress, Recipe, folder_name, stored
 
 VERSION = 2  # raise it with any change that moves a byte of the corpus
@@ -103,21 +103,20 @@ def _fill(
 ) -> tuple[Facts, Digests]:
     """Write the whole corpus into `folder`."""
     utterances = plan(sizes)
-    shards = by_voice([item.speech for item in utterances], voices=_SPEAKERS_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    librispeech.write(folder, utterances, spoken)
+    spoken = speak_all(
+        folder,
+        utterances,
+        shards=by_voice([each.speech for each in utterances], voices=_SPEAKERS_PER_SHARD),
+        split=lambda utterance: utterance.split,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    librispeech.write(folder, utterances, [said for _, said in spoken.said])
     librispeech.write_lexicon(folder, utterances, num_workers=num_workers)
     digests, noise_hours = noise.write(folder, train=sizes.train_clips, dev=sizes.dev_clips)
-    tally = Tally()
-    for utterance, said in zip(utterances, spoken, strict=True):
-        digests[utterance.path.as_posix()] = said["sha256"]
-        tally.add(utterance.split, said["samples"])
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "noise_clips": len(noise.KINDS) * (sizes.train_clips + sizes.dev_clips),
-        "noise_hours": {split: round(value, 4) for split, value in noise_hours.items()},
-    }
-    return facts, digests
+    facts = spoken.facts(
+        VERSION,
+        noise_clips=len(noise.KINDS) * (sizes.train_clips + sizes.dev_clips),
+        noise_hours={split: round(value, 4) for split, value in noise_hours.items()},
+    )
+    return facts, spoken.digests | digests

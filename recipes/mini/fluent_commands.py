@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.speech import COLOUR_HZ, Speech, by_voice, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
@@ -147,22 +147,17 @@ def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
     commands = plan(sizes)
-    shards = by_voice([each.speech for each in commands], voices=_SPEAKERS_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    digests = {}
-    tally = Tally()
-    for command, said in zip(commands, spoken, strict=True):
-        digests[command.speech.path.as_posix()] = said["sha256"]
-        tally.add(command.split, said["samples"])
+    spoken = speak_all(
+        folder,
+        commands,
+        shards=by_voice([each.speech for each in commands], voices=_SPEAKERS_PER_SHARD),
+        split=lambda command: command.split,
+        num_workers=num_workers,
+        progress=progress,
+    )
     _write_tables(folder / _ROOT / "data", commands)
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "intents": len({command.intent for command in commands}),
-    }
-    return facts, digests
+    intents = len({command.intent for command in commands})
+    return spoken.facts(VERSION, intents=intents), spoken.digests
 
 
 def plan(sizes: Sizes) -> list[Command]:

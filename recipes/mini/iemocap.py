@@ -15,6 +15,7 @@ a strength and a spread of its own, so that classes overlap.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import sentence_of
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, speak
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
@@ -106,24 +107,17 @@ def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
     turns = plan(sizes)
-    shards = [[turn.speech for turn in turns if turn.session == session] for session in SESSIONS]
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    digests = {}
-    tally = Tally()
-    emotions: dict[str, int] = {}
-    for turn, said in zip(turns, spoken, strict=True):
-        digests[turn.speech.path.as_posix()] = said["sha256"]
-        tally.add(f"Session{turn.session}", said["samples"])
-        emotions[turn.emotion] = emotions.get(turn.emotion, 0) + 1
-    _write_labels(folder / "IEMOCAP", turns, [said["samples"] for said in spoken])
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "emotions": emotions,
-    }
-    return facts, digests
+    spoken = speak_all(
+        folder,
+        turns,
+        shards=[[t.speech for t in turns if t.session == session] for session in SESSIONS],
+        split=lambda turn: f"Session{turn.session}",
+        num_workers=num_workers,
+        progress=progress,
+    )
+    _write_labels(folder / "IEMOCAP", turns, [said["samples"] for _, said in spoken.said])
+    emotions = dict(Counter(turn.emotion for turn in turns))
+    return spoken.facts(VERSION, emotions=emotions), spoken.digests
 
 
 def plan(sizes: Sizes) -> list[Turn]:

@@ -23,7 +23,7 @@ import soundfile
 
 from recipes.mini.quesst14_scoring import Document, Occurrence, write_key, write_truth
 from recipes.mini.quesst14_texts import ENGLISH, MADE_UP, Item, items
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, by_voice, speak
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
 from recipes.mini.voices import speaker
 
@@ -83,27 +83,30 @@ class Hit:
 def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
+    def halve(clip: Clip, said: dict[str, Any]) -> tuple[str, int]:
+        path = folder / clip.speech.path
+        samples = _halved(soundfile.read(path)[0])
+        return write_audio(path, samples, sample_rate=_WRITTEN_RATE), said["samples"]
+
     clips = plan(sizes)
-    shards = by_voice([clip.speech for clip in clips], voices=_SPEAKERS_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    digests = {}
-    tally = Tally()
-    for clip, said in zip(clips, spoken, strict=True):
-        path = clip.speech.path
-        samples = _halved(soundfile.read(folder / path)[0])
-        digests[path.as_posix()] = write_audio(folder / path, samples, sample_rate=_WRITTEN_RATE)
-        kind = clip.item.split or "documents"
-        tally.add(kind if clip.item.language == ENGLISH else f"{kind}/other", said["samples"])
-    timed = {clip.name: said for clip, said in zip(clips, spoken, strict=True)}
+    spoken = speak_all(
+        folder,
+        clips,
+        shards=by_voice([each.speech for each in clips], voices=_SPEAKERS_PER_SHARD),
+        split=_counted_as,
+        num_workers=num_workers,
+        progress=progress,
+        rewrite=halve,
+    )
+    timed = {clip.name: said for clip, said in spoken.said}
     _write_scoring(folder / _ROOT / "scoring", clips, timed)
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "hits": {split: len(hits(clips, split)) for split in ("dev", "eval")},
-    }
-    return facts, digests
+    found = {split: len(hits(clips, split)) for split in ("dev", "eval")}
+    return spoken.facts(VERSION, hits=found), spoken.digests
+
+
+def _counted_as(clip: Clip) -> str:
+    kind = clip.item.split or "documents"
+    return kind if clip.item.language == ENGLISH else f"{kind}/other"
 
 
 def _write_scoring(folder: Path, clips: list[Clip], timed: Mapping[str, dict[str, Any]]) -> None:

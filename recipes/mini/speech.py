@@ -6,15 +6,15 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from recipes.mini.sentences import words
-from recipes.mini.store import Progress
+from recipes.mini.store import Digests, Facts, Progress
 from recipes.mini.voices import spoken
 
 SAMPLE_RATE = 16000
@@ -122,6 +122,68 @@ class Tally:
         return {
             split: round(count / SAMPLE_RATE / 3600, 4) for split, count in self._samples.items()
         }
+
+
+class Item(Protocol):
+    """One recording of a plan."""
+
+    @property
+    def speech(self) -> Speech: ...
+
+
+R = TypeVar("R", bound=Item)
+
+
+@dataclass
+class Spoken(Generic[R]):
+    """A corpus that has been spoken: files are there, what is told of them is counted here."""
+
+    said: list[tuple[R, dict[str, Any]]]  # each recording, and what its worker returned
+    digests: Digests
+    espeak: str  # version
+    tally: Tally
+
+    def facts(self, version: int, **more: Any) -> Facts:
+        """What corpus.json says of it."""
+        return {
+            "version": version,
+            "espeak": self.espeak,
+            "utterances": self.tally.utterances,
+            "hours": self.tally.hours,
+            **more,
+        }
+
+
+def speak_all(
+    folder: Path,
+    items: Sequence[R],
+    *,
+    shards: Sequence[Sequence[Speech]],
+    split: Callable[[R], str],
+    num_workers: int,
+    progress: Progress | None,
+    rewrite: Callable[[R, dict[str, Any]], tuple[str, int]] | None = None,
+) -> Spoken[R]:
+    """Speak every recording of a plan: the loop of all mini corpora.
+
+    Args:
+        folder: Where paths of recordings begin.
+        items: The plan.
+        shards: The same, in the parts and the order in which workers speak it.
+        split: What a recording counts as.
+        num_workers: Workers at a time; the bytes do not depend on it.
+        progress: Called with recordings done and all.
+        rewrite: Changes a file after it was spoken, and returns digest and samples.
+    """
+    version, answers = speak(folder, shards, num_workers=num_workers, progress=progress)
+    spoken = Spoken(list(zip(items, answers, strict=True)), {}, version, Tally())
+    for item, said in spoken.said:
+        digest, samples = said["sha256"], said["samples"]
+        if rewrite is not None:
+            digest, samples = rewrite(item, said)
+        spoken.digests[item.speech.path.as_posix()] = digest
+        spoken.tally.add(split(item), samples)
+    return spoken
 
 
 class _Crew:

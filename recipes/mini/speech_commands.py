@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from downstream.corpora.speech_commands import TEST_FOLDER, TRAIN_FOLDER, WORDS, part_of
 from recipes.mini.noise import KINDS
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, Tally, by_voice, speak
+from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
 from recipes.mini.voices import speaker
 
@@ -90,33 +91,32 @@ class Clip:
 def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
+    def in_a_room(clip: Clip, said: dict[str, Any]) -> tuple[str, int]:
+        samples = _heard(folder, clip, said["phones"])
+        path = folder / clip.speech.path
+        return write_audio(path, samples, sample_rate=SAMPLE_RATE), len(samples)
+
     clips = plan(sizes)
-    shards = by_voice([clip.speech for clip in clips], voices=_SPEAKERS_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    files: dict[Path, tuple[str, np.ndarray]] = {
-        clip.speech.path: (clip.split, _heard(folder, clip, said["phones"]))
-        for clip, said in zip(clips, spoken, strict=True)
-    }
-    files |= {path: ("test", samples) for path, samples in _silence(sizes.test_speakers)}
-    tally = Tally()
-    digests = {}
-    for path, (split, samples) in files.items():
-        digests[path.as_posix()] = write_audio(folder / path, samples, sample_rate=SAMPLE_RATE)
-        tally.add(split, len(samples))
-    for path, samples in _background():
-        digests[path.as_posix()] = write_audio(folder / path, samples, sample_rate=SAMPLE_RATE)
+    spoken = speak_all(
+        folder,
+        clips,
+        shards=by_voice([each.speech for each in clips], voices=_SPEAKERS_PER_SHARD),
+        split=lambda clip: clip.split,
+        num_workers=num_workers,
+        progress=progress,
+        rewrite=in_a_room,
+    )
+    silence = list(_silence(sizes.test_speakers))
+    for path, samples in (*silence, *_background()):
+        written = write_audio(folder / path, samples, sample_rate=SAMPLE_RATE)
+        spoken.digests[path.as_posix()] = written
+    for _, samples in silence:
+        spoken.tally.add("test", len(samples))
     for name, split in (("validation_list.txt", "dev"), ("testing_list.txt", "unused")):
         kept = sorted(clip.speech.path for clip in clips if clip.split == split)
         text = "".join(f"{path.relative_to(path.parents[1])}\n" for path in kept)
         (folder / _TRAIN / name).write_text(text, encoding="utf-8")
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "speakers": _speakers(clips),
-    }
-    return facts, digests
+    return spoken.facts(VERSION, speakers=_speakers(clips)), spoken.digests
 
 
 def _speakers(clips: list[Clip]) -> dict[str, int]:

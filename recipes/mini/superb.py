@@ -1,42 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mini corpora of SUPERB's tasks by name, each in the layout of the corpus it stands for."""
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
 from typing import Any
 
-from recipes.mini import (
-    audio_snips,
-    build,
-    fluent_commands,
-    iemocap,
-    librimix,
-    quesst14,
-    speech_commands,
-    voxceleb1,
-)
+from recipes.mini import build
 from recipes.mini.store import Corpus, Progress
 
-
-def _librispeech(cache: Path, sizes: build.Sizes, **keywords: Any) -> Path:
-    return build.cached(cache, sizes, **keywords).librispeech
-
-
-_STORED: dict[str, Corpus[Any]] = {
-    "voxceleb1": voxceleb1.CORPUS,
-    "iemocap": iemocap.CORPUS,
-    "speech_commands": speech_commands.CORPUS,
-    "fluent_commands": fluent_commands.CORPUS,
-    "audio_snips": audio_snips.CORPUS,
-    "quesst14": quesst14.CORPUS,
-}
-# How to make each, its standard sizes and tiny ones.
-_CORPORA: dict[str, tuple[Callable[..., Path], Any, Any]] = {
-    "librispeech": (_librispeech, build.Sizes(), build.TINY),
-    "librimix": (librimix.cached, librimix.Sizes(), librimix.TINY),
-    **{name: (c.cached, c.standard, c.tiny) for name, c in _STORED.items()},
-}
-NAMES = tuple(_CORPORA)
+# Modules of this room; each is imported when its corpus is asked for.
+NAMES = (
+    "librispeech",
+    "librimix",
+    "voxceleb1",
+    "iemocap",
+    "speech_commands",
+    "fluent_commands",
+    "audio_snips",
+    "quesst14",
+)
 
 
 def superb_corpus(
@@ -53,8 +35,16 @@ def superb_corpus(
     depend on `num_workers`. `tiny`: a few utterances of everything, in seconds, for tests.
     `progress` is called with the utterances done and all, from other threads, one at a time.
     """
-    if name not in _CORPORA:
+    if name not in NAMES:
         raise ValueError(f"there is no mini corpus {name!r}: choose one of {', '.join(NAMES)}")
-    cached, standard, small = _CORPORA[name]
-    sizes = small if tiny else standard
-    return cached(cache, sizes, num_workers=num_workers, progress=progress)
+    if name == "librispeech":
+        sizes = build.TINY if tiny else build.Sizes()
+        return build.cached(cache, sizes, num_workers=num_workers, progress=progress).librispeech
+    module: Any = importlib.import_module(f"recipes.mini.{name}")
+    if name == "librimix":  # made of the mini LibriSpeech
+        sizes = module.TINY if tiny else module.Sizes()
+        path: Path = module.cached(cache, sizes, num_workers=num_workers, progress=progress)
+        return path
+    corpus: Corpus[Any] = module.CORPUS
+    sizes = corpus.tiny if tiny else corpus.standard
+    return corpus.cached(cache, sizes, num_workers=num_workers, progress=progress)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.mini.sentences import sentence_of
-from recipes.mini.speech import COLOUR_HZ, Speech, Tally, by_voice, speak
+from recipes.mini.speech import COLOUR_HZ, Speech, by_voice, speak_all
 from recipes.mini.store import Corpus, Digests, Facts, Progress
 from recipes.mini.voices import Speaker, speaker
 
@@ -81,23 +81,17 @@ def _fill(
     folder: Path, sizes: Sizes, *, num_workers: int, progress: Progress | None
 ) -> tuple[Facts, Digests]:
     clips = plan(sizes)
-    shards = by_voice([clip.speech for clip in clips], voices=_SPEAKERS_PER_SHARD)
-    version, spoken = speak(folder, shards, num_workers=num_workers, progress=progress)
-    digests = {}
-    tally = Tally()
-    for clip, said in zip(clips, spoken, strict=True):
-        digests[clip.speech.path.as_posix()] = said["sha256"]
-        tally.add(clip.split, said["samples"])
+    spoken = speak_all(
+        folder,
+        clips,
+        shards=by_voice([each.speech for each in clips], voices=_SPEAKERS_PER_SHARD),
+        split=lambda clip: clip.split,
+        num_workers=num_workers,
+        progress=progress,
+    )
     _write_lists(folder / "VoxCeleb1", clips, num_trials=sizes.trials)
-    facts = {
-        "version": VERSION,
-        "espeak": version,
-        "utterances": tally.utterances,
-        "hours": tally.hours,
-        "speakers": {"dev": sizes.dev_speakers, "test": sizes.test_speakers},
-        "trials": sizes.trials,
-    }
-    return facts, digests
+    speakers = {"dev": sizes.dev_speakers, "test": sizes.test_speakers}
+    return spoken.facts(VERSION, speakers=speakers, trials=sizes.trials), spoken.digests
 
 
 def plan(sizes: Sizes) -> list[Clip]:

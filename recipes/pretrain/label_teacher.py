@@ -6,8 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from downstream.upstream import TransformersUpstream, kind_of, load_transformers
 from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.model.transformers_encoder import (
+    TransformersEncoder,
+    is_transformers,
+    load_transformers,
+)
 from wavlm_lightning.pretrain.label_features import Teacher, WavLMTeacher
 
 
@@ -15,8 +19,8 @@ class TransformersTeacher:
     """A HuBERT or wav2vec 2.0 of transformers."""
 
     def __init__(self, model: nn.Module, sha256: str):
-        self.upstream, self._sha256 = TransformersUpstream(model.eval()), sha256
-        self.dim, self.num_layers = self.upstream.dim, self.upstream.num_layers - 1
+        self.encoder, self._sha256 = TransformersEncoder(model.eval()), sha256
+        self.dim, self.num_layers = self.encoder.dim, self.encoder.num_layers - 1
         self.device = next(model.parameters()).device
 
     @property
@@ -26,11 +30,12 @@ class TransformersTeacher:
 
     def prepared(self, waveform: Tensor) -> Tensor:
         """(T,) -> (T,), normalised as a whole where the model was trained so."""
-        return self.upstream.normalized(waveform[None].to(self.device), None)[0]
+        return self.encoder.normalized(waveform[None].to(self.device), None)[0]
 
     def layer(self, waveforms: Tensor, lengths: Tensor, number: int) -> Tensor:
         """(B, T), (B,) -> (B, F, D)."""
-        return self.upstream.encode(waveforms, lengths).layers[number]
+        layers: tuple[Tensor, ...] = self.encoder(waveforms, lengths)
+        return layers[number]
 
 
 def load_teacher(source: Path) -> Teacher:
@@ -41,7 +46,7 @@ def load_teacher(source: Path) -> Teacher:
         ValueError: naming the file, if it cannot be read.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind_of(source) == "transformers":
+    if is_transformers(source):
         model, digest = load_transformers(str(source), download=False)
         return TransformersTeacher(model.to(device), digest)
     return WavLMTeacher(load_wavlm(source).to(device))

@@ -12,7 +12,7 @@ import lightning
 
 from downstream.adapt.adapted import Adapted
 from downstream.adapt.learner import Learner
-from downstream.data import TaskData
+from downstream.data.module import TaskData
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
 from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downstream.cache import FeatureCache
-from downstream.data import TaskData
-from downstream.upstream import Frozen
+from downstream.data.module import TaskData
+from downstream.features.cache import FeatureCache
+from downstream.features.frozen import Frozen
 from recipes.run.folder import CHOICE
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.lengths import SAMPLE_RATE, pad_batch

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 
 from downstream.adapt.pooled import MeansOverTime
-from downstream.cache import FeatureCache, open_cache
-from downstream.data import TaskData
-from downstream.featurizer import FeaturizerConfig
-from downstream.upstream import Frozen, fingerprint
+from downstream.data.module import TaskData
+from downstream.features.cache import FeatureCache, open_cache
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frozen import Frozen
+from downstream.features.upstream import fingerprint
 from recipes.run.devices import device_of, tf32_of
 from recipes.superb.feature_costs import Choice
 from recipes.superb.settings import TaskSettings

@@ -4,9 +4,9 @@
 from pathlib import Path
 
 from downstream import load_task
-from downstream.features import ConvolutionFraming
+from downstream.features.frames import ConvolutionFraming
+from downstream.features.upstream import load_upstream
 from downstream.task import Sources
-from downstream.upstream import load_upstream
 from recipes.run.explain import config_text
 from recipes.run.processes import Processes
 from recipes.superb.settings import TaskSettings, stem

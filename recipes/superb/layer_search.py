@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from downstream.data import TaskData
-from downstream.features import Features
-from downstream.search import Search
+from downstream.data.module import TaskData
+from downstream.families.search import Search
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
 from downstream.task import Batch
-from downstream.upstream import Frozen
 from recipes.run.devices import device_of
 from recipes.run.loggers import finishing, loggers_of, with_wandb
 from recipes.superb.evaluation import Outcome, trivial_figures

@@ -9,9 +9,10 @@ from downstream.adapt.finetuner import Finetuner, shape_of
 from downstream.adapt.learner import Learner
 from downstream.adapt.policy import ENCODER
 from downstream.adapt.probe import Probe
-from downstream.featurizer import FeaturizerConfig
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frozen import Frozen
 from downstream.trained_task import TrainedTask
-from downstream.upstream import Frozen, WavLMUpstream
+from downstream.upstreams.wavlm import WavLMUpstream
 from recipes.superb.checkpoints import read_state
 from recipes.superb.feature_source import FeatureSource
 from recipes.superb.heads import heads_of

@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 from downstream import load_task, task_names
 from downstream.adapt.policy import AdaptationConfig, InputMasking
-from downstream.cache import CacheConfig
 from downstream.config import DataConfig, OptimConfig
-from downstream.featurizer import FeaturizerConfig
+from downstream.features.cache import CacheConfig
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.upstream import kind_of
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
-from downstream.upstream import UpstreamConfig, kind_of
+from downstream.upstreams.config import UpstreamConfig
 from recipes.run.devices import with_precision
 from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
 from recipes.superb.heads import HeadsSection

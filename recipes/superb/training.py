@@ -13,13 +13,14 @@ from lightning.pytorch.callbacks import Callback
 
 from downstream.adapt.adapted import Adapted
 from downstream.adapt.learner import Learner
-from downstream.cache import FeatureCache
-from downstream.data import TaskData
+from downstream.data.module import TaskData
+from downstream.families.search import Search
+from downstream.features.cache import FeatureCache
+from downstream.features.frozen import Frozen
 from downstream.results import best_on_test
-from downstream.search import Search
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
-from downstream.upstream import Frozen, WavLMUpstream
+from downstream.upstreams.wavlm import WavLMUpstream
 from recipes.run.devices import device_of, device_words
 from recipes.run.fit import Training, fit, once
 from recipes.run.processes import Processes

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from downstream.features.frozen import Frozen
 from downstream.task import Sources, Task
 from downstream.trained_task import TrainedTask
-from downstream.upstream import Frozen
 from recipes.run.processes import Processes
 from recipes.superb.heads import Head, between, heads_of
 from recipes.superb.results import Finished, chosen_rate, finish, together

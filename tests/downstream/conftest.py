@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from downstream import load_task
-from downstream.features import ConvolutionFraming
+from downstream.features.frames import ConvolutionFraming
+from downstream.features.frozen import Frozen
 from downstream.task import Sources, Task
-from downstream.upstream import Frozen, WavLMUpstream
+from downstream.upstreams.wavlm import WavLMUpstream
 from recipes.mini import NAMES, superb_corpus
 from wavlm_lightning import WavLM, WavLMConfig
 

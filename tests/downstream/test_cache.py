@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from downstream.cache import MARKER, CacheConfig, FeatureCache, KeptFiles, open_cache
-from downstream.features import Features
+from downstream.features.cache import MARKER, CacheConfig, FeatureCache, KeptFiles, open_cache
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
 from downstream.task import Example
-from downstream.upstream import Frozen
 
 from .test_tasks import MakeTask
 
@@ -136,7 +136,7 @@ def test_tasks_that_read_the_same_recordings_share_what_is_kept(
 def test_size_is_known_while_another_process_moves_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstream import cache
+    from downstream.features import cache
 
     (tmp_path / "aa").mkdir()
     (tmp_path / "aa" / "kept.safetensors").write_bytes(b"12345")

@@ -14,8 +14,8 @@ import torch
 from downstream import load_task
 from downstream.config import DataConfig
 from downstream.corpora.manifest import Manifest
-from downstream.data import TrainPlan
-from downstream.features import Frames
+from downstream.data.plan import TrainPlan
+from downstream.features.frames import Frames
 from downstream.task import Batch, Sources, Task
 from wavlm_lightning.lengths import SAMPLE_RATE
 

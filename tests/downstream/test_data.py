@@ -11,8 +11,9 @@ import soundfile
 import torch
 
 from downstream.config import DataConfig
-from downstream.data import TaskData, TrainPlan, TrainSampler, sized
-from downstream.features import ConvolutionFraming
+from downstream.data.module import TaskData
+from downstream.data.plan import TrainPlan, TrainSampler, sized
+from downstream.features.frames import ConvolutionFraming
 from downstream.task import Example, Sources, TaskConfig
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError

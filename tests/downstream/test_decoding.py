@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from downstream.decoding import LanguageModelConfig, LexiconDecoder
-from downstream.text import Characters
+from downstream.text.decoding import LanguageModelConfig, LexiconDecoder
+from downstream.text.symbols import Characters
 
 CHARACTERS = Characters()
 installed = pytest.mark.skipif(

@@ -14,10 +14,10 @@ from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
 from downstream.config import DataConfig
 from downstream.corpora.manifest import Manifest
-from downstream.data import TaskData
-from downstream.featurizer import FeaturizerConfig
+from downstream.data.module import TaskData
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frozen import Frozen
 from downstream.task import Sources, Task
-from downstream.upstream import Frozen
 from recipes.superb.leaderboard_files import write_submission
 from tests.conftest import write_speech
 from wavlm_lightning.names import original_name

@@ -11,12 +11,12 @@ import torch
 from downstream.adapt.learner import Learner
 from downstream.adapt.pooled import MeansOverTime
 from downstream.adapt.probe import Probe
-from downstream.cache import FeatureCache
-from downstream.data import TaskData
-from downstream.features import Features
-from downstream.featurizer import FeaturizerConfig
+from downstream.data.module import TaskData
+from downstream.features.cache import FeatureCache
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
 from downstream.task import Batch, Task
-from downstream.upstream import Frozen
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 from .test_tasks import CONFIG, OPTIM, MakeTask

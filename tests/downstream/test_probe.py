@@ -10,10 +10,10 @@ import torch
 
 from downstream.adapt.learner import Learner
 from downstream.adapt.probe import NonFiniteLossError
-from downstream.cache import FeatureCache
-from downstream.featurizer import FeaturizerConfig
+from downstream.features.cache import FeatureCache
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frozen import Frozen
 from downstream.task import Task
-from downstream.upstream import Frozen
 
 from .test_tasks import MakeTask, predict, probe_and_data
 

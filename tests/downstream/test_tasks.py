@@ -17,12 +17,13 @@ from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
 from downstream.config import DataConfig, OptimConfig
 from downstream.corpora import librimix
-from downstream.data import TaskData
-from downstream.features import Frames
-from downstream.featurizer import FeaturizerConfig
+from downstream.data.module import TaskData
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frames import Frames
+from downstream.features.frozen import Frozen
 from downstream.metrics.der import Turn
 from downstream.task import Batch, Task
-from downstream.upstream import Fbank, Frozen
+from downstream.upstreams.fbank import Fbank
 from wavlm_lightning.transfer import to_device
 
 from .conftest import TASKS

@@ -3,7 +3,7 @@
 
 import pytest
 
-from downstream.text import BLANK, END, LETTERS, SPECIAL, UNKNOWN, Characters, collapse
+from downstream.text.symbols import BLANK, END, LETTERS, SPECIAL, UNKNOWN, Characters, collapse
 
 
 def test_vocabulary_has_the_published_symbols() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from downstream import load_task, task_names
-from downstream.features import Frames
+from downstream.features.frames import Frames
+from downstream.features.frozen import Frozen
 from downstream.metrics.der import Turn
 from downstream.metrics.eer import equal_error_rate
 from downstream.task import Task
-from downstream.upstream import Frozen
 
 from .test_tasks import frames_of, predict, probe_and_data
 

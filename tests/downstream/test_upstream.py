@@ -8,16 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream.upstream import (
-    Fbank,
-    Frozen,
-    TransformersUpstream,
-    UpstreamConfig,
-    WavLMUpstream,
-    fingerprint,
-    kind_of,
-    load_upstream,
-)
+from downstream.features.frozen import LARGE, Frozen
+from downstream.features.upstream import fingerprint, kind_of, load_upstream
+from downstream.upstreams.config import UpstreamConfig
+from downstream.upstreams.fbank import Fbank
+from downstream.upstreams.transformers import TransformersUpstream
+from downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning import WavLM, WavLMConfig
 
 LENGTHS = torch.tensor([16_000, 5_000, 9_000])
@@ -208,8 +204,6 @@ def test_the_fingerprint_tells_apart_what_features_depend_on() -> None:
 
 
 def test_weights_that_are_rounded_once_give_the_bits_of_autocast() -> None:
-    from downstream import upstream
-
     waveforms, lengths = 0.1 * torch.randn(2, 16_000), torch.tensor([16_000, 15_000])
     config = UpstreamConfig(kind="random", size="mini", precision="bfloat16")
     frozen, _ = load_upstream(config)
@@ -219,6 +213,6 @@ def test_weights_that_are_rounded_once_give_the_bits_of_autocast() -> None:
     got = frozen(waveforms, lengths)
     rounded = [m for m in inner.modules() if getattr(m, "weight", None) is not None]
     assert any(m.weight.dtype == torch.bfloat16 for m in rounded)  # type: ignore[union-attr]
-    assert upstream.LARGE > inner.model.encoder.layers[0].attention.gate.weight.numel()
+    assert LARGE > inner.model.encoder.layers[0].attention.gate.weight.numel()
     for a, b in zip(got.layers, wanted.layers, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)

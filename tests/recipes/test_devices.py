@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from downstream import load_task
-from downstream.data import TaskData
-from downstream.upstream import load_upstream
+from downstream.data.module import TaskData
+from downstream.features.upstream import load_upstream
 from recipes.run.devices import device_words, say_if_busy, set_tf32
 from recipes.run.processes import Processes
 from recipes.run.sections import TrainerSection

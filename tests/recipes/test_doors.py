@@ -12,7 +12,7 @@ import pytest
 
 from downstream import task_names
 from downstream.config import DataConfig
-from downstream.data import TrainPlan
+from downstream.data.plan import TrainPlan
 from recipes.pretrain.__main__ import main as pretrain
 from recipes.run.sections import INSTEAD, TrainerSection
 from recipes.superb.__main__ import main as superb

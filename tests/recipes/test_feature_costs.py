@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import recipes.superb.__main__ as superb
-from downstream.cache import FeatureCache
 from downstream.config import DataConfig
-from downstream.data import TaskData
-from downstream.upstream import UpstreamConfig, load_upstream
+from downstream.data.module import TaskData
+from downstream.features.cache import FeatureCache
+from downstream.features.upstream import load_upstream
+from downstream.upstreams.config import UpstreamConfig
 from recipes.run.processes import Processes
 from recipes.superb import feature_costs
 from recipes.superb.feature_costs import Choice, Costs, choose, measure, uses_of
@@ -24,8 +25,9 @@ ALONE = Processes(0, 1, 1)
 @pytest.fixture
 def data(probe_words: list[str]) -> TaskData:
     """Training, dev and test of diarization."""
-    from downstream import load_task
     from downstream.upstream import Fbank
+
+    from downstream import load_task
 
     settings = read_probe_settings("sd", "fbank", probe_words)
     task = load_task("sd")

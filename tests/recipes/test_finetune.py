@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import recipes.run.fit
-from downstream.data import TaskData
-from downstream.features import ConvolutionFraming
+from downstream.data.module import TaskData
+from downstream.features.frames import ConvolutionFraming
 from downstream.tasks.ctc import CTC
 from recipes.finetune.__main__ import main
 from recipes.finetune.settings import read_stages

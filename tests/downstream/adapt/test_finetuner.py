@@ -13,8 +13,8 @@ from downstream.adapt.finetuner import Finetuner, shape_of
 from downstream.adapt.learner import Learner
 from downstream.adapt.policy import AdaptationConfig, InputMasking
 from downstream.config import OptimConfig
-from downstream.features import ConvolutionFraming, Frames
-from downstream.featurizer import FeaturizerConfig
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frames import ConvolutionFraming, Frames
 from downstream.task import Batch
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.masking import SpanMask

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.mask import MaskBlstm
 
 LENGTHS = [20, 33, 5]

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.pooling import MeanPoolLinear, mean_over_time
 
 

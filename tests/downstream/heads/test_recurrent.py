@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.bfloat16_lstm import takes_bfloat16
 from downstream.heads.recurrent import Blstm, LstmActivity, ProjectedBlstm, reverse
 from wavlm_lightning.model.kernels import plain_operations

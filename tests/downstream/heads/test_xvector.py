@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.xvector import LOST, XVector, statistics
 
 LENGTHS = [40, 16, 23]

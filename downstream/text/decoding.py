@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from downstream.text import SPECIAL, WORD_END, Characters
+from downstream.text.symbols import SPECIAL, WORD_END, Characters
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.files import read_text, write_text
 

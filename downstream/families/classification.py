@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features import Frames
+from downstream.features.frames import Frames
 from downstream.heads.pooling import MeanPoolLinear
 from downstream.task import Batch, TaskConfig
 from downstream.trained_task import TrainedTask

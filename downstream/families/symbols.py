@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstream.corpora.corpus import Recording, by_split
-from downstream.features import Frames
+from downstream.data.specaug import SpecAugmentConfig, spec_augment
+from downstream.features.frames import Frames
 from downstream.heads.recurrent import ProjectedBlstm
 from downstream.metrics.text import word_errors
-from downstream.specaug import SpecAugmentConfig, spec_augment
 from downstream.task import Batch, Example, TaskConfig, example_of
-from downstream.text import BLANK, collapse
+from downstream.text.symbols import BLANK, collapse
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text

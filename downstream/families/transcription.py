@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from downstream.corpora.corpus import Recording
-from downstream.decoding import LanguageModelConfig, LexiconDecoder
+from downstream.families.symbols import SymbolTask
 from downstream.metrics.text import character_error_rate, word_error_rate
-from downstream.symbols import SymbolTask
 from downstream.task import TaskConfig
-from downstream.text import UNKNOWN, Characters
+from downstream.text.decoding import LanguageModelConfig, LexiconDecoder
+from downstream.text.symbols import UNKNOWN, Characters
 from wavlm_lightning.tables import spoken_text
 
 C = TypeVar("C", bound=TaskConfig)

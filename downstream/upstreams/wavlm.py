@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WavLM of any origin: our checkpoints, released files, folders of transformers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from downstream.features.frames import Features
+from downstream.features.frozen import Frozen
+from downstream.upstreams.config import UpstreamConfig
+from wavlm_lightning.lengths import HOP, conv_lengths
+from wavlm_lightning.model.checkpoint import load_wavlm, local_path
+from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.model.weights import source_sha256
+
+
+def load(config: UpstreamConfig) -> tuple[Frozen, str]:
+    """The model at `upstream.source`, and the hash of its file.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+        ValueError: naming the key or file, for a source that is missing or does not fit.
+    """
+    if not config.source:
+        raise ValueError("upstream.kind=wavlm wants upstream.source: a file or folder")
+    try:
+        path = local_path(config.source, download=config.download)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}: say UPSTREAM=FILE, or upstream.source=FILE"
+            + ("; make pretrain makes this one" if "runs/pretrain" in config.source else "")
+        ) from error
+    return frozen_wavlm(load_wavlm(path), config), source_sha256(path)
+
+
+def frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
+    """A model as the section says, frozen."""
+    if not config.masked_group_norm:
+        model.config = replace(model.config, masked_group_norm=False)
+        model.frontend.masked = False
+    return Frozen(
+        WavLMUpstream(model), precision=config.precision, grouped=config.masked_group_norm
+    )
+
+
+def depends_on(config: UpstreamConfig) -> str:
+    """Nothing beside the weights."""
+    return ""
+
+
+def recognizes(path: Path) -> bool:
+    """Nothing by itself: what no other kind recognizes is read as a WavLM."""
+    return False
+
+
+class WavLMUpstream(nn.Module):
+    """All layers of a WavLM."""
+
+    stride = HOP
+
+    def __init__(self, model: WavLM):
+        super().__init__()
+        self.model = model
+        self.dim, self.num_layers = model.config.dim, model.config.num_layers + 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """As the convolutions count them."""
+        return conv_lengths(num_samples)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
+        features = self.model(waveforms, lengths)
+        return Features(features.layers, features.lengths)
