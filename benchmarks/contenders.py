@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.attention import choose
-from wavlm_lightning.model.frontend import FrontEnd
+from wavlm_lightning.model.feature_encoder import FeatureEncoder
 from wavlm_lightning.model.kernels.linear import by_onednn
 from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.pretrain.objective import (
@@ -84,7 +84,7 @@ class Ours(nn.Module):
     def loss(self, waveforms: Tensor, masked: Tensor, labels: Tensor) -> Tensor:
         found = self.encoder(waveforms, masked=masked)
         out = self.head(found.output, labels, frames_to_predict(labels, masked))
-        return out.loss + 10 * out.frames * feature_penalty(found.frontend)
+        return out.loss + 10 * out.frames * feature_penalty(found.conv_features)
 
 
 class Recomputing(Ours):
@@ -187,7 +187,7 @@ def kernels(setting: Setting, what: str) -> str:
     x = torch.zeros(setting.rows, int(conv_lengths(waveforms.shape[1])), own.dim)
     with torch.set_grad_enabled(what == "training"), setting.autocast():
         attention = choose("auto", x, own.num_heads, kernels=True)
-        products = FrontEnd(own).takes_kernel(waveforms)
+        products = FeatureEncoder(own).takes_kernel(waveforms)
         onednn = by_onednn(nn.Linear(1, 1), x)
     return (
         f"attention {attention}, convolutions as {'products' if products else 'conv1d'}, "

@@ -67,8 +67,8 @@ def equality(check: Check) -> Iterator[Fact]:
             direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
             (y * direction.to(y.device)).sum().backward()
             named = ("encoder.position_bias.weight", "encoder.layers.0.attention.gate.weight",
-                     "encoder.layers.0.attention.query.weight", "frontend.layers.0.conv.weight",
-                     "encoder.position.weight_v")  # fmt: skip
+                     "encoder.layers.0.attention.query.weight", "encoder.position.weight_v",
+                     "feature_encoder.layers.0.conv.weight")  # fmt: skip
             parameters = dict(model.named_parameters())
             found = [y.detach(), *(parameters[n].grad.float() for n in named)]  # type: ignore[union-attr]
             if not expected:

@@ -39,7 +39,7 @@ from wavlm_lightning.checkpoint_file import read_checkpoint
 
 assert recipes
 CONFIG = """
-model: {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, frontend_dim: 16,
+model: {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, feature_encoder_dim: 16,
   position_kernel: 16, position_groups: 4, dropout: 0.1, layer_drop: 0.1}
 data: {min_samples: 32000, max_samples: 48000, seconds_per_batch: 7, audio_seconds_per_update: 14,
   num_workers: 1}

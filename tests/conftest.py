@@ -29,7 +29,7 @@ def tiny() -> WavLMConfig:
         dim=32,
         ffn_dim=64,
         num_heads=4,
-        frontend_dim=16,
+        feature_encoder_dim=16,
         position_kernel=16,
         position_groups=4,
         dropout=0.0,

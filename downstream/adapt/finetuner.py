@@ -108,15 +108,15 @@ class Finetuner(Adapted):
         for part in self._unused():
             part.requires_grad_(False)
         convolutions = adaptation.feature_encoder and adaptation.encoder == "tuned"
-        model.frontend.requires_grad_(convolutions)
-        model.frontend.grad_scale = 1.0 if convolutions else 0.0
+        model.feature_encoder.requires_grad_(convolutions)
+        model.feature_encoder.grad_scale = 1.0 if convolutions else 0.0
 
     def _unused(self) -> list[nn.Module | nn.Parameter]:
         """Parts that no loss depends on: distributed training waits for a gradient of the rest."""
         model, config = self.model, self.model.config
         unused: list[nn.Module | nn.Parameter] = []
         if not self.masking.masks_time:
-            unused.append(model.mask_vector)
+            unused.append(model.mask_embedding)
         if isinstance(self.layer, int):  # blocks above it are not run
             unused += list(model.encoder.layers[self.layer :])
             if self.layer == 0 and model.encoder.position_bias is not None:
@@ -202,7 +202,7 @@ class Finetuner(Adapted):
         if self.masking.masks_time:
             masks["masked"] = frames.to(self.device, non_blocking=True)
         if self.masking.masks_channels:
-            masks["silenced"] = channels.to(self.device, non_blocking=True)
+            masks["channel_mask"] = channels.to(self.device, non_blocking=True)
         return masks
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

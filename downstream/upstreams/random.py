@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A WavLM that was never trained, as a control."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
     """A model of `upstream.size` with first weights of `upstream.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, "random upstream"))
-        model = WavLM(WavLMConfig.preset(config.size))
+        preset = WavLMConfig.preset(config.size)
+        model = WavLM(replace(preset, masked_group_norm=config.masked_group_norm))
     return frozen_wavlm(model, config), "none"
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """WavLM of any origin: our checkpoints, released files, folders of transformers."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -31,14 +30,14 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
             f"{error}: say UPSTREAM=FILE, or upstream.source=FILE"
             + ("; make pretrain makes this one" if "runs/pretrain" in config.source else "")
         ) from error
-    return frozen_wavlm(load_wavlm(path), config), source_sha256(path)
+    # True leaves it to the file: a model that was trained without masks has none.
+    masked = None if config.masked_group_norm else False
+    model = load_wavlm(path, masked_group_norm=masked)
+    return frozen_wavlm(model, config), source_sha256(path)
 
 
 def frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:
-    """A model as the section says, frozen."""
-    if not config.masked_group_norm:
-        model.config = replace(model.config, masked_group_norm=False)
-        model.frontend.masked = False
+    """A model, frozen; rows of a batch run in groups unless features depend on the batch."""
     return Frozen(
         WavLMUpstream(model), precision=config.precision, grouped=config.masked_group_norm
     )

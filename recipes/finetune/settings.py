@@ -31,6 +31,7 @@ from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Layer, Stack
 from wavlm_lightning.model.checkpoint import read_config
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.earlier_names import KEYS
 
 ANY = CONFIGS / "finetune" / "any.yaml"
 # Sections and keys that a run has once, whatever its stages are.
@@ -53,6 +54,7 @@ def finetune_parser(reading: Reading, model: WavLMConfig) -> Parser:
     """The parser of a task whose encoder trains, from this configuration."""
     parser = build_parser(reading.task, run=FinetuneRunSection)
     parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_hints("model", {old: f"set model.{new}" for old, new in KEYS.items()})
     parser.add_section(AdaptationConfig, "adaptation", default=AdaptationConfig())
     parser.add_section(InputMasking, "masking", default=InputMasking())
     parser.add_argument("--compile", type=bool, default=False, help="torch.compile the encoder")

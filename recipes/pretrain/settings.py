@@ -14,6 +14,7 @@ from wavlm_lightning.fields import SEEDS, Checked, number, whole
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.config import COMPILABLE, SIZES, WavLMConfig
+from wavlm_lightning.model.earlier_names import KEYS
 from wavlm_lightning.names import safe_name
 from wavlm_lightning.pretrain.config import DataConfig, OptimConfig
 from wavlm_lightning.pretrain.corpora import ReadOptions
@@ -87,6 +88,7 @@ def build_parser(model: WavLMConfig) -> Parser:
     """The parser whose section `model` has these values where nothing is said."""
     parser = Parser(prog="recipes.pretrain", description=__doc__)
     parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_hints("model", {old: f"set model.{new}" for old, new in KEYS.items()})
     parser.add_section(DataSection, "data")
     parser.add_section(SpanMask, "mask")
     parser.add_section(MixingConfig, "mixing")

@@ -15,7 +15,7 @@ from recipes.mini import NAMES, superb_corpus
 
 CONFIG = """
 model:
-  {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, frontend_dim: 16,
+  {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, feature_encoder_dim: 16,
    position_kernel: 16, position_groups: 4, layer_drop: 0.2}
 data:
   {min_samples: 32000, max_samples: 48000, seconds_per_batch: 7, audio_seconds_per_update: 14,

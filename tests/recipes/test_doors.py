@@ -51,6 +51,13 @@ def test_a_hint_is_an_error_of_one_line(
     assert said.count("\n") == 1
 
 
+def test_an_earlier_key_names_the_one_of_today(words: list[str], capsys: Output) -> None:
+    assert pretrain([*words, "--model.frontend_dim=64"]) == 1
+    assert "model.frontend_dim is not a configuration key: set model.feature_enc" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_a_fast_dev_run_of_a_task_ends_and_leaves_its_result_apart(
     task: str, probe_words: list[str], tmp_path: Path

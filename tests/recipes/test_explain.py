@@ -33,7 +33,7 @@ def rows(text: str) -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    shape = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+    shape = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
     path = tmp_path / "encoder.pt"
     save_released(WavLM(dataclasses.replace(WavLMConfig.mini(), **shape)), path)
     return path

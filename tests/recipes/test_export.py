@@ -25,7 +25,7 @@ LENGTHS = torch.tensor([8_000, 8_000])
 @pytest.fixture(params=["base", "large"])
 def model(request: pytest.FixtureRequest) -> WavLM:
     torch.manual_seed(0)
-    sizes = {"num_layers": 2, "dim": 32, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+    sizes = {"num_layers": 2, "dim": 32, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
     sizes |= {"position_kernel": 16, "position_groups": 4}
     return WavLM(dataclasses.replace(WavLMConfig.preset(request.param), **sizes)).eval()
 

@@ -27,7 +27,7 @@ from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released
 
 ROOT = Path(__file__).parent.parent.parent
-SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
 
 
@@ -97,7 +97,7 @@ def test_it_leaves_scores_transcripts_and_an_encoder_that_loads(
     before = encoder.state_dict()
     for name, tensor in tuned.state_dict().items():
         same = torch.equal(tensor, before[name])
-        assert same == name.startswith("frontend."), name
+        assert same == name.startswith("feature_encoder."), name
     said = capsys.readouterr().out
     assert "the first 2 updates of the head alone" in said
     assert "next: for transformers:  make export CKPT=" in said

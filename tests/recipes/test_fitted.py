@@ -23,7 +23,7 @@ from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.model.checkpoint import save_released, save_transformers
 
-SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
 WAVEFORMS = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
 FEW_SPEAKERS = ("--task.held_out_speakers=3", "--task.min_seconds=0.5")

@@ -58,7 +58,7 @@ def _other_row(run: Path) -> None:
 def _other_weights(run: Path) -> None:
     path = run / "iteration1" / "checkpoints" / "last.ckpt"
     content = read_checkpoint(path)
-    content["state_dict"]["model.mask_vector"][0] += 1e-6
+    content["state_dict"]["model.mask_embedding"][0] += 1e-6
     write_checkpoint(path, content)
 
 

@@ -20,7 +20,7 @@ from recipes.finetune.settings import read_stages
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model.checkpoint import save_released
 
-SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
 TRAINED = [name for name in task_names() if issubclass(load_task(name), TrainedTask)]
 FEW_SPEAKERS = ["--task.held_out_speakers=3", "--task.min_seconds=0.5", "--task.best_of=2"]
@@ -79,7 +79,7 @@ def test_every_task_trains_its_encoder_and_is_scored_as_before(
     checkpoint = Path(found["checkpoint"])
     after = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert "encoder.layers.1" in changed(encoder, after)
-    assert not any("frontend" in part for part in changed(encoder, after))
+    assert not any("feature_encoder" in part for part in changed(encoder, after))
     load_wavlm(checkpoint)
 
 
@@ -89,7 +89,7 @@ def test_every_task_trains_its_encoder_and_is_scored_as_before(
         (["--adaptation.blocks=1"], {"encoder.layers.1"}),
         (["--adaptation.blocks=0"], set()),
         (["--featurizer.layer=1", "--adaptation.blocks=2"], {"encoder.layers.0"}),
-        (["--adaptation.feature_encoder=true"], {"frontend.layers.0", "encoder.layers.0"}),
+        (["--adaptation.feature_encoder=true"], {"feature_encoder.layers.0", "encoder.layers.0"}),
         (["--optim.head_updates=6"], set()),
     ],
 )

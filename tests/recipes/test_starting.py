@@ -18,7 +18,7 @@ from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
 
 # Not the shape in the configuration of these tests, but for its front end.
-SHAPE = {"num_layers": 3, "dim": 48, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 3, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
 
 
@@ -81,7 +81,7 @@ def write_torchaudio(model: WavLM, path: Path) -> Path:
     return path / "wavlm.pt"
 
 
-@pytest.mark.filterwarnings("ignore:.*holds no mask vector")
+@pytest.mark.filterwarnings("ignore:.*holds no mask embedding")
 @pytest.mark.parametrize("write", [write_transformers, write_released, write_torchaudio])
 def test_every_source_gives_its_encoder_its_shape_and_its_labels(
     plain: list[str],
@@ -101,7 +101,7 @@ def test_every_source_gives_its_encoder_its_shape_and_its_labels(
     torch.testing.assert_close(state(latest(plain), "model."), dict(given), rtol=0, atol=0)
     config = yaml.safe_load((latest(plain) / "config.yaml").read_text())
     assert config["model"]["dim"] == 48
-    assert config["model"]["frontend_grad_scale"] == 0.1
+    assert config["model"]["feature_encoder_grad_scale"] == 0.1
     result = json.loads((latest(plain) / "result.json").read_text())
     assert len(result["config"]["init.sha256"]) == 64
 

@@ -27,7 +27,7 @@ def theirs(tiny: WavLMConfig) -> Any:
         num_hidden_layers=tiny.num_layers,
         num_attention_heads=tiny.num_heads,
         intermediate_size=tiny.ffn_dim,
-        conv_dim=[tiny.frontend_dim] * 7,
+        conv_dim=[tiny.feature_encoder_dim] * 7,
         num_conv_pos_embeddings=tiny.position_kernel,
         num_conv_pos_embedding_groups=tiny.position_groups,
         hidden_dropout=0.0,
@@ -44,7 +44,7 @@ def theirs(tiny: WavLMConfig) -> Any:
 def test_layers_and_gradients_are_those_of_transformers(
     tiny: WavLMConfig, theirs: Any, attention: str
 ) -> None:
-    ours = WavLM(plain(tiny, attention=attention, frontend_grad_scale=1.0))
+    ours = WavLM(plain(tiny, attention=attention, feature_encoder_grad_scale=1.0))
     ours.load_state_dict(rename(theirs.state_dict(), "transformers", "ours"))
     x = 0.1 * torch.randn(2, 8_000)
     lengths = torch.full((2,), 8_000)

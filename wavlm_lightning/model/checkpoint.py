@@ -4,6 +4,7 @@
 Nothing in a file is run: safetensors, or torch files that hold tensors and plain values alone.
 """
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import torch
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.files import naming, read_json, replacing, write_text
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.earlier_names import current_parameters
 from wavlm_lightning.model.layout_configs import (
     config_from_released,
     config_from_torchaudio,
@@ -102,7 +104,9 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:
+def load_wavlm(
+    source: str | Path, *, download: bool = False, masked_group_norm: bool | None = None
+) -> WavLM:
     """A WavLM in evaluation mode, from any of the layouts.
 
     Args:
@@ -110,13 +114,17 @@ def load_wavlm(source: str | Path, *, download: bool = False) -> WavLM:
             transformers' `config.json` and weights, of any of its classes; a hub id of one; a file
             with the state dict of torchaudio's WavLM (torch or safetensors).
         download: fetch a hub id that is not on this machine yet.
+        masked_group_norm: in place of what the file says; False is the released behaviour.
 
     Raises:
         ValueError: naming what is missing, left over or unreadable.
         FileNotFoundError: if there is nothing at `source`.
     """
     path = local_path(str(source), download=download)
-    return _build(*_read(path), path)
+    config, state = _read(path)
+    if masked_group_norm is not None:
+        config = dataclasses.replace(config, masked_group_norm=masked_group_norm)
+    return _build(config, state, path)
 
 
 def read_config(path: Path) -> WavLMConfig:
@@ -158,6 +166,7 @@ def _from_content(content: Mapping[str, Any], path: Path) -> tuple[WavLMConfig, 
         for n, t in tensors(content["state_dict"], "state_dict").items()
         if n.startswith(OWN_ENCODER)
     }
+    state = current_parameters(state)
     return WavLMConfig.from_dict(dict(mapping(about["model"], "model"))), state
 
 
@@ -212,12 +221,12 @@ def _from_folder(folder: Path) -> tuple[WavLMConfig, State]:
 
 
 def _from_torchaudio(state: Mapping[str, torch.Tensor], path: Path) -> tuple[WavLMConfig, State]:
-    """The mask vector, which torchaudio's model lacks, is drawn anew as before a training."""
+    """The mask embedding, which torchaudio's model lacks, is initialized as before a training."""
     renamed = from_torchaudio(state)
     config = config_from_torchaudio(renamed)
-    drawn = torch.rand(config.dim, generator=torch_generator(0, "mask vector"))
-    warnings.warn(f"{path} holds no mask vector: a new one is drawn", stacklevel=4)
-    return config, {**renamed, "mask_vector": drawn}
+    fresh = torch.rand(config.dim, generator=torch_generator(0, "mask vector"))
+    warnings.warn(f"{path} holds no mask embedding: a new one is initialized", stacklevel=4)
+    return config, {**renamed, "mask_embedding": fresh}
 
 
 def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:

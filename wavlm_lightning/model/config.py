@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.lengths import KERNELS, STRIDES
+from wavlm_lightning.model.earlier_names import current_keys
 
 Attention = Literal["auto", "eager", "sdpa", "by_head", "chunked"]
 COMPILABLE = ("auto", "sdpa")  # back-ends that torch.compile can read
 # Fields that weights were trained for; another value needs other weights.
 TRAINED_FOR = (
-    "num_layers", "dim", "ffn_dim", "num_heads", "frontend_dim", "frontend_norm", "norm_first",
-    "num_buckets", "max_distance", "position_kernel", "position_groups", "position_bias",
+    "num_layers", "dim", "ffn_dim", "num_heads", "feature_encoder_dim", "feature_encoder_norm",
+    "norm_first", "num_buckets", "max_distance", "position_kernel", "position_groups",
+    "position_bias",
 )  # fmt: skip
 SIZES = ("mini", "base", "base_plus", "large")
 
@@ -32,16 +34,16 @@ class WavLMConfig(Checked):
         dim: width of the transformer.
         ffn_dim: inner width of the feed-forward part.
         num_heads: attention heads; `dim` must be a multiple of it.
-        frontend_dim: channels of the convolutional front end.
-        frontend_norm: "group" normalises the first convolution over time (Base), "layer" every
-            convolution over channels (Large).
+        feature_encoder_dim: channels of the feature encoder.
+        feature_encoder_norm: "group" normalises the first convolution over time (Base), "layer"
+            every convolution over channels (Large).
         masked_group_norm: leave padding out of the statistics of the group norm, so that a frame
             does not depend on the batch. False: as the released weights were trained.
         norm_first: layer norm before attention and feed-forward (Large) or after (Base).
         normalize_waveform: give every utterance zero mean and unit variance.
         last_layer_normed: with `norm_first`, the last of `layers` is taken after the final layer
             norm, as s3prl does and SUPERB's numbers were made. False: before it, as transformers.
-        frontend_grad_scale: factor on the gradient that enters the front end; 0 freezes it.
+        feature_encoder_grad_scale: factor on the gradient that enters it; 0 freezes it.
         dropout: on residual branches and after the position embedding.
         attention_dropout: on attention weights.
         activation_dropout: inside the feed-forward part.
@@ -66,11 +68,11 @@ class WavLMConfig(Checked):
     dim: int = whole(1, 65536)
     ffn_dim: int = whole(1, 10**6)
     num_heads: int = whole(1, 4096)
-    frontend_dim: int = whole(1, 65536)
-    frontend_norm: Literal["group", "layer"]
+    feature_encoder_dim: int = whole(1, 65536)
+    feature_encoder_norm: Literal["group", "layer"]
     norm_first: bool
     normalize_waveform: bool
-    frontend_grad_scale: float = number(0, 1000)
+    feature_encoder_grad_scale: float = number(0, 1000)
     dropout: float = number(0, 1, below=True)
     attention_dropout: float = number(0, 1, below=True)
     activation_dropout: float = number(0, 1, below=True)
@@ -108,8 +110,8 @@ class WavLMConfig(Checked):
 
     @property
     def conv_layers(self) -> list[tuple[int, int, int]]:
-        """(channels, kernel, stride) of each convolution of the front end."""
-        return [(self.frontend_dim, k, s) for k, s in zip(KERNELS, STRIDES, strict=True)]
+        """(channels, kernel, stride) of each convolution of the feature encoder."""
+        return [(self.feature_encoder_dim, k, s) for k, s in zip(KERNELS, STRIDES, strict=True)]
 
     @classmethod
     def preset(cls, size: str) -> "WavLMConfig":
@@ -128,11 +130,11 @@ class WavLMConfig(Checked):
             dim=768,
             ffn_dim=3072,
             num_heads=12,
-            frontend_dim=512,
-            frontend_norm="group",
+            feature_encoder_dim=512,
+            feature_encoder_norm="group",
             norm_first=False,
             normalize_waveform=False,
-            frontend_grad_scale=0.1,
+            feature_encoder_grad_scale=0.1,
             dropout=0.1,
             attention_dropout=0.1,
             activation_dropout=0.0,
@@ -159,10 +161,10 @@ class WavLMConfig(Checked):
             dim=1024,
             ffn_dim=4096,
             num_heads=16,
-            frontend_norm="layer",
+            feature_encoder_norm="layer",
             norm_first=True,
             normalize_waveform=True,
-            frontend_grad_scale=1.0,
+            feature_encoder_grad_scale=1.0,
             dropout=0.0,
             attention_dropout=0.0,
             input_dropout=0.0,
@@ -179,8 +181,8 @@ class WavLMConfig(Checked):
             dim=192,
             ffn_dim=768,
             num_heads=3,
-            frontend_dim=64,
-            frontend_grad_scale=1.0,
+            feature_encoder_dim=64,
+            feature_encoder_grad_scale=1.0,
             dropout=0.05,
             attention_dropout=0.0,
             input_dropout=0.05,
@@ -193,6 +195,7 @@ class WavLMConfig(Checked):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "WavLMConfig":
         """The inverse of `to_dict`; ValueError names keys that do not belong or are missing."""
+        values = current_keys(values)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
         unknown, missing = set(values) - set(fields), required - set(values)

@@ -74,11 +74,11 @@ def released_cfg(config: WavLMConfig) -> dict[str, Any]:
     """The `cfg` of a released checkpoint file for this configuration."""
     return {
         **_written(config, _RELEASED),
-        "extractor_mode": "layer_norm" if config.frontend_norm == "layer" else "default",
+        "extractor_mode": "layer_norm" if config.feature_encoder_norm == "layer" else "default",
         "activation_fn": "gelu",
         "conv_feature_layers": str(config.conv_layers),
         "conv_bias": False,
-        "feature_grad_mult": config.frontend_grad_scale,
+        "feature_grad_mult": config.feature_encoder_grad_scale,
         "normalize": config.normalize_waveform,
         "dropout_features": 0.0,
         "mask_length": 10,
@@ -107,17 +107,17 @@ def config_from_released(cfg: Mapping[str, Any]) -> WavLMConfig:
     return _named(
         WavLMConfig(
             size="released",
-            frontend_dim=_channels(str(cfg["conv_feature_layers"])),
-            frontend_norm="group" if cfg["extractor_mode"] == "default" else "layer",
+            feature_encoder_dim=_channels(str(cfg["conv_feature_layers"])),
+            feature_encoder_norm="group" if cfg["extractor_mode"] == "default" else "layer",
             normalize_waveform=cfg.get("normalize", False),  # Base's files lack the key
-            frontend_grad_scale=cfg["feature_grad_mult"],
+            feature_encoder_grad_scale=cfg["feature_grad_mult"],
             **fields,
         )
     )
 
 
 def _channels(text: str) -> int:
-    """Of a front end written as "[(512,10,5)] + [(512,3,2)] * 4 + ..."; it is parsed, never run."""
+    """Of convolutions written as "[(512,10,5)] + [(512,3,2)] * 4 + ..."; parsed, never run."""
     layers = []
     for part in re.findall(r"\[([^\]]*)\](?:\s*\*\s*(\d+))?", text):
         numbers = [int(n) for n in re.findall(r"\d+", part[0])]
@@ -145,7 +145,7 @@ def transformers_config(config: WavLMConfig) -> dict[str, Any]:
         "conv_kernel": [k for _, k, _ in config.conv_layers],
         "conv_stride": [s for _, _, s in config.conv_layers],
         "conv_bias": False,
-        "feat_extract_norm": config.frontend_norm,
+        "feat_extract_norm": config.feature_encoder_norm,
         "tie_last_hidden_states": config.norm_first and config.last_layer_normed,
         "mask_time_prob": 0.8,
         "mask_time_length": 10,
@@ -176,11 +176,13 @@ def config_from_transformers(
     return _named(
         WavLMConfig(
             size="transformers",
-            frontend_dim=values["conv_dim"][0],
-            frontend_norm=values["feat_extract_norm"],
+            feature_encoder_dim=values["conv_dim"][0],
+            feature_encoder_norm=values["feat_extract_norm"],
             normalize_waveform=fields["norm_first"] if normalize is None else normalize,
             # The file does not say it, and the published sizes do.
-            frontend_grad_scale=_published(large=fields["norm_first"]).frontend_grad_scale,
+            feature_encoder_grad_scale=_published(
+                large=fields["norm_first"]
+            ).feature_encoder_grad_scale,
             **fields,
         )
     )
@@ -217,7 +219,7 @@ def torchaudio_arguments(config: WavLMConfig) -> dict[str, Any]:
     """What `torchaudio.models.wavlm_model` is called with for this configuration."""
     return {
         **_written(config, _TORCHAUDIO),
-        "extractor_mode": "group_norm" if config.frontend_norm == "group" else "layer_norm",
+        "extractor_mode": "group_norm" if config.feature_encoder_norm == "group" else "layer_norm",
         "extractor_conv_layer_config": [list(layer) for layer in config.conv_layers],
         "extractor_conv_bias": False,
         "aux_num_out": None,
@@ -234,14 +236,14 @@ def config_from_torchaudio(state: Mapping[str, Tensor]) -> WavLMConfig:
         ValueError: if an entry is missing from which a size is taken.
     """
     try:
-        channels = state["frontend.layers.0.conv.weight"].shape[0]
+        channels = state["feature_encoder.layers.0.conv.weight"].shape[0]
         dim, groups_dim, kernel = state["encoder.position.weight_v"].shape
         num_buckets, num_heads = state["encoder.position_bias.weight"].shape
         ffn_dim = state["encoder.layers.0.feed_forward_in.weight"].shape[0]
     except KeyError as error:
         raise ValueError(f"no WavLM of torchaudio: it has no {error.args[0]}") from error
     layers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
-    large = "frontend.layers.1.norm.weight" in state
+    large = "feature_encoder.layers.1.norm.weight" in state
     return dataclasses.replace(
         _published(large=large),
         size="torchaudio",
@@ -249,7 +251,7 @@ def config_from_torchaudio(state: Mapping[str, Tensor]) -> WavLMConfig:
         dim=dim,
         ffn_dim=ffn_dim,
         num_heads=num_heads,
-        frontend_dim=channels,
+        feature_encoder_dim=channels,
         num_buckets=num_buckets,
         position_kernel=kernel,
         position_groups=dim // groups_dim,

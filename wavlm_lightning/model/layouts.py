@@ -2,7 +2,7 @@
 """Names of tensors in each layout of checkpoints: ours, the released, transformers', torchaudio's.
 
 All four hold the same tensors under other names; only torchaudio joins three projections into one,
-and has no mask vector. Conversions are strict: an entry of another name is an error that names it.
+and has no mask embedding. Conversions are strict: an entry of another name is an error, by name.
 
 Names: microsoft/unilm 768a3c8 (wavlm/), transformers 5.23, torchaudio 2.11.
 """
@@ -20,16 +20,16 @@ State = dict[str, Tensor]
 
 # Our name, the released name, transformers' name; {i} is a layer number. The order is the files'.
 _NAMES = [
-    ("mask_vector", "mask_emb", "masked_spec_embed"),
+    ("mask_embedding", "mask_emb", "masked_spec_embed"),
     ("projection_norm.", "layer_norm.", "feature_projection.layer_norm."),
     ("projection.", "post_extract_proj.", "feature_projection.projection."),
     (
-        "frontend.layers.{i}.conv.",
+        "feature_encoder.layers.{i}.conv.",
         "feature_extractor.conv_layers.{i}.0.",
         "feature_extractor.conv_layers.{i}.conv.",
     ),
     (
-        "frontend.layers.{i}.norm.",
+        "feature_encoder.layers.{i}.norm.",
         "feature_extractor.conv_layers.{i}.2.",
         "feature_extractor.conv_layers.{i}.layer_norm.",
     ),
@@ -163,7 +163,7 @@ def _of_wavlm(model: WavLM) -> State:
 def to_released(model: WavLM) -> State:
     """The state dict that the released inference class loads (`model` of its checkpoint files)."""
     state = rename(_of_wavlm(model), "ours", "released")
-    if model.config.frontend_norm == "layer":
+    if model.config.feature_encoder_norm == "layer":
         state = {_FRONTEND_NORM.sub(r"\g<1>1.\2", n): t for n, t in state.items()}
     return state
 
@@ -174,7 +174,7 @@ def to_transformers(model: WavLM) -> State:
 
 
 def to_torchaudio(model: WavLM) -> State:
-    """The state dict of `torchaudio.models.wavlm_model`, which has no mask vector."""
+    """The state dict of `torchaudio.models.wavlm_model`, which has no mask embedding."""
     state: State = {}
     for name, tensor in to_transformers(model).items():
         if name == "masked_spec_embed":
@@ -199,7 +199,7 @@ def is_torchaudio(state: Mapping[str, Any]) -> bool:
 
 
 def from_torchaudio(state: Mapping[str, Tensor]) -> State:
-    """Our names for those of `torchaudio.models.wavlm_model`; there is no mask vector among them.
+    """Our names for those of `torchaudio.models.wavlm_model`, which has no mask embedding.
 
     Raises:
         ValueError: naming the entries that are unknown.

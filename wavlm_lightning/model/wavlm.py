@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, block_lengths, conv_lengths, padding_mask
 from wavlm_lightning.model.config import COMPILABLE, WavLMConfig
+from wavlm_lightning.model.earlier_names import current_parameters
 from wavlm_lightning.model.encoder import Encoder
-from wavlm_lightning.model.frontend import FrontEnd
+from wavlm_lightning.model.feature_encoder import FeatureEncoder
 from wavlm_lightning.model.kernels.dropout import dropout
 
 
@@ -22,7 +23,7 @@ class Features(NamedTuple):
 
     layers: tuple[Tensor, ...]  # num_layers + 1 of (B, F, D); layer 0 enters the first block
     lengths: Tensor  # (B,) int64 valid frames, on the host
-    frontend: Tensor  # (B, F, C) of the convolutions, before projection and layer norm
+    conv_features: Tensor  # (B, F, C) of the feature encoder, before layer norm and projection
     output: Tensor  # (B, F, D) last layer after the final layer norm, whatever `layers` ends with
 
 
@@ -39,16 +40,17 @@ def normalize_waveforms(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 class WavLM(nn.Module):
-    """The encoder, without a head; `mask_vector` stands in for hidden frames in pre-training."""
+    """The encoder, without a head; `mask_embedding` stands in for masked frames in pre-training."""
 
     def __init__(self, config: WavLMConfig):
         super().__init__()
         self.config = config
-        self.frontend = FrontEnd(config)
-        self.projection_norm = nn.LayerNorm(config.frontend_dim)
-        self.projection = nn.Linear(config.frontend_dim, config.dim)
-        self.mask_vector = nn.Parameter(torch.rand(config.dim))
+        self.feature_encoder = FeatureEncoder(config)
+        self.projection_norm = nn.LayerNorm(config.feature_encoder_dim)
+        self.projection = nn.Linear(config.feature_encoder_dim, config.dim)
+        self.mask_embedding = nn.Parameter(torch.rand(config.dim))
         self.encoder = Encoder(config)
+        self.register_load_state_dict_pre_hook(_rename_earlier)
 
     def compile_regions(
         self, backend: str = "inductor", *, dynamic: bool = True, mode: str | None = None
@@ -69,9 +71,9 @@ class WavLM(nn.Module):
             )
         # Beyond the limit torch would run the region uncompiled without a word.
         torch._dynamo.config.fail_on_recompile_limit_hit = True
-        for region in (self.frontend.layers, self.encoder.position, *self.encoder.layers):
+        for region in (self.feature_encoder.layers, self.encoder.position, *self.encoder.layers):
             region.compile(dynamic=dynamic, fullgraph=True, backend=backend, mode=mode)
-        self.frontend.compiled = self.encoder.compiled = True
+        self.feature_encoder.compiled = self.encoder.compiled = True
 
     def forward(
         self, waveforms: Tensor, lengths: Tensor | None = None, masked: Tensor | None = None
@@ -82,7 +84,7 @@ class WavLM(nn.Module):
             waveforms: (B, T) float32 at 16 kHz in [-1, 1], zero on padding.
             lengths: (B,) int64 valid samples; None: all of them. Best on the host, wherever the
                 waveforms are: what is read of them there costs a GPU nothing.
-            masked: (B, F) bool, True where a frame is hidden from the transformer.
+            masked: (B, F) bool, True where the mask embedding replaces a frame.
 
         Raises:
             ValueError: for shapes that do not fit, or an utterance of less than 400 samples.
@@ -102,14 +104,14 @@ class WavLM(nn.Module):
         lengths: Tensor | None = None,
         *,
         masked: Tensor | None = None,
-        silenced: Tensor | None = None,
+        channel_mask: Tensor | None = None,
         generator: torch.Generator | None = None,
         num_blocks: int | None = None,
     ) -> Features:
         """As `forward`, for waveforms that are already normalised where the size asks for it.
 
         Args:
-            silenced: (B, D) bool, True where a channel of the projected features is zero.
+            channel_mask: (B, D) bool, True where a channel of the projected features is zero.
             generator: of the CPU, for LayerDrop.
             num_blocks: Blocks to run, the first ones; None: all.
 
@@ -117,23 +119,31 @@ class WavLM(nn.Module):
             ValueError: as `forward`.
         """
         samples = _padded(waveforms, lengths)
-        frontend = self.frontend(waveforms, samples)  # (B, F, C)
-        x = self.projection(self.projection_norm(frontend))  # (B, F, D)
+        conv_features = self.feature_encoder(waveforms, samples)  # (B, F, C)
+        x = self.projection(self.projection_norm(conv_features))  # (B, F, D)
         x = dropout(x, self.config.input_dropout, training=self.training)
         if masked is not None:
-            x = torch.where(masked[..., None], self.mask_vector.to(x.dtype), x)
-        if silenced is not None:
-            x = x.masked_fill(silenced[:, None], 0.0)
+            x = torch.where(masked[..., None], self.mask_embedding.to(x.dtype), x)
+        if channel_mask is not None:
+            x = x.masked_fill(channel_mask[:, None], 0.0)
         frames = None if samples is None else self._frames(samples, waveforms.shape[1], x.shape[1])
         layers, output = self.encoder(x, frames, generator=generator, num_blocks=num_blocks)
         if frames is None:
             frames = torch.full(x.shape[:1], x.shape[1])
-        return Features(layers, frames, frontend, output)
+        return Features(layers, frames, conv_features, output)
 
     def _frames(self, lengths: Tensor, num_samples: int, num_frames: int) -> Tensor:
         if self.config.block_padding:
             return block_lengths(lengths, num_samples, num_frames)
         return conv_lengths(lengths)
+
+
+def _rename_earlier(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+    """Let checkpoints load whose parameters have earlier names."""
+    for old, tensor in list(state.items()):
+        (new,) = current_parameters({old: tensor}, prefix=prefix)
+        if new != old:
+            state[new] = state.pop(old)
 
 
 def _padded(waveforms: Tensor, lengths: Tensor | None) -> Tensor | None:

@@ -88,7 +88,7 @@ class WavLMTeacher:
     def __init__(self, model: WavLM):
         self.model = model.eval()
         self.dim, self.num_layers = model.config.dim, model.config.num_layers
-        self.device = model.mask_vector.device
+        self.device = model.mask_embedding.device
 
     @property
     def sha256(self) -> str:

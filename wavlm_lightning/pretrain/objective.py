@@ -23,7 +23,7 @@ class ObjectiveConfig(Checked):
     Args:
         projection_dim: width that frames and code vectors are compared in.
         temperature: divides the cosine.
-        feature_penalty: weight of the mean square of the front end's features.
+        feature_penalty: weight of the mean square of the feature encoder's features.
         special_classes: classes before the first code that never occur; the released models carry
             the four special symbols of a fairseq dictionary.
         unmasked_weight: weight of the same loss on frames that are not hidden; HuBERT and WavLM
@@ -101,6 +101,6 @@ class MaskedPrediction(nn.Module):
         return MaskedLoss(torch.stack(losses).sum(), correct, len(places))
 
 
-def feature_penalty(frontend: Tensor) -> Tensor:
-    """Mean square of the front end's features (B, F, C), in float32: keeps them from growing."""
-    return frontend.float().square().mean()
+def feature_penalty(conv_features: Tensor) -> Tensor:
+    """Mean square of the feature encoder's output (B, F, C), in float32: keeps it from growing."""
+    return conv_features.float().square().mean()

@@ -112,7 +112,7 @@ class Pretrainer(lightning.LightningModule):
     def _added(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
         """What is added to the sum of the loss over `frames` hidden frames."""
         config = self.objective.config
-        added = config.feature_penalty * feature_penalty(features.frontend) * frames
+        added = config.feature_penalty * feature_penalty(features.conv_features) * frames
         if config.unmasked_weight > 0:
             visible = self.objective(features.output, batch.labels, batch.unmasked_places)
             added = added + config.unmasked_weight * visible.loss

@@ -19,7 +19,7 @@ from downstream.task import Batch
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.masking import SpanMask
 
-SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4, "layer_drop": 0.0}
 OPTIM = OptimConfig(
     name="adam", lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0, clip=0.0, total_updates=9
@@ -93,9 +93,9 @@ def test_every_weight_that_trains_has_a_gradient_and_no_other(
     assert [
         n for n, p in module.model.named_parameters() if p.grad is not None and n not in found
     ] == []
-    convolutions = any(name.startswith("frontend") for name in found)
+    convolutions = any(name.startswith("feature_encoder") for name in found)
     assert convolutions == adaptation.feature_encoder
-    assert ("mask_vector" in found) == (
+    assert ("mask_embedding" in found) == (
         masking.masks_time and adaptation.encoder == "tuned" and adaptation.blocks is None
     )
 

@@ -10,7 +10,7 @@ from downstream.adapt.lora import add_lora, load_merged, load_original, merged_s
 from downstream.adapt.policy import LoRAConfig
 from wavlm_lightning import WavLM, WavLMConfig
 
-SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "frontend_dim": 16}
+SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
 
 

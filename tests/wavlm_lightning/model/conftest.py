@@ -23,7 +23,7 @@ def tiny() -> Callable[..., WavLMConfig]:
             "dim": 64,
             "ffn_dim": 128,
             "num_heads": 4,
-            "frontend_dim": 32,
+            "feature_encoder_dim": 32,
             "position_kernel": 16,
         }
         return dataclasses.replace(WavLMConfig.preset(size), **{**shape, **changes})

@@ -78,10 +78,10 @@ def test_a_published_shape_has_its_name(name: str, tiny) -> None:
 
 def test_the_front_end_is_read_from_its_published_spelling(tiny) -> None:
     cfg = layout_configs.released_cfg(tiny("base"))
-    width = tiny("base").frontend_dim
+    width = tiny("base").feature_encoder_dim
     end = f"[({width},2,2)] * 2"
     cfg["conv_feature_layers"] = f"[({width},10,5)] + [({width},3,2)] * 4 + " + end
-    assert layout_configs.config_from_released(cfg).frontend_dim == width
+    assert layout_configs.config_from_released(cfg).feature_encoder_dim == width
     cfg["conv_feature_layers"] = f"[({width},10,5)] + [({width},3,2)] * 4"
     with pytest.raises(ValueError, match=r"kernels and strides \(10,5\), \(3,2\),.* are"):
         layout_configs.config_from_released(cfg)
@@ -177,7 +177,7 @@ def test_an_entry_of_the_wrong_shape_is_named(tmp_path: Path, model: WavLM) -> N
     content = released_content(model)
     content["model"]["mask_emb"] = torch.zeros(3)
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="mask_vector"):
+    with pytest.raises(ValueError, match="mask_embedding"):
         load_wavlm(tmp_path / "a.pt")
 
 

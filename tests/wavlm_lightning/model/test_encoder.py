@@ -149,15 +149,15 @@ def test_gate_constants_start_at_one(fresh: WavLM) -> None:
         torch.testing.assert_close(block.attention.gate_scale, torch.ones(1, 3, 1, 1))
 
 
-def test_the_mask_vector_starts_uniform_in_0_1(fresh: WavLM) -> None:
-    vector = fresh.mask_vector.detach()
+def test_the_mask_embedding_starts_uniform_in_0_1(fresh: WavLM) -> None:
+    vector = fresh.mask_embedding.detach()
     assert 0 <= float(vector.min()) < 0.1
     assert 0.9 < float(vector.max()) < 1
     assert abs(float(vector.mean()) - 0.5) < 0.1
 
 
 def test_front_end_convolutions_start_he_normal(fresh: WavLM) -> None:
-    weight = fresh.frontend.layers[3].conv.weight.detach()  # (64, 64, 3)
+    weight = fresh.feature_encoder.layers[3].conv.weight.detach()  # (64, 64, 3)
     assert abs(float(weight.std()) - (2 / (64 * 3)) ** 0.5) < 0.003
 
 

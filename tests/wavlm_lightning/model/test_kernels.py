@@ -113,7 +113,7 @@ def test_the_host_reads_nothing_of_what_the_device_computes(tiny, size, lengths)
     features = model(waveforms, torch.tensor(lengths), masked)
     assert features.lengths.tolist() == [(n - 400) // 320 + 1 for n in lengths]
     features.output.sum().backward()
-    assert model.frontend.layers[0].conv.weight.grad.device.type == "meta"
+    assert model.feature_encoder.layers[0].conv.weight.grad.device.type == "meta"
 
 
 @pytest.mark.parametrize("frames", [1, 16, 33, 50])

@@ -17,7 +17,7 @@ from wavlm_lightning.model.operations import forward_operations
 def test_count_is_that_of_torch_within_three_percent(style: str, seconds: int) -> None:
     config = dataclasses.replace(
         WavLMConfig.preset(style), num_layers=2, dim=256, ffn_dim=1024, num_heads=4,
-        frontend_dim=64, attention="eager",
+        feature_encoder_dim=64, attention="eager",
     )  # fmt: skip
     samples = seconds * 16_000
     model = WavLM(config).eval()

@@ -67,7 +67,7 @@ def test_padded_batches_equal_those_of_transformers(
     """Base in the plain group-norm mode, in which padding matters there as here."""
     plain = WavLM(full.config).eval()
     plain.load_state_dict(full.state_dict())
-    plain.frontend.masked = False
+    plain.feature_encoder.masked = False
     save_transformers(plain, tmp_path)
     theirs = transformers.WavLMModel.from_pretrained(tmp_path).eval()
     waveforms, lengths = batch(16_000, 11_000)
@@ -100,11 +100,11 @@ def test_torchaudio_and_back(
 ) -> None:
     save_torchaudio(full, tmp_path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has no mask vector
+        warnings.simplefilter("ignore")  # it has no mask embedding
         back = load_wavlm(tmp_path / "wavlm.pt").state_dict()
     wanted = full.state_dict()
-    assert_same({**back, "mask_vector": wanted["mask_vector"]}, dict(wanted))
-    report(full, "ours -> torchaudio -> ours, but the mask vector", "bit-identical")
+    assert_same({**back, "mask_embedding": wanted["mask_embedding"]}, dict(wanted))
+    report(full, "ours -> torchaudio -> ours, but the mask embedding", "bit-identical")
     theirs = torchaudio.models.wavlm_model(**torchaudio_arguments(full.config)).eval()
     theirs.load_state_dict(torch.load(tmp_path / "wavlm.pt", weights_only=True))
     waveforms, lengths = batch(16_000, 16_000)

@@ -112,15 +112,15 @@ def test_a_state_dict_of_torchaudio_is_read(
         torch.save(state, path)
     else:
         save_file(state, path)
-    with pytest.warns(UserWarning, match="holds no mask vector"):
+    with pytest.warns(UserWarning, match="holds no mask embedding"):
         loaded = load_wavlm(path)
-    wanted = {n: t for n, t in model.state_dict().items() if n != "mask_vector"}
-    found = {n: t for n, t in loaded.state_dict().items() if n != "mask_vector"}
+    wanted = {n: t for n, t in model.state_dict().items() if n != "mask_embedding"}
+    found = {n: t for n, t in loaded.state_dict().items() if n != "mask_embedding"}
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         again = load_wavlm(path)
-    torch.testing.assert_close(again.mask_vector, loaded.mask_vector, rtol=0, atol=0)
+    torch.testing.assert_close(again.mask_embedding, loaded.mask_embedding, rtol=0, atol=0)
     with torch.no_grad():
         waveforms, lengths = batch(8_000, 8_000)
         torch.testing.assert_close(
@@ -138,7 +138,7 @@ def test_a_state_dict_of_torchaudio_that_lacks_an_entry_is_refused(
     name = "encoder.transformer.layers.1.final_layer_norm.bias"
     torch.save({k: v for k, v in state.items() if k != name}, tmp_path / "a.pt")
     with (
-        pytest.warns(UserWarning, match="mask vector"),
+        pytest.warns(UserWarning, match="mask embedding"),
         pytest.raises(ValueError, match=r"missing encoder\.layers\.1\.feed_forward_norm\.bias"),
     ):
         load_wavlm(tmp_path / "a.pt")

@@ -14,7 +14,7 @@ from wavlm_lightning.model.wavlm import normalize_waveforms
 LENGTHS = (16_000, 9_000, 5_123, 400)
 PARTS = {
     "base": {
-        "frontend": 4_200_448,
+        "feature_encoder": 4_200_448,
         "encoder": 89_785_712,
         "between": 395_776,
         "all": 94_381_936,
@@ -22,7 +22,7 @@ PARTS = {
         "entries": 248,
     },
     "large": {
-        "frontend": 4_206_592,
+        "feature_encoder": 4_206_592,
         "encoder": 310_719_168,
         "between": 527_360,
         "all": 315_453_120,
@@ -49,14 +49,14 @@ def test_parameters_are_as_many_as_published_in_every_part(size: str) -> None:
     with torch.device("meta"):
         model = WavLM(WavLMConfig.preset(size))
     counts = {n: p.numel() for n, p in model.named_parameters()}
-    frontend = sum(c for n, c in counts.items() if n.startswith("frontend."))
+    feature_encoder = sum(c for n, c in counts.items() if n.startswith("feature_encoder."))
     encoder = sum(c for n, c in counts.items() if n.startswith("encoder."))
     gated = sum(c for n, c in counts.items() if ".gate" in n or ".position_bias." in n)
     total = sum(counts.values())
     assert PARTS[size] == {
-        "frontend": frontend,
+        "feature_encoder": feature_encoder,
         "encoder": encoder,
-        "between": total - frontend - encoder,
+        "between": total - feature_encoder - encoder,
         "all": total,
         "without gated bias": total - gated,
         "entries": len(model.state_dict()),
@@ -221,7 +221,7 @@ def test_block_padding_counts_frames_as_released(
 
 
 @torch.no_grad()
-def test_masked_frames_hold_the_mask_vector_instead_of_their_own_content(
+def test_masked_frames_hold_the_mask_embedding_instead_of_their_own_content(
     tiny, build, batch
 ) -> None:
     model = build(tiny("large", num_layers=1, position_kernel=1, last_layer_normed=False))
@@ -232,19 +232,19 @@ def test_masked_frames_hold_the_mask_vector_instead_of_their_own_content(
     masked[0, 10:20] = True
     plain = model(*batch(16_000)).layers[0]
     hidden = model(*batch(16_000), masked).layers[0]
-    torch.testing.assert_close(hidden[0, 10:20], model.mask_vector.expand(10, -1))
+    torch.testing.assert_close(hidden[0, 10:20], model.mask_embedding.expand(10, -1))
     torch.testing.assert_close(hidden[~masked], plain[~masked])
 
 
 @torch.no_grad()
-def test_silenced_channels_are_zero_where_the_encoder_begins(model, batch) -> None:
+def test_masked_channels_are_zero_where_the_encoder_begins(model, batch) -> None:
     waveforms, lengths = batch(8_000, 5_000)
-    silenced = torch.zeros(2, model.config.dim, dtype=torch.bool)
-    silenced[0, 3:9] = silenced[1, 40:] = True
+    channel_mask = torch.zeros(2, model.config.dim, dtype=torch.bool)
+    channel_mask[0, 3:9] = channel_mask[1, 40:] = True
     seen = []
     hook = model.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
-        model.encode(waveforms, lengths, silenced=silenced)
+        model.encode(waveforms, lengths, channel_mask=channel_mask)
         model.encode(waveforms, lengths)
     hook.remove()
     hidden, whole = seen

@@ -66,8 +66,8 @@ def tiny_model() -> WavLM:
         dim=32,
         ffn_dim=64,
         num_heads=2,
-        frontend_dim=16,
-        frontend_norm="layer",
+        feature_encoder_dim=16,
+        feature_encoder_norm="layer",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

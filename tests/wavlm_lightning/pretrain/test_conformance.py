@@ -35,7 +35,7 @@ def test_label_ids_equal_those_of_transformers_and_scikit_learn(
 
     if style == "large":
         tiny = dataclasses.replace(
-            tiny, norm_first=True, frontend_norm="layer", normalize_waveform=True
+            tiny, norm_first=True, feature_encoder_norm="layer", normalize_waveform=True
         )
     ours = WavLM(tiny).eval()
     theirs = WavLMModel(TheirConfig(**transformers_config(tiny))).eval()

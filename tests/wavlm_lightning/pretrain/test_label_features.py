@@ -23,7 +23,7 @@ def waveform() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def pointwise(tiny_model: WavLM) -> WavLM:
-    """The model without what lets a frame see other frames behind the front end."""
+    """The model without what lets a frame see other frames behind the feature encoder."""
     model = copy.deepcopy(tiny_model)
     with torch.no_grad():
         model.encoder.position.weight_g.zero_()

@@ -76,7 +76,7 @@ def wanted_gradient(module: Pretrainer) -> list[Tensor]:
         features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
         out = module.objective(features.output, batch.labels, batch.masked_places)
         hidden = int(batch.masked.sum())
-        loss = loss + out.loss + 10.0 * feature_penalty(features.frontend) * hidden
+        loss = loss + out.loss + 10.0 * feature_penalty(features.conv_features) * hidden
         frames += hidden
     return list(torch.autograd.grad(loss / frames, list(module.parameters())))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The convolutional front end on a CPU: matrix products on channels-last activations.
+"""The feature encoder on a CPU: matrix products on channels-last activations.
 
 The first convolution and its norm over time are one affine map of the ten samples under the kernel:
 mean and variance of its output follow from those of the samples, and it is computed together with

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The convolutional front end: raw samples in, one feature vector every 20 ms out.
+"""The feature encoder: raw samples in, one feature vector every 20 ms out.
 
 Seven strided convolutions without bias, GELU after each (wav2vec 2.0, Baevski et al. 2020);
 normalised over time once for Base, over channels everywhere for Large (WavLM, Chen et al. 2021).
@@ -81,19 +81,19 @@ class ConvLayers(nn.ModuleList):
         return x.transpose(1, 2)
 
 
-class FrontEnd(nn.Module):
+class FeatureEncoder(nn.Module):
     """Waveforms (B, T) -> features (B, F, C), 320 samples a frame."""
 
     def __init__(self, config: WavLMConfig):
         super().__init__()
-        self.grad_scale = config.frontend_grad_scale
+        self.grad_scale = config.feature_encoder_grad_scale
         self.masked = config.masked_group_norm
         self.layers = ConvLayers()
         self.compiled = False  # layers are
         dim_in = 1
         for i, (dim, kernel, stride) in enumerate(config.conv_layers):
             norm: nn.Module | None = None
-            if config.frontend_norm == "layer":
+            if config.feature_encoder_norm == "layer":
                 norm = nn.LayerNorm(dim)
             elif i == 0:
                 norm = nn.GroupNorm(dim, dim)  # one group a channel
