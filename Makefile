@@ -59,7 +59,7 @@ endif
 
 .PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test mutate check format lock clean
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
 define check_python
@@ -87,10 +87,10 @@ endef
 	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
 
-setup: .venv/.run ## build the environment alone (SLIM=1: without what only a GPU needs; EXTRAS=tensorboard)
+setup: .venv/.run ## set up the environment alone (SLIM=1: without what only a GPU needs; EXTRAS=tensorboard)
 	@$(if $(EXTRAS),VIRTUAL_ENV=.venv $(UV) pip install -q -r pyproject.toml $(foreach e,$(EXTRAS),--extra $(call quoted,$(e))),:)
 
-setup-dev: .venv/.dev ## the same with test tools
+setup-dev: .venv/.dev ## set up the environment with test tools
 
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
 	@python -m recipes.pretrain $(call quoted,--config=$(CONFIG)) $(words)
@@ -99,22 +99,22 @@ pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/min
 comma := ,
 heads = $(if $(2),$(call quoted,$(if $(findstring $(comma),$(2)),--heads.$(1)=[$(2)],$(if $(filter sweep,$(2)),--heads.$(1)=sweep,--$(3)=$(2)))))
 
-superb: .venv/.run ## judge a frozen upstream:  make superb TASK=asv|...|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
+superb: .venv/.run ## evaluate a frozen upstream:  make superb TASK=asv|...|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
 	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
 
-tasks: .venv/.run ## the tasks of make superb
+tasks: .venv/.run ## list the tasks of make superb
 	@python -m recipes.superb.tasks
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
 	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),$(call quoted,--count=$(COUNT))) $(if $(LOCAL),--local) -- $(words)
 
-table: .venv/.run ## results beside the published ones: results/table.md and results/report.html
+table: .venv/.run ## tabulate results beside published ones: results/table.md and results/report.html
 	@python -m recipes.report $(words)
 
-fidelity: .venv/.run ## where the tasks are as published and where not, value by value
+fidelity: .venv/.run ## compare the tasks with their published protocols, value by value
 	@python -m recipes.report.fidelity $(if $(call said,TASK),$(call quoted,$(TASK)))
 
-export: .venv/.run ## a model for other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
+export: .venv/.run ## export a model to other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
 	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
 
 tuned = $(if $(call said,TASK),$(TASK),ctc)
@@ -124,7 +124,7 @@ finetune: .venv/.run ## train encoder and head:  make finetune TASK=er [UPSTREAM
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
 	@python -m recipes.report.submission $(call quoted,$(UPSTREAM)) $(words)
 
-lexicon: .venv/.run ## phones of words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
+lexicon: .venv/.run ## spell words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
 	@python -m recipes.superb.lexicon $(words)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
@@ -136,16 +136,16 @@ manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DI
 config: .venv/.run ## show a configuration and what set each key:  make config [CONFIG=...] or [finetune] TASK=asv [UPSTREAM=...] [key=value ...]
 	@python -m recipes.config $(if $(call said,TASK),$(if $(filter finetune,$(MAKECMDGOALS)),finetune) $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))),$(call quoted,--config=$(CONFIG))) $(words)
 
-bench: .venv/.dev ## speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
+bench: .venv/.dev ## measure speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
 	@python -m benchmarks.bench $(words)
 
-gpu-check: .venv/.run ## is it right and fast on this GPU, in six minutes:  make gpu-check [DRY=1: on a CPU, whether it runs]
+gpu-check: .venv/.run ## check correctness and speed on this GPU in six minutes:  make gpu-check [DRY=1: run it on a CPU]
 	@python -m benchmarks.gpu_check$(if $(DRY), --sizes=base --out=.cache/gpu-check --dry) $(words)
 
-test: .venv/.dev ## all tests, two at a time
+test: .venv/.dev ## run the tests, two processes
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
-mutate: .venv/.dev ## break the core a line at a time; the tests must notice:  make mutate [only=mixing]
+mutate: .venv/.dev ## break one line of the core at a time and see the tests fail:  make mutate [only=mixing]
 	@python -m tests.mutate $(call quoted,$(only))
 
 check: .venv/.dev ## lint, format, types, layers
@@ -154,7 +154,7 @@ check: .venv/.dev ## lint, format, types, layers
 format: .venv/.dev ## format the code
 	@ruff format . && ruff check --fix .
 
-lock: | $(UV) ## resolve the dependencies again, into requirements.lock and requirements-dev.lock
+lock: | $(UV) ## resolve the dependencies into requirements.lock and requirements-dev.lock
 	@$(COMPILE) --extra mini pyproject.toml -o requirements.lock
 	@$(COMPILE) --extra mini --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 

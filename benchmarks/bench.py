@@ -78,7 +78,7 @@ def times(args: argparse.Namespace) -> Iterator[Line]:
                     "process": process,
                     "audio": f"{own.rows} x {own.seconds:g} s",
                     **figures(timed),
-                    **({"share_of_matrix_rate": share} if known else {}),
+                    **({"mfu": share} if known else {}),
                     **({"kernels": kernels(own, what)} if name == OURS else {}),
                 }
 
@@ -109,7 +109,7 @@ def memory(args: argparse.Namespace) -> Iterator[Line]:
 
 
 def _peak(label: str, name: str, what: str, setting: Setting) -> Line:
-    """Of two turns: the first of training makes the optimizer's state."""
+    """Peak of two turns: the first one of training makes the optimizer's state."""
     child = Child(name, what, setting)
     child()
     mib = child().mib

@@ -176,7 +176,7 @@ COLUMNS = {
     "times_ours": "times ours",
     "cpu_seconds": "CPU seconds",
     "cpu_times_ours": "times ours",
-    "share_of_matrix_rate": "of the matrix rate",
+    "mfu": "of the matrix rate",
     "page_faults": "page faults",
     "foreign": "others' load",
     "mib": "MiB",

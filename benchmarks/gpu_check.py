@@ -90,7 +90,7 @@ def table(facts: list[Fact]) -> str:
             str(own[key]["ms"]) if key in own else ""
             for key in [(w, c) for w in ("step", "transformers step") for c in (True, False)]
         ]
-        share = f"{best['share_of_matrix_rate']:.1%}"
+        share = f"{best['mfu']:.1%}"
         lines.append(
             f"| {size} | {-minus:g} | {' | '.join(cells)} | {share} | {best['waits'] or 0} |"
         )

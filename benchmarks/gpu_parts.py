@@ -127,7 +127,7 @@ def steps(check: Check) -> Iterator[Fact]:
                 "rows": len(batch[0]),
                 "seconds": seconds,
                 "ms": round(took, 1),
-                "share_of_matrix_rate": round(work / (took / 1e3) / rate, 3),
+                "mfu": round(work / (took / 1e3) / rate, 3),
                 "peak_gib": check.peak_gib(),
                 "waits": _waits(check, lambda: step(*batch)),  # noqa: B023
             }
@@ -263,7 +263,7 @@ def programs(check: Check) -> Iterator[Fact]:
     with tempfile.TemporaryDirectory() as folder:
         pretrain = [
             "recipes.pretrain", "--config=configs/pretrain/mini.yaml", device,
-            f"--run.dir={folder}", "--run.name=check", "--teachers=[]", "--labels.features=mfcc",
+            f"--run.dir={folder}", "--run.name=check", "--iterations=[]", "--labels.features=mfcc",
             "--labels.max_fit_frames=20000", "--optim.warmup_updates=10", "--wandb.mode=disabled",
             f"--optim.total_updates={updates}", f"--run.validate_updates={updates}",
             "--run.checkpoint_updates=10",

@@ -66,7 +66,7 @@ class Check:
         return waveforms, torch.full((rows,), samples)
 
     def wait(self) -> None:
-        """For the device."""
+        """Wait for the device."""
         if not self.dry:
             torch.cuda.synchronize()
 
@@ -119,5 +119,5 @@ def our_steps(check: Check) -> Iterator[tuple[bool, WavLM, Step]]:
 
 
 def our_step(check: Check, model: WavLM) -> Step:
-    """Of a model of ours."""
+    """A function that runs one update of our model."""
     return Step(model, lambda *batch: model(*batch).output, check.device)

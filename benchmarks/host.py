@@ -14,7 +14,7 @@ import torch
 from wavlm_lightning.processors import busy_seconds
 
 CPUINFO = Path("/proc/cpuinfo")
-# Instruction sets that decide which kernels torch takes, and their names for people.
+# Instruction sets that decide which kernels torch takes, and their common names.
 FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
 
 

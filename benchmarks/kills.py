@@ -51,10 +51,10 @@ optim: {lr: 1.0e-3, betas: [0.9, 0.98], eps: 1.0e-6, weight_decay: 0.01, warmup_
   total_updates: 12, clip: 10.0}
 run: {validate_updates: 4, checkpoint_updates: 3, name: tiny}
 trainer: {accelerator: cpu, precision: 32-true, log_every_n_steps: 1}
-teachers:
+iterations:
   - {labels.features: mfcc, mixing.prob: 0.0, optim.total_updates: 4}
 """
-OF_SPEED = ("train/hours_per_hour", "train/share_of_matrix_rate")
+OF_SPEED = ("train/hours_per_hour", "train/mfu")
 MOST_KILLS = 3
 
 

@@ -56,7 +56,7 @@ def _split(manifest: Manifest) -> Split:
 
 
 def _speed(data: Any, workers: int) -> float:
-    """Of the second epoch's batches: the first one warms up the files."""
+    """Speed of the second epoch's batches: the first one warms up the files."""
     loader: DataLoader[Any] = DataLoader(
         data.train,
         batch_size=None,

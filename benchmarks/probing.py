@@ -65,7 +65,7 @@ def probing(size: str, *, runs: int) -> Iterator[dict[str, Any]]:
 
 
 def _beside(use: Use, other: Use, *, times: int = 1) -> dict[str, Any]:
-    """Of one run, which stands for so many, beside another."""
+    """Ratio of one run, which stands for so many, to another."""
     foreign = max(use.foreign, other.foreign)
     if foreign > MOST_FOREIGN:
         return {"refused": f"other processes took {foreign:.0%} of the processors"}

@@ -21,7 +21,7 @@ class ProbeResult:
 
     Args:
         task: its name.
-        upstream: name of the model that was judged.
+        upstream: name of the model that was evaluated.
         corpus: official corpus, folder of a manifest, or "mini".
         kind: official, manifest or mini; only the first compares with published scores.
         headline: the figure that tables show.

@@ -220,7 +220,7 @@ class Task(ABC, Generic[C]):
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, str | NDArray[np.float32]]:
         """Files for SUPERB's leaderboard by path, from predictions on test: texts, or an array of
-        which the leaderboard wants HDF5. {} for a task that it does not have."""
+        which the leaderboard requires HDF5. {} for a task that it does not have."""
         return {}
 
     def plot_data(self, split: str, predictions: Mapping[str, Any]) -> dict[str, Any]:

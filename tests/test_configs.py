@@ -40,8 +40,8 @@ def test_unknown_key_names_the_nearest_one() -> None:
 
 
 def test_unknown_key_in_a_teacher_names_the_teacher(tmp_path: Path) -> None:
-    argv = [f"--config={FILES[0]}", '--teachers=[{"optim.lrr": 1}]']
-    with pytest.raises(ConfigError, match=r"teachers, item 1: optim\.lrr is not"):
+    argv = [f"--config={FILES[0]}", '--iterations=[{"optim.lrr": 1}]']
+    with pytest.raises(ConfigError, match=r"iterations, item 1: optim\.lrr is not"):
         read_chain(argv)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.upstream import load_upstream
-from downstream.upstreams.config import UpstreamConfig
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.pretrain.kmeans import Quantizer

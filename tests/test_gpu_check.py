@@ -35,7 +35,7 @@ def test_a_part_that_fails_is_said_and_the_others_run(
     def found(part: str, size: str, **_: Any) -> Any:
         about = {"part": part, "size": size}
         if part == "steps":
-            share = {"share_of_matrix_rate": 0.25, "waits": 0}
+            share = {"mfu": 0.25, "waits": 0}
             yield about | share | {"what": "step", "compiled": True, "seconds": 15.6, "ms": 16.0}
         elif part == "peer":
             yield about | {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make passes configuration on as a person wrote it."""
+"""make passes configuration on as the user wrote it."""
 
 import os
 import shutil

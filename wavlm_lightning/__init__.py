@@ -18,7 +18,7 @@ __all__ = ["Features", "Pretrainer", "WavLM", "WavLMConfig", "load_wavlm"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lightning takes seconds to import, and a person who only wants features does not need it.
+    # Lightning takes seconds to import, and whoever needs features alone can do without.
     if name == "Pretrainer":
         from wavlm_lightning.pretrain.pretrainer import Pretrainer
 

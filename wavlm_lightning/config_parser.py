@@ -44,7 +44,7 @@ class Resolved(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """A key, for people."""
+    """Description of a key."""
 
     key: str
     type_name: str  # in words

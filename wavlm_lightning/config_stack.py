@@ -56,11 +56,11 @@ class Stack:
         return Stack(self.layers + other.layers)
 
     def plus(self, source: str, values: Mapping[str, Any]) -> "Stack":
-        """With a layer more; nothing where it holds nothing."""
+        """Stack with one more layer, unless that is empty."""
         return Stack((*self.layers, Layer(source, values))) if values else self
 
     def plus_file(self, path: Path) -> "Stack":
-        """With a YAML file more.
+        """Stack with one more YAML file.
 
         Raises:
             ConfigError: naming the file, if it cannot be read or names a class.

@@ -38,7 +38,7 @@ class Range:
         return low and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
-        """In words.
+        """The range in words.
 
         >>> str(Range(0, 1, above=True)), str(Range(1, MOST))
         ('above 0 and at most 1', 'at least 1 and at most 1000000000')
@@ -158,7 +158,7 @@ def _plain(value: float) -> str:
 
 
 def in_words(wanted: Any) -> str:
-    """A type as people say it.
+    """A type in plain words.
 
     >>> in_words(float | None), in_words(tuple[float, float]), in_words(list[str])
     ('a number or null', 'a list of 2 numbers', 'a list of texts')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names from data (speakers, folds, utterances) as names of files and as fields of text files.
 
-What people call a recording may hold slashes, blanks, `..`, or three hundred characters. Here it
+The name of a recording may hold slashes, blanks, `..`, or three hundred characters. Here it
 becomes a plain name that no path and no blank-separated format can misread, and from which the
 original can be had back.
 """

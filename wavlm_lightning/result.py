@@ -35,7 +35,7 @@ class Result:
 
     Args:
         stage: "pretrain", or the name of a task.
-        upstream: name of the model that was trained or judged.
+        upstream: name of the model that was trained or evaluated.
         metrics: flat, keys such as "dev/accuracy_masked".
         selected_on: the figure that chose the checkpoint, or "last".
         config: flat, as the run used it.

@@ -68,7 +68,7 @@ class Schedule(Checked):
         return 1.0
 
     def _tri_stage(self, done: float) -> float:
-        """Of the share of the updates that is done.
+        """Factor of the peak rate by the share of updates that is done.
 
         >>> schedule = Schedule(name="tri_stage")
         >>> [round(schedule._tri_stage(n / 100), 4) for n in (0, 5, 10, 50, 75, 100)]

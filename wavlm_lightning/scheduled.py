@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An optimizer and its learning rate's course, as Lightning wants them."""
+"""An optimizer and its learning rate's course, in the form that Lightning takes."""
 
 from typing import Any, Protocol
 

@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """As many threads of torch within the block; 0 leaves them as they are."""
+    """Run the block with so many threads of torch; 0 leaves them as they are."""
     before = torch.get_num_threads()
     if count in (0, before):
         yield

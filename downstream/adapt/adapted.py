@@ -56,7 +56,7 @@ class Adapted(lightning.LightningModule):
         return [learner for learner in self.all_learners() if learner.diverged is None]
 
     def all_learners(self) -> list[Learner]:
-        """In their order."""
+        """All learners in their order."""
         return list(self.learners)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(
@@ -94,7 +94,7 @@ class Adapted(lightning.LightningModule):
             logger.log_metrics(layers, self.global_step - 1)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As validation."""
+        """Predict a batch of test."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -110,7 +110,7 @@ class Adapted(lightning.LightningModule):
             learner.predictions[split] = found[learner.name]
 
     def _logs(self) -> bool:
-        """Whether this update's figures go to the loggers; the first is for people too."""
+        """Whether this update's metrics are logged; those of the first are, as a sign of life."""
         update = self.global_step + 1
         return update == 1 or update % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 

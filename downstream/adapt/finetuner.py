@@ -182,7 +182,7 @@ class Finetuner(Adapted):
         return Features((only,), found.lengths)
 
     def _masked_features(self, batch: Batch) -> Features:
-        """As `forward`, with spans masked and, while the encoder rests, without its gradient."""
+        """Features with spans masked and, while the encoder rests, without its gradient."""
         layers = torch_generator(self.learner.seed, "layer_drop", self.global_step)
         with torch.set_grad_enabled(self._encoder_learns):
             return self._features(batch, generator=layers, **self._masks(batch))

@@ -125,7 +125,7 @@ class Probe(Adapted):
             raise NonFiniteLossError(about)
 
     def _log_losses(self, losses: Tensor) -> None:
-        """Of each; of several their mean too."""
+        """Log the loss of each learner, and of several their mean."""
         many, figures = self.trainer.world_size > 1, {}
         for learner, loss in zip(self.all_learners(), losses, strict=True):
             if learner.diverged is None:
@@ -153,7 +153,7 @@ class Probe(Adapted):
         checkpoint["diverged"] = [learner.diverged for learner in self.all_learners()]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As it was saved."""
+        """Take back the learners that had diverged."""
         for learner, update in zip(self.all_learners(), checkpoint["diverged"], strict=True):
             learner.diverged = update
 

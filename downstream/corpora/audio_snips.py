@@ -89,7 +89,7 @@ def _texts(root: Path) -> dict[str, tuple[list[str], list[str]]]:
         slots = tagged.split()
         if len(words) < 3 or len(words) != len(slots):
             raise ValueError(
-                f"{path}, line {number}: {len(words)} words and {len(slots)} slots; wants "
+                f"{path}, line {number}: {len(words)} words and {len(slots)} slots; the form is "
                 "`id BOS word ... EOS<tab>O slot ... intent`"
             )
         kept = [

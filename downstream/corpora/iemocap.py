@@ -27,7 +27,7 @@ class IEMOCAP(Corpus):
     classes = ("neutral", "happy", "angry", "sad")
 
     def recordings(self) -> list[Recording]:
-        """By session, dialogue and line; all of them train, as folds say what is tested.
+        """Turns by session, dialogue and line; all of them train, as folds say what is tested.
 
         Raises:
             FileNotFoundError: if a session or recordings are missing.

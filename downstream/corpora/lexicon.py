@@ -74,8 +74,8 @@ def read(files: Sequence[Path]) -> Lexicon:
                 continue
             if not phones or not known.issuperset(phones):
                 raise ValueError(
-                    f"{file}, line {number}: wants a word and phones of ARPAbet with stress, such "
-                    f"as `WORD W ER1 D`; got {line!r}"
+                    f"{file}, line {number}: must be a word and ARPAbet phones with stress, as "
+                    f"`WORD W ER1 D` (got {line!r})"
                 )
             found[word.upper()] = phones
     return found

@@ -51,7 +51,7 @@ class Quesst14:
         return [Recording(p.stem, p, split) for p in _recordings(self.root, SPLITS[split])]
 
     def truth(self, split: str, *, usable: Collection[str]) -> Truth:
-        """Of dev or test, without documents of the one language that are not usable."""
+        """Truth of dev or test, without documents of the one language that are not usable."""
         gone = {p.stem for p in _recordings(self.root, "utterances")}.difference(usable)
         every = truth(self.root, split)
         found = {query: names - gone for query, names in every.documents.items()}
@@ -104,8 +104,8 @@ def _only(folder: Path, pattern: str, root: Path) -> Path:
     paths = sorted(folder.glob(pattern))
     if len(paths) != 1:
         raise FileNotFoundError(
-            f"paths.quesst14={root}: wants one {folder.relative_to(root)}/{pattern}, there are "
-            f"{len(paths)}"
+            f"paths.quesst14={root}: there must be one {folder.relative_to(root)}/{pattern} "
+            f"(got {len(paths)})"
         )
     return paths[0]
 
@@ -114,7 +114,7 @@ def _recordings(root: Path, key: str) -> list[Path]:
     table = root / "scoring" / f"language_key_{key}.lst"
     if not table.is_file():
         raise FileNotFoundError(f"paths.quesst14={root}: there is no scoring/{table.name} in it")
-    # A path begins with the name of the root, however a person calls that.
+    # A path begins with the name of the root, whatever that is called here.
     paths = [
         root / fields[0].partition("/")[2]
         for fields in map(str.split, read_text(table).splitlines())

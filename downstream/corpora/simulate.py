@@ -31,7 +31,7 @@ def check_speakers(rows: Sequence[Recording]) -> None:
     speakers = {row.speaker for row in rows}
     if len(speakers) < 2:
         raise ValueError(
-            f"mixtures want two speakers, all {len(rows)} rows of {rows[0].split} are of "
+            f"mixtures need two speakers, all {len(rows)} rows of {rows[0].split} are of "
             f"{', '.join(speakers)}"
         )
 

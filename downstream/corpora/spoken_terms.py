@@ -42,7 +42,7 @@ class SpokenTerms:
         return by_split(self._queries.recordings(), [split], self._queries)[split]
 
     def truth(self, split: str, *, usable: Collection[str]) -> Truth:
-        """Of dev or test, among the usable documents."""
+        """Truth of dev or test, among the usable documents."""
         texts = {r.id: _words(r.text) for r in self._documents if r.id in usable}
         found = {
             query.id: {name for name, text in texts.items() if _words(query.text) in text}
@@ -52,5 +52,5 @@ class SpokenTerms:
 
 
 def _words(text: str) -> str:
-    """With a blank around each word, so that a part of a word is not found."""
+    """Text with a blank around each word, so that a part of a word is not found."""
     return f" {spoken_text(text)} "

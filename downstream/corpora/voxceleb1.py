@@ -49,7 +49,7 @@ class Verification(Corpus):
         ]
 
     def trials(self) -> list[Trial]:
-        """As published.
+        """The published trials.
 
         Raises:
             FileNotFoundError: if their list is missing.
@@ -64,7 +64,7 @@ class Identification(Corpus):
     key = "paths.voxceleb1"
 
     def recordings(self) -> list[Recording]:
-        """In the order of the list, split by split.
+        """Recordings in the order of the list, split by split.
 
         Raises:
             FileNotFoundError: if the list or recordings that it names are missing.
@@ -77,7 +77,7 @@ class Identification(Corpus):
         for number, line in enumerate(read_text(table).splitlines(), 1):
             code, _, name = line.strip().partition(" ")
             if code not in CODES or not name:
-                raise ValueError(f"{table}, line {number}: wants `1|2|3 path`, got {line!r}")
+                raise ValueError(f"{table}, line {number}: must be `1|2|3 path` (got {line!r})")
             if name not in known:
                 gone.append(name)
             else:
@@ -90,7 +90,7 @@ class Identification(Corpus):
 
 
 def speaker_of(name: str) -> str:
-    """Of a recording as trials name it.
+    """Speaker of a recording as trials name it.
 
     >>> speaker_of("id10001/1zcIwhmdeo4/00001.wav")
     'id10001'
@@ -134,7 +134,7 @@ def trials(root: Path) -> list[Trial]:
     for number, line in enumerate(read_text(table).splitlines(), 1):
         words = line.split()
         if len(words) != 3 or words[0] not in ("0", "1"):
-            raise ValueError(f"{table}, line {number}: wants `0|1 path path`, got {line!r}")
+            raise ValueError(f"{table}, line {number}: must be `0|1 path path` (got {line!r})")
         found.append(Trial(words[0] == "1", words[1], words[2]))
     return found
 

@@ -71,7 +71,7 @@ class TaskDataset(Dataset[Batch]):
         return Item(torch.empty(0), self.task.target(self.examples[index]))
 
     def _read(self, epoch: int, index: int) -> Item:
-        """From its recording."""
+        """Read an example from its recording."""
         rng = generator(self.seed, "load", epoch, index) if self.training else None
         example = self.examples[index]
         item = self.task.load(example, rng)
@@ -138,7 +138,7 @@ class TaskData(lightning.LightningDataModule):
         )
 
     def _shared_recordings(self) -> dict[str, float]:
-        """Training examples of a person's own folder that are evaluated too."""
+        """Counts of training examples of a user's own corpus that are evaluated too."""
         spans = {
             split: [Span(Path(e.path), e.start, e.stop) for e in examples]
             for split, examples in self.splits.items()
@@ -150,7 +150,7 @@ class TaskData(lightning.LightningDataModule):
         }
 
     def warnings(self) -> list[str]:
-        """Lines on what a person should know of the splits."""
+        """Warnings about the splits."""
         found = [f"{count:.0f} {k.replace('_', ' ')}" for k, count in self._shared.items() if count]
         return [f"warning: {', '.join(found)}: scores are too good"] if found else []
 
@@ -158,7 +158,7 @@ class TaskData(lightning.LightningDataModule):
         return np.array([e.num_samples for e in self.splits[split]], np.int64)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """From the update at which the trainer stands."""
+        """Training batches from the update at which the trainer stands."""
         start = self.trainer.global_step if self.trainer else 0
         sampler = TrainSampler(
             self.plan,
@@ -241,7 +241,7 @@ class TaskData(lightning.LightningDataModule):
 
     @property
     def padding_share(self) -> float:
-        """Of what training batches hold, over one epoch."""
+        """Share of padding in training batches, over one epoch."""
         if self.pooled or not isinstance(self.task, TrainedTask):
             return 0.0
         rows = [b for u in range(self._updates_per_epoch()) for b in self.plan.update(u)]

@@ -73,7 +73,7 @@ class TrainPlan:
 
     @property
     def batches_per_epoch(self) -> float:
-        """On average."""
+        """Mean number of batches an epoch."""
         if self.config.order == "bucketed":
             return len(self._cuts)
         return len(self.num_samples) / self.batch_size

@@ -78,7 +78,7 @@ def _on(x: Tensor, *arrays: NDArray[Any]) -> list[Tensor]:
 
 
 def _stretch(size: int, width: int, rng: np.random.Generator) -> slice:
-    """At most `width` - 1 places out of `size`."""
+    """Draw a stretch of at most `width` - 1 places out of `size`."""
     chosen = min(int(rng.integers(width)), size) if width else 0
     start = int(rng.integers(size - chosen + 1))
     return slice(start, start + chosen)
@@ -97,7 +97,7 @@ def _warp(length: int, window: int, rng: np.random.Generator) -> Taps:
 
 
 def _resized(frames: int, wanted: int) -> Taps:
-    """As torch's bicubic interpolation over time, ends not aligned."""
+    """Frames after torch's bicubic interpolation over time, ends not aligned."""
     position = (np.arange(wanted) + 0.5) * (frames / max(wanted, 1)) - 0.5
     first = np.floor(position)
     t = (position - first)[:, None] + np.array([1.0, 0.0, -1.0, -2.0])  # signed distances

@@ -47,7 +47,7 @@ class Classification(TrainedTask[C]):
     pools = True
 
     def warnings(self) -> list[str]:
-        """On classes that train lacks.
+        """Warn of classes that train lacks.
 
         Raises:
             ValueError: if train has one class alone.
@@ -88,7 +88,7 @@ class Classification(TrainedTask[C]):
         return {"accuracy": 100.0 * right / len(predictions)}
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of the class that train has most of."""
+        """Scores of the most frequent class of train."""
         common = most_common([e.target for e in self.examples("train")])
         return self.score("test", {name: (p[0], common) for name, p in predictions.items()})
 
@@ -97,7 +97,7 @@ class Classification(TrainedTask[C]):
         return self.classes[target]
 
     def line(self, name: str, predicted: Any) -> str:
-        """Of the leaderboard's file: how it calls an utterance, and the predicted class."""
+        """Line of the leaderboard's file: its name for an utterance, and the predicted class."""
         return f"{safe_field(name)} {self.named(predicted)}"
 
     def submission(self, predictions: Mapping[str, Any]) -> dict[str, Any]:

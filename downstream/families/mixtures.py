@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks on two people who speak at once: recorded mixtures, or ones made of single speakers.
+"""Tasks on two speakers at once: recorded mixtures, or ones made of single speakers.
 
 A corpus whose recordings have, in `extra`, what the task asks for is used as it is. Of any other
 one mixtures are made, from a recording and another speaker's: in training at each use anew.

@@ -117,7 +117,7 @@ class SymbolTask(TrainedTask[C]):
         return self._splits[split]
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of a text without symbols for each utterance."""
+        """Scores of an empty text for each utterance."""
         empty = {
             name: {"reference": p["reference"], "hypothesis": ""} for name, p in predictions.items()
         }
@@ -142,7 +142,7 @@ class SymbolTask(TrainedTask[C]):
         return sum(number == self.unknown_number for number in self.encode(text))
 
     def warnings(self) -> list[str]:
-        """On texts that teach nothing, and on symbols of dev and test that train lacks.
+        """Warn of texts that teach nothing, and of symbols in dev and test that train lacks.
 
         Raises:
             ValueError: if no training text fits its recording.
@@ -226,7 +226,7 @@ class SymbolTask(TrainedTask[C]):
         return found
 
     def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """By errors over words of the target."""
+        """Utterances by errors over words of the target."""
         rows = [
             {
                 "id": name,

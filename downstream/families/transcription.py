@@ -42,13 +42,13 @@ class Transcription(SymbolTask[C]):
             self._decoder = LexiconDecoder(self.language_model, self.characters, self.sources.cache)
 
     def text(self, recording: Recording) -> str:
-        """In upper case, words parted by one space."""
+        """Text in upper case, words separated by one space."""
         return spoken_text(recording.text)
 
     @property
     @abstractmethod
     def language_model(self) -> LanguageModelConfig:
-        """Of the decoder."""
+        """Language model of the decoder."""
 
     def warnings(self) -> list[str]:
         """The same, and which figure counts."""
@@ -64,7 +64,7 @@ class Transcription(SymbolTask[C]):
         return self.characters.decode(numbers)
 
     def beside(self, logits: Tensor) -> dict[str, Any]:
-        """Emissions (F, U) where a language model wants them."""
+        """Emissions (F, U) where a language model needs them."""
         if self._decoder is None:
             return {}
         return {"emissions": logits.log_softmax(-1).half().cpu().numpy()}

@@ -40,7 +40,7 @@ class ConvolutionFraming:
     stride = HOP
 
     def num_frames(self, num_samples: int) -> int:
-        """As they count them."""
+        """Frames as the convolutions count them."""
         return conv_lengths(num_samples)
 
 

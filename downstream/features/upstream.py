@@ -2,14 +2,28 @@
 """Which upstream, and how it is loaded: kinds are found by name in `downstream/upstreams`."""
 
 from pathlib import Path
+from typing import Any, Protocol, cast
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
-from downstream.upstreams import kind_module, kind_names
-from downstream.upstreams.config import UpstreamConfig
+from downstream.features.kinds import kind_module, kind_names
 from wavlm_lightning.precision import computes_bfloat16
 
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
 FEATURES_VERSION = 6
+
+
+class Kind(Protocol):
+    """A module of `downstream.upstreams`."""
+
+    def load(self, config: UpstreamConfig) -> tuple[Frozen, str]: ...
+    def depends_on(self, config: UpstreamConfig) -> str: ...
+    def recognizes(self, path: Path) -> bool: ...
+
+
+def _kind(name: str) -> Kind:
+    module: Any = kind_module(name)
+    return cast(Kind, module)
 
 
 def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
@@ -19,8 +33,7 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
         ValueError: naming the key, for a source that is missing or does not fit.
         FileNotFoundError: naming the source.
     """
-    frozen, digest = kind_module(config.kind).load(config)
-    return frozen, digest
+    return _kind(config.kind).load(config)
 
 
 def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
@@ -28,12 +41,12 @@ def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
     wanted = config.precision
     if wanted == "auto":
         wanted = "bfloat16" if computes_bfloat16(device) else "float32"
-    of_kind = kind_module(config.kind).depends_on(config)
+    of_kind = _kind(config.kind).depends_on(config)
     about = f"{config.kind} {digest} {of_kind}"
     return f"{FEATURES_VERSION} {about} {config.masked_group_norm} {wanted}"
 
 
 def kind_of(path: Path) -> str:
     """The kind that recognizes a file or folder; `wavlm` for whatever no other one does."""
-    found = [name for name in kind_names() if kind_module(name).recognizes(path)]
+    found = [name for name in kind_names() if _kind(name).recognizes(path)]
     return found[0] if found else "wavlm"

@@ -49,7 +49,7 @@ class Blstm(nn.Module):
         return self._by_direction(x, lengths)
 
     def _as_packed_sequence(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """By one LSTM, whose directions a GPU runs side by side."""
+        """Run one LSTM, whose directions a GPU runs side by side."""
         order = torch.argsort(lengths, descending=True)
         sequence = pack_padded_sequence(
             x.index_select(0, order.to(x.device, non_blocking=True)),

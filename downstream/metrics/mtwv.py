@@ -43,7 +43,7 @@ def mtwv(
     """
     wanted = {query: documents for query, documents in truth.items() if documents}
     if not wanted:
-        raise ValueError("MTWV wants at least one query with a true document")
+        raise ValueError("MTWV needs at least one query with a true document")
     values, gains = [], []
     for query, true in wanted.items():
         for document, score in scores.get(query, {}).items():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def best_order(estimates: Tensor, sources: Tensor) -> tuple[int, ...]:
-    """For each source (S, T), the number of its estimate (S, T), by the highest mean SI-SDR."""
+    """Number of the estimate (S, T) of each source (S, T), by the highest mean SI-SDR."""
     orders = list(permutations(range(len(sources))))
     means = [float(_si_sdr(estimates[list(order)], sources).mean()) for order in orders]
     return orders[max(range(len(orders)), key=means.__getitem__)]

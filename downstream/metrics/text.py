@@ -38,7 +38,7 @@ def _rate(references: list[list[str]], hypotheses: list[list[str]]) -> float:
     edits = sum(_edits(r, h) for r, h in zip(references, hypotheses, strict=True))
     total = sum(map(len, references))
     if total == 0:
-        raise ValueError("an error rate wants at least one symbol of reference")
+        raise ValueError("an error rate needs at least one symbol of reference")
     return 100.0 * edits / total
 
 

@@ -44,7 +44,7 @@ class ASR(Transcription[Config]):
 
     @property
     def language_model(self) -> LanguageModelConfig:
-        """Of the test set."""
+        """Language model that decodes the test set."""
         return self.config.lm
 
     def official(self) -> Corpus:

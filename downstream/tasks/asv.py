@@ -139,7 +139,7 @@ class ASV(TrainedTask[Config]):
     def _disjoint(
         self, recordings: Sequence[Recording], corpus: Corpus
     ) -> dict[str, list[Recording]]:
-        """By split, without speakers that test, or dev, has too; dev may be empty."""
+        """Recordings by split, without speakers that test, or dev, has too; dev may be empty."""
         found: dict[str, list[Recording]] = {}
         tested: set[str] = set()
         for split in ("test", "dev", "train"):
@@ -164,7 +164,7 @@ class ASV(TrainedTask[Config]):
         speakers = sorted({r.speaker for r in recordings})
         if count == 1:
             raise ValueError(
-                "task.held_out_speakers must be 0 or at least 2 (got 1): trials want two speakers"
+                "task.held_out_speakers must be 0 or at least 2 (got 1): trials need two speakers"
             )
         if len(speakers) <= count + 1:
             raise ValueError(
@@ -253,7 +253,7 @@ class ASV(TrainedTask[Config]):
 
     @property
     def test_checkpoints(self) -> int:
-        """As the leaderboard's protocol, which chooses on test."""
+        """Checkpoints of the leaderboard's protocol, which chooses on test."""
         return self.config.best_of
 
     def examples(self, split: str) -> Sequence[Example]:
@@ -343,7 +343,7 @@ class ASV(TrainedTask[Config]):
         return found
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of the means of the frames that the head is given."""
+        """Scores of the means of the frames that the head is given."""
         same = [t.same for t in self._scored("test", predictions)]
         return {"eer": equal_error_rate(self.scores("test", predictions, of=MEAN), same)}
 

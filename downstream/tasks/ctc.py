@@ -57,7 +57,7 @@ class CTC(Transcription[Config]):
 
     @property
     def language_model(self) -> LanguageModelConfig:
-        """Of the test sets."""
+        """Language model that decodes the test sets."""
         return self.config.lm
 
     def official(self) -> Corpus:
@@ -87,7 +87,7 @@ class CTC(Transcription[Config]):
         return total / len(encoded)
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of the first set, and of each further one under its name."""
+        """Scores of the first set, and of each further one under its name."""
         if split != "test" or len(self.config.test) < 2 or not self._set_of:
             return super().score(split, predictions)
         scores: dict[str, float] = {}

@@ -102,4 +102,4 @@ def _check_disjoint(folds: list[str], speakers: list[str], corpus: Corpus) -> No
                 "must be the same for all rows of a speaker"
             )
     if len(set(folds)) < 2:
-        raise ValueError(f"{corpus}: folds want two speakers or more")
+        raise ValueError(f"{corpus}: folds need two speakers or more")

@@ -8,7 +8,7 @@ Score      accuracy, higher is better
 Source     SUPERB (Yang et al. 2021), task KS; values in configs/superb/ks.yaml
 
 Differs from s3prl: silence is cut from the background recordings at places that are drawn once, not
-at every use, so that all features can be kept; dev is not drawn anew at every validation, its
+at every use, so that all features can be kept; dev is not redrawn at every validation, its
 accuracy is the mean over classes, which is what that draw expects.
 """
 

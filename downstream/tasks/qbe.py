@@ -114,7 +114,7 @@ class QbE(Search[Config]):
         }
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of finding nothing, by definition."""
+        """Score of finding nothing, by definition."""
         return {"mtwv": 0.0}
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:

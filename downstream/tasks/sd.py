@@ -80,7 +80,7 @@ class SD(Mixtures[Config]):
 
     @property
     def max_samples(self) -> int:
-        """Of a training example."""
+        """The longest training example."""
         return round(self.config.chunk_seconds * SAMPLE_RATE)
 
     def recorded(self, split: str, recordings: Sequence[Recording]) -> list[Example]:
@@ -161,7 +161,7 @@ class SD(Mixtures[Config]):
         }
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of speakers who never stop, one or both."""
+        """Scores of speakers who never stop, one or both."""
         seconds = {name: p["seconds"] for name, p in predictions.items()}
         turns = {name: p["turns"] for name, p in predictions.items()}
         rates = []
@@ -221,7 +221,7 @@ class SD(Mixtures[Config]):
         return files | {"sd_public/frame_shift": f"{round(self._hop * SAMPLE_RATE)}\n"}
 
     def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """By error rate of each recording."""
+        """Recordings by their error rates."""
         setting = (self.chosen["threshold"], int(self.chosen["median"]))
         rows = []
         for name, p in predictions.items():

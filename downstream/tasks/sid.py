@@ -30,7 +30,7 @@ class Config(ClassifierConfig):
 
     Args:
         hidden: width between the two linear layers.
-        max_seconds: longer utterances are cropped in training, at a place that is drawn anew.
+        max_seconds: longer utterances are cropped in training, at a random place each time.
     """
 
     max_seconds: float = number(0.1, 10**5)

@@ -80,7 +80,7 @@ class SS(Mixtures[Config]):
 
     @property
     def max_samples(self) -> int:
-        """Of a mixture that is made."""
+        """The longest mixture that is made."""
         return round(self.config.max_seconds * SAMPLE_RATE)
 
     def recorded(self, split: str, recordings: Sequence[Recording]) -> list[Example]:
@@ -198,7 +198,7 @@ class SS(Mixtures[Config]):
         return out
 
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
-        """Of the mixture for each source: no improvement, by definition."""
+        """Score of the mixture for each source: no improvement, by definition."""
         return {"si_sdri": 0.0}
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
@@ -223,7 +223,7 @@ class SS(Mixtures[Config]):
         return paths
 
     def hardest_examples(self, split: str, predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """By improvement."""
+        """Mixtures by improvement."""
         rows = [
             {
                 "id": name,

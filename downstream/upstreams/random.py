@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
-from downstream.upstreams.config import UpstreamConfig
 from downstream.upstreams.wavlm import frozen_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM

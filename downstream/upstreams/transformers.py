@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.frames import Features
 from downstream.features.frozen import Frozen
-from downstream.upstreams.config import UpstreamConfig
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.model.transformers_encoder import (
     TransformersEncoder,
@@ -25,7 +25,9 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
         ValueError: naming the key or source, for one that is missing or does not fit.
     """
     if not config.source:
-        raise ValueError("upstream.kind=transformers wants upstream.source: a folder or hub id")
+        raise ValueError(
+            "upstream.source is not set: with upstream.kind=transformers it is a folder or hub id"
+        )
     model, digest = load_transformers(config.source, download=config.download)
     return Frozen(TransformersUpstream(model), precision=config.precision), digest
 
@@ -51,7 +53,7 @@ class TransformersUpstream(nn.Module):
         self.dim, self.num_layers = self.encoder.dim, self.encoder.num_layers
 
     def num_frames(self, num_samples: int) -> int:
-        """As the convolutions count them, which are WavLM's."""
+        """Frames as the convolutions count them, which are WavLM's."""
         return conv_lengths(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.frames import Features
 from downstream.features.frozen import Frozen
-from downstream.upstreams.config import UpstreamConfig
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.model.checkpoint import load_wavlm, local_path
 from wavlm_lightning.model.wavlm import WavLM
@@ -22,7 +22,9 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
         ValueError: naming the key or file, for a source that is missing or does not fit.
     """
     if not config.source:
-        raise ValueError("upstream.kind=wavlm wants upstream.source: a file or folder")
+        raise ValueError(
+            "upstream.source is not set: with upstream.kind=wavlm it is a file, folder or hub id"
+        )
     try:
         path = local_path(config.source, download=config.download)
     except FileNotFoundError as error:
@@ -64,7 +66,7 @@ class WavLMUpstream(nn.Module):
         self.dim, self.num_layers = model.config.dim, model.config.num_layers + 1
 
     def num_frames(self, num_samples: int) -> int:
-        """As the convolutions count them."""
+        """Frames as the convolutions count them."""
         return conv_lengths(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:

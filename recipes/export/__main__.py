@@ -50,7 +50,7 @@ def _main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     out = Path(args.out)
     if args.push_to_hub and args.to != "transformers":
-        raise ConfigError("push_to_hub wants to=transformers: that is what the hub reads")
+        raise ConfigError("push_to_hub needs to=transformers: that is what the hub reads")
     if not args.out:
         raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
     if out.exists() and any(out.iterdir()):
@@ -96,7 +96,7 @@ def _write(fitted: TrainedHead, layout: str, out: Path) -> str:
 
 
 def _push(folder: Path, name: str) -> str:
-    """Upload a folder where the person is logged in, and return its address.
+    """Upload a folder where the user is logged in, and return its address.
 
     Raises:
         ConfigError: without huggingface_hub, or if the hub refuses.

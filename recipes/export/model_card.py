@@ -141,15 +141,15 @@ def _updates(source: Path, config: dict[str, Any]) -> Rows:
 
 def _labels(config: dict[str, Any]) -> str:
     if config.get("labels.folders"):
-        return f"{len(config['labels.folders'])} sets of the person's own"
+        return f"{len(config['labels.folders'])} sets of the user's own"
     layer = f", layer {config['labels.layer']}" if config["labels.features"] == "hidden" else ""
     kind = f"{config['labels.features']}{layer}, {config['labels.num_clusters']} clusters"
-    earlier = 0 if config.get("init") else len(config.get("teachers") or [])
+    earlier = 0 if config.get("init") else len(config.get("iterations") or [])
     return f"{kind}, after {earlier} earlier iterations"
 
 
 def _scores(source: Path, run: dict[str, Any], folder: Path) -> list[str]:
-    """Of the run itself, and results of this very file."""
+    """Scores of the run itself, and results of this very file."""
     own = run.get("metrics", {}) if run.get("stage") != "pretrain" else {}
     rows = [f"| {key} | {value:.2f} |" for key, value in own.items()]
     table = ["| figure of this run | |", "|---|--:|", *rows, ""] if rows else []

@@ -15,11 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from downstream.adapt.policy import ENCODER
+from downstream.features.config import UpstreamConfig
 from downstream.features.upstream import load_upstream
 from downstream.heads.linear import FrameLinear
 from downstream.heads.xvector import CONTEXT
 from downstream.text.symbols import SPECIAL, WORD_END
-from downstream.upstreams.config import UpstreamConfig
 from downstream.upstreams.wavlm import WavLMUpstream
 from recipes.run.folder import CONFIG
 from wavlm_lightning.checkpoint_file import read_checkpoint
@@ -41,7 +41,7 @@ class TrainedHead:
     Args:
         model: the encoder.
         head: its head, None where transformers has none that computes the same.
-        note: what a person should know of it.
+        note: what its user should know.
         symbols: of a head that writes text.
     """
 

@@ -45,7 +45,7 @@ OF_A_RUN = (
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRunSection(RunSection):
-    """As that of a frozen upstream, in a folder of its own."""
+    """Section `run` of fine-tuning, whose runs lie in a folder of their own."""
 
     dir: str = "runs/finetune"
 

@@ -152,7 +152,7 @@ class Sizes:
 
     @property
     def sentences(self) -> dict[str, int]:
-        """By split."""
+        """Number of sentences by split."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
 

@@ -30,7 +30,7 @@ class Sizes:
 
     @property
     def num_utterances(self) -> int:
-        """Of all splits together."""
+        """Utterances of all splits together."""
         trained = self.train_speakers * self.train_utterances
         return trained + (self.dev_speakers + self.test_speakers) * self.eval_utterances
 

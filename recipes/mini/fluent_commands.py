@@ -125,7 +125,7 @@ class Sizes:
 
     @property
     def num_utterances(self) -> int:
-        """Of all splits together."""
+        """Utterances of all splits together."""
         return self.train * self.train_utterances + (self.valid + self.test) * self.utterances
 
 

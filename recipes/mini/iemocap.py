@@ -45,7 +45,7 @@ class Sizes:
 
     @property
     def num_utterances(self) -> int:
-        """Of all sessions together."""
+        """Utterances of all sessions together."""
         return len(SESSIONS) * self.dialogs * self.turns
 
 

@@ -66,7 +66,7 @@ class Utterance:
 
     @property
     def path(self) -> Path:
-        """Of the audio, relative to the corpus."""
+        """Path of the audio, relative to the corpus."""
         return self.folder / f"{self.name}.flac"
 
     @property

@@ -47,7 +47,7 @@ def pronounced(
 
 
 def lexicon_text(pronunciations: dict[str, list[str]]) -> str:
-    """As LibriSpeech's lexicon has them: a word in upper case, a tab, its phones."""
+    """Lines of LibriSpeech's lexicon: a word in upper case, a tab, its phones."""
     lines = (f"{word.upper()}\t{' '.join(phones)}" for word, phones in pronunciations.items())
     return "".join(f"{line}\n" for line in lines)
 

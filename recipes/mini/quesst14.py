@@ -51,7 +51,7 @@ class Sizes:
 
     @property
     def num_files(self) -> int:
-        """Of all kinds and languages."""
+        """Files of all kinds and languages."""
         english = self.documents + 2 * self.queries
         return english + len(MADE_UP) * (self.other_documents + 2 * self.other_queries)
 

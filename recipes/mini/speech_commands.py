@@ -236,7 +236,7 @@ def _rounded(waveform: np.ndarray) -> np.ndarray:
 
 
 def _num_bytes(sizes: Sizes) -> int:
-    """At most, with every word said twice."""
+    """Upper bound, with every word said twice."""
     num_words = len(WORDS) + len(OTHER_WORDS)
     most = 2 * num_words * sizes.speakers + 13 * sizes.test_speakers
     return most * _BYTES_PER_UTTERANCE + _BACKGROUND_BYTES

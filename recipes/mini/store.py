@@ -64,7 +64,7 @@ class Corpus(Generic[S]):
     Args:
         title: in messages: "mini VoxCeleb1".
         folder: its name in the cache, with its version.
-        root: below that; what a person's folder of the real one would be.
+        root: below that; what the folder of the real one would be.
         standard: sizes; `expected_sha256` is of these.
         tiny: sizes for tests.
         num_bytes: room to ask for before starting, by sizes.

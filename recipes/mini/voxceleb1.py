@@ -59,7 +59,7 @@ class Sizes:
 
     @property
     def num_utterances(self) -> int:
-        """Of both splits together."""
+        """Utterances of both splits together."""
         return (self.dev_speakers + self.test_speakers) * self.videos * self.utterances
 
 
@@ -199,7 +199,7 @@ def _targets(clips: list[Clip]) -> list[tuple[Clip, Clip]]:
 
 
 def _shuffled(rng: np.random.Generator, pairs: list[tuple[Clip, Clip]]) -> list[tuple[Clip, Clip]]:
-    """In a random order, with the two of each pair in a random order too."""
+    """Pairs in a random order, with the two of each pair in a random order too."""
     turned = [
         pair[::-1] if turn else pair
         for pair, turn in zip(pairs, rng.random(len(pairs)) < 0.5, strict=True)

@@ -29,11 +29,11 @@ class Pretraining:
 
     @property
     def name(self) -> str:
-        """Of the configuration."""
+        """Name of the configuration."""
         return self.settings.run.name
 
     def config(self) -> str:
-        """Of the last iteration; those before it are listed in its key `teachers`."""
+        """Configuration of the last iteration; those before it are in its key `iterations`."""
         return config_text(self.settings.values, self.settings.sources)
 
     def check(self) -> None:
@@ -41,7 +41,7 @@ class Pretraining:
         check_chain(self.chain)
         for number, stage in enumerate(self.chain, start=1):
             last = stage is self.settings
-            check_roots(stage, of="" if last else f"teachers, item {number}: ")
+            check_roots(stage, of="" if last else f"iterations, item {number}: ")
 
     def check_recordings(self) -> None:
         """Nothing more: they are listed when the run begins."""

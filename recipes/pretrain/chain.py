@@ -23,7 +23,7 @@ def run(chain: list[Settings], folder: Path, *, processes: Processes, started: f
     done: list[Iteration] = []
     for number, (stage, place) in enumerate(zip(chain, places, strict=True), start=1):
         if processes.first:
-            about = "" if stage is settings else f" with {settings.teachers[number - 1]}"
+            about = "" if stage is settings else f" with {settings.iterations[number - 1]}"
             print(f"--- iteration {number} of {len(chain)}, in {place}{about}", flush=True)
         teacher = done[-1].checkpoint if done else None
         own = recordings[number - 1]
@@ -35,7 +35,7 @@ def run(chain: list[Settings], folder: Path, *, processes: Processes, started: f
 def _recordings(
     chain: list[Settings], places: list[Path], processes: Processes
 ) -> list[Recordings]:
-    """Of each iteration, all of them looked at before the first one trains, the same ones once."""
+    """Recordings of each iteration, checked before the first one trains, equal ones once."""
     found: dict[int, Recordings] = {}  # by the place in the chain, the last first
     for i in reversed(range(len(chain))):
         same = next((j for j in found if same_recordings(chain[i], chain[j])), None)
@@ -106,7 +106,7 @@ def _finish(
 
 
 def _counts(recordings: list[Recordings]) -> dict[str, float]:
-    """Of the last iteration, and under its number those of any that had recordings of its own."""
+    """Counts of the last iteration, and of any other with recordings of its own by its number."""
     counts = dict(recordings[-1].counts)
     for number, own in enumerate(recordings[:-1], start=1):
         if own is not recordings[-1]:

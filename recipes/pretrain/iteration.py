@@ -173,7 +173,7 @@ def build_data(
 
 
 def _operations(model: WavLMConfig, num_samples: int) -> float:
-    """Of a training step, without what is computed twice to save memory."""
+    """Operations of a training step, without what is computed twice to save memory."""
     return (1 + BACKWARD) * forward_operations(model, num_samples)
 
 

@@ -10,7 +10,7 @@ from recipes.run.counter import counter
 from recipes.run.processes import Processes
 from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
-from wavlm_lightning.pretrain.label_features import Hidden, LabelFeatures, Mfcc
+from wavlm_lightning.pretrain.label_features import LabelFeatures, LayerFeatures, Mfcc
 from wavlm_lightning.pretrain.labels import (
     QUANTIZER,
     has_labels,
@@ -46,7 +46,7 @@ def make_labels(
     folder.mkdir(parents=True, exist_ok=True)
     features = _features(section, teacher)
     about: dict[str, Any] = {"kind": section.features, "rate": features.rate}
-    if isinstance(features, Hidden):
+    if isinstance(features, LayerFeatures):
         about |= {"layer": section.layer, "teacher_sha256": features.sha256}
     if processes.first and codebook is not None and not (folder / QUANTIZER).exists():
         _take_codebook(codebook, folder / QUANTIZER, features=features, about=about)
@@ -88,8 +88,8 @@ def make_labels(
 
 
 def _named(features: LabelFeatures) -> str:
-    """Features in a line for people."""
-    if not isinstance(features, Hidden):
+    """Description of the features in one line."""
+    if not isinstance(features, LayerFeatures):
         return "mfcc"
     return f"hidden layer {features.layer} in {'bfloat16' if features.bfloat16 else 'float32'}"
 
@@ -132,11 +132,11 @@ def _features(section: LabelSection, teacher: Path | None) -> LabelFeatures:
         return Mfcc()
     if teacher is None:
         raise ValueError(
-            "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give the "
-            "iterations before in teachers"
+            "labels.features=hidden needs a teacher: say labels.teacher=CHECKPOINT, or give the "
+            "iterations before in iterations"
         )
     loaded = load_teacher(teacher)
     bfloat16 = section.precision == "bfloat16"
     if section.precision == "auto":
         bfloat16 = computes_bfloat16(loaded.device.type)
-    return Hidden(loaded, section.layer, bfloat16=bfloat16)
+    return LayerFeatures(loaded, section.layer, bfloat16=bfloat16)

@@ -56,13 +56,13 @@ def check_roots(settings: Settings, *, of: str = "") -> None:
     mixed = wants_noise(settings)
     if mixed and settings.data.noise is None:
         raise ValueError(
-            f"{of}mixing.noise_prob={settings.mixing.noise_prob:g} wants noise: say "
+            f"{of}mixing.noise_prob={settings.mixing.noise_prob:g} needs noise: say "
             "data.noise=DIR, or mixing.noise_prob=0 to mix speech with speech alone"
         )
     roots = {"root": settings.data.root, "noise": settings.data.noise if mixed else None}
     for key, root in roots.items():
         if root is not None and root != MINI and not Path(root).is_dir():
-            hint = "teachers=[...]" if of else f"data.{key}=DIR"
+            hint = "iterations=[...]" if of else f"data.{key}=DIR"
             raise FileNotFoundError(f"{of}data.{key}={root} is not a folder: say {hint}")
 
 

@@ -120,7 +120,7 @@ def build_parser(model: WavLMConfig) -> Parser:
         help="fetch a hub id in init that is not on this machine yet",
     )
     parser.add_argument(
-        "--teachers",
+        "--iterations",
         type=list[dict[str, Any]],
         default=[],
         help="iterations before this one, in order: the settings in which each differs",
@@ -150,7 +150,7 @@ class Settings:
     seed: int
     init: str
     download: bool
-    teachers: list[dict[str, Any]]
+    iterations: list[dict[str, Any]]
 
     @property
     def source(self) -> Path | None:
@@ -177,13 +177,13 @@ def read_chain(argv: list[str]) -> list[Settings]:
     """
     stack = Stack.of_words(argv)
     last = _settings_of(stack)
-    return [*(_teacher(stack, last, i) for i in range(len(last.teachers))), last]
+    return [*(_teacher(stack, last, i) for i in range(len(last.iterations))), last]
 
 
 def _teacher(stack: Stack, last: Settings, index: int) -> Settings:
     """An iteration before the last: the configuration with its differences."""
-    name = f"teachers, item {index + 1}"
-    own = {**last.teachers[index], "teachers": last.teachers[:index]}
+    name = f"iterations, item {index + 1}"
+    own = {**last.iterations[index], "iterations": last.iterations[:index]}
     try:
         return _settings_of(stack.plus(name, own))
     except ConfigError as error:
@@ -227,7 +227,7 @@ def check_chain(chain: list[Settings]) -> None:
         if frames <= stage.mask.length + 1:
             raise ValueError(
                 f"data.min_samples={stage.data.min_samples} gives {frames} frames, mask.length="
-                f"{stage.mask.length} wants more than {stage.mask.length + 1}"
+                f"{stage.mask.length} needs more than {stage.mask.length + 1}"
             )
         if stage.mask.prob == 0 and stage.mask.min_spans == 0:
             raise ValueError("mask.prob=0 with mask.min_spans=0 hides nothing: there is no task")
@@ -241,8 +241,8 @@ def check_chain(chain: list[Settings]) -> None:
         teacher = stage if stage.init else before
         if teacher is None:
             raise ValueError(
-                "labels.features=hidden wants a teacher: say labels.teacher=CHECKPOINT, or give "
-                "the iterations before in teachers"
+                "labels.features=hidden needs a teacher: say labels.teacher=CHECKPOINT, or give "
+                "the iterations before in iterations"
             )
         if not 1 <= labels.layer <= teacher.model.num_layers:
             raise ValueError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from downstream.results import read_probe_results
 from recipes.report.html import to_html
-from recipes.report.report_blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
+from recipes.report.report_blocks import Block, Cell, LayerWeights, Notes, Pictures, Section, Table
 from recipes.report.summary import summarize
 from recipes.run.exit_status import end_with_reader
 from wavlm_lightning.config import one_line
@@ -68,7 +68,7 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {escape(line)}" for line in lines)
         case Table():
             return _table(block)
-        case Heat(upstream, rows, values):
+        case LayerWeights(upstream, rows, values):
             layers = [str(i) for i in range(max(map(len, values)))]
             numbers = [[Cell(f"{weight:.3f}") for weight in row] for row in values]
             cells = [[Cell(name), *row] for name, row in zip(rows, numbers, strict=True)]

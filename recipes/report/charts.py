@@ -11,12 +11,12 @@ from recipes.report.report_blocks import (
     Block,
     Confusion,
     Curves,
+    DetCurves,
     ErrorRates,
-    Heat,
+    LayerWeights,
     Picture,
     Pictures,
     Section,
-    Trades,
 )
 from recipes.report.scores import KINDS, results_of, upstreams_of, value_of
 
@@ -41,7 +41,7 @@ def weights(results: Sequence[ProbeResult]) -> list[Section]:
             if len({name.rpartition(",")[2] for name in rows}) == 1:
                 rows = {name.rpartition(",")[0]: values for name, values in rows.items()}
             means = [[mean(w) for w in zip(*seeds, strict=True)] for seeds in rows.values()]
-            blocks.append(Heat(upstream, list(rows), means))
+            blocks.append(LayerWeights(upstream, list(rows), means))
         if blocks:
             sections.append(Section(KINDS[kind], blocks, level=3))
     text = "Mean over seeds; layer 0 enters the first block."
@@ -139,7 +139,7 @@ def trades(results: Sequence[ProbeResult], numbers: Numbers) -> list[Section]:
         "dot is the equal error rate; one thin line a seed."
     )
     pictures: list[Picture] = [
-        Trades(f"{task}, {corpus}", lines) for (_, task, corpus), lines in found.items()
+        DetCurves(f"{task}, {corpus}", lines) for (_, task, corpus), lines in found.items()
     ]
     shown = {name for lines in found.values() for name in lines}
     keys = {name: number for name, number in numbers.items() if name in shown}

@@ -53,7 +53,7 @@ def mechanisms(task: str, reference: Mapping[str, Any], ours: Mapping[str, Any])
 
 
 def read_mechanisms(tasks: Sequence[str]) -> list[Mechanism]:
-    """Of several tasks.
+    """Mechanisms of several tasks.
 
     Raises:
         ConfigError: for a task that the file of published values lacks.

@@ -3,9 +3,9 @@
 
 from html import escape
 
-from recipes.report.report_blocks import Block, Cell, Heat, Notes, Pictures, Section, Table
+from recipes.report.report_blocks import Block, Cell, LayerWeights, Notes, Pictures, Section, Table
 from recipes.report.svg import line_style
-from recipes.report.svg_charts import draw, draw_heat
+from recipes.report.svg_charts import draw, draw_layer_weights
 
 LONG = 24  # characters of a cell that may take several lines
 STYLE = """
@@ -71,8 +71,8 @@ def _block(block: Block, *, name: str) -> str:
             return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
         case Table():
             return _table(block)
-        case Heat():
-            return f"<h4>{escape(block.upstream)}</h4>{_scroll(draw_heat(block, name))}"
+        case LayerWeights():
+            return f"<h4>{escape(block.upstream)}</h4>{_scroll(draw_layer_weights(block, name))}"
         case Pictures():
             return _pictures(block, name=name)
 

@@ -29,7 +29,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Heat:
+class LayerWeights:
     """Weights (row, layer) of one upstream, to draw or to print."""
 
     upstream: str
@@ -75,14 +75,14 @@ class ErrorRates:
 
 
 @dataclass(frozen=True)
-class Trades:
+class DetCurves:
     """Misses against false alarms (a DET plot): of each upstream, one curve a seed."""
 
     title: str
     lines: dict[str, list[ErrorRates]]
 
 
-Picture = Curves | Bars | Confusion | Trades
+Picture = Curves | Bars | Confusion | DetCurves
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Pictures:
     numbers: dict[str, int] = field(default_factory=dict)
 
 
-Block = str | Table | Notes | Heat | Pictures
+Block = str | Table | Notes | LayerWeights | Pictures
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Score:
     count: int
 
     def text(self, digits: int, *, count: bool = True) -> str:
-        """As tables show it.
+        """Text of a score in tables.
 
         >>> Score(12.34, 0.81, 3).text(1)
         '12.3 ± 0.8 (3)'

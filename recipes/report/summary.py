@@ -32,7 +32,7 @@ from recipes.report.scores import (
     with_second_figures,
 )
 from recipes.report.superb_score import Reference, missing, read_reference
-from recipes.report.table_notes import departures, missing_runs, remarks, short, upstream_hash
+from recipes.report.table_notes import departures, missing_runs, run_notes, short, upstream_hash
 from recipes.superb.settings import CONFIGS
 from wavlm_lightning.config import read_yaml
 
@@ -90,7 +90,7 @@ def _by_upstream(results: list[ProbeResult]) -> list[list[ProbeResult]]:
 
 
 def _published(protocols: dict[str, dict[str, Any]]) -> Published:
-    """Of the headline and of other figures."""
+    """Published scores of the headline and of further metrics."""
     return {
         task: {
             load_task(task).headline: values.get("published", {}),
@@ -135,7 +135,7 @@ def _official(
         return Section(KINDS["official"], [text, table, Notes(notes)])
     notes += trivial_answers(results)
     notes += missing_runs(results, tasks) + departures(results, protocols)
-    notes += remarks(results, tasks)
+    notes += run_notes(results, tasks)
     return Section(KINDS["official"], [table, Notes(notes)])
 
 
@@ -186,7 +186,7 @@ def _unpublished(results: list[ProbeResult], reference: Reference) -> list[Block
             cells.append(Cell(text, bold=best[c.title] == upstream))
         rows.append(cells)
     notes = [BOLD_RULE, *trivial_answers(results)]
-    notes += missing_runs(results, tasks) + remarks(results, tasks)
+    notes += missing_runs(results, tasks) + run_notes(results, tasks)
     return [Table(["upstream", *(c.title for c in columns)], rows), Notes(notes)]
 
 

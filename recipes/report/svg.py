@@ -9,8 +9,8 @@ import io
 import re
 from typing import Any
 
-# Okabe and Ito's colours that are told apart by colour-blind people and stand out from black and
-# from white (https://jfly.uni-koeln.de/color), and dashes, so that none rests on colour alone.
+# Okabe and Ito's colours, which colour-blind readers can distinguish and which stand out from black
+# and from white (https://jfly.uni-koeln.de/color), and dashes, so that none rests on colour alone.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "6 2", "2 2")
 INK = "#010203"  # drawn with it is the text colour of the page
@@ -43,7 +43,7 @@ def pen(number: int) -> dict[str, Any]:
 
 
 def settings() -> Any:
-    """Within this context figures are drawn as a page wants them."""
+    """Within this context figures are drawn in the style of the page."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
-from recipes.report.report_blocks import Bars, Confusion, Curves, Heat, Picture, Trades
+from recipes.report.report_blocks import Bars, Confusion, Curves, DetCurves, LayerWeights, Picture
 from recipes.report.svg import INK, new_figure, pen, settings, to_svg
 
 NUMBERED_LAYERS = 13  # up to as many, cells are wide enough for a number
@@ -14,32 +14,32 @@ LONGEST_BAR, STUB = 1500.0, 40.0  # points of superb_s
 RATES = (0.1, 0.5, 2, 5, 10, 20, 40, 60, 80)  # percent
 
 
-def draw_heat(heat: Heat, name: str) -> str:
+def draw_layer_weights(weights_of: LayerWeights, name: str) -> str:
     """Layer weights, a row a task; all rows on one scale from zero.
 
     Rows that are 1 at one layer do not set the scale: the others would all be dark.
     """
     import numpy as np
 
-    num_layers = max(map(len, heat.values))
-    weights = np.full((len(heat.values), num_layers), np.nan)  # (rows, layers)
-    for row, values in enumerate(heat.values):
+    num_layers = max(map(len, weights_of.values))
+    weights = np.full((len(weights_of.values), num_layers), np.nan)  # (rows, layers)
+    for row, values in enumerate(weights_of.values):
         weights[row, : len(values)] = values
-    longest = max(map(len, heat.rows))
-    size = (1.5 + 0.07 * longest + 0.42 * num_layers, 0.9 + 0.32 * len(heat.rows))
+    longest = max(map(len, weights_of.rows))
+    size = (1.5 + 0.07 * longest + 0.42 * num_layers, 0.9 + 0.32 * len(weights_of.rows))
     with settings():
         figure, axis = new_figure(size)
         spread = weights[np.nanmax(weights, axis=1) < 1.0]
         top = float(np.nanmax(spread if len(spread) else weights))
         mesh = axis.pcolormesh(weights, cmap="cividis", vmin=0.0, vmax=top or 1.0)
-        _name_cells(axis, list(map(str, range(num_layers))), heat.rows)
+        _name_cells(axis, list(map(str, range(num_layers))), weights_of.rows)
         axis.set(xlabel="layer")
         figure.colorbar(mesh, ax=axis, fraction=0.05, pad=0.02, ticks=[0.0, top], format="%.2f")
         if num_layers <= NUMBERED_LAYERS:
             for (row, layer), weight in np.ndenumerate(weights):
                 if not np.isnan(weight):
                     _write(axis, row, layer, f"{weight:.2f}".removeprefix("0"), weight / (top or 1))
-        return to_svg(figure, name, label=f"Layer weights of {heat.upstream}")
+        return to_svg(figure, name, label=f"Layer weights of {weights_of.upstream}")
 
 
 def draw(picture: Picture, numbers: Mapping[str, int], name: str) -> str:
@@ -52,8 +52,8 @@ def draw(picture: Picture, numbers: Mapping[str, int], name: str) -> str:
                 figure, kind = _bars(picture, numbers), "Scores of tasks"
             case Confusion():
                 figure, kind = _confusion(picture), "Confusions"
-            case Trades():
-                figure, kind = _trades(picture, numbers), "Misses against false alarms"
+            case DetCurves():
+                figure, kind = _det_curves(picture, numbers), "Misses against false alarms"
         return to_svg(figure, name, label=f"{kind}: {picture.title}")
 
 
@@ -130,17 +130,17 @@ def _confusion(confusion: Confusion) -> Any:
     return figure
 
 
-def _trades(trades: Trades, numbers: Mapping[str, int]) -> Any:
+def _det_curves(curves: DetCurves, numbers: Mapping[str, int]) -> Any:
     """Both axes as normal deviates, on which scores with normal distributions are a line."""
     figure, axis = new_figure((PHONE_INCHES, PHONE_INCHES))
-    for upstream, seeds in trades.lines.items():
+    for upstream, seeds in curves.lines.items():
         style = pen(numbers[upstream])
         for one in seeds:
             x, y = map(_deviates, (one.false_alarms, one.misses))
             equal = _deviates([one.eer / 100])
             axis.plot(x, y, lw=_width(seeds), **style)
             axis.plot(equal, equal, "o", ms=6, color=style["color"])
-    worst = max(one.eer for seeds in trades.lines.values() for one in seeds)
+    worst = max(one.eer for seeds in curves.lines.values() for one in seeds)
     low, high = _deviates([RATES[0] / 100, 0.5 if worst < 40 else 0.9])
     ticks = _deviates([rate / 100 for rate in RATES])
     axis.plot([low, high], [low, high], color=INK, alpha=0.3, lw=0.8)

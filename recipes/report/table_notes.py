@@ -23,7 +23,7 @@ DIFFERENCES: dict[str, Callable[[ProbeResult], Any]] = {
 
 
 def missing_runs(results: list[ProbeResult], columns: list[Column]) -> list[str]:
-    """What to run for the cells that are empty; official corpora want their folder."""
+    """What to run for the cells that are empty; official corpora need their folder."""
     lines = []
     for upstream in upstreams_of(results):
         tasks = [c for c in columns if not runs_of(results, upstream, c)]
@@ -81,7 +81,7 @@ def departures(results: list[ProbeResult], protocols: dict[str, dict[str, Any]])
     ]
 
 
-def remarks(results: list[ProbeResult], columns: list[Column]) -> list[str]:
+def run_notes(results: list[ProbeResult], columns: list[Column]) -> list[str]:
     """Scores of variants, then whatever makes scores of a column or row hard to compare."""
     lines = []
     for c in columns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What watches a training run: progress for people, checkpoints on a signal."""
+"""What watches a training run: progress lines, checkpoints on a signal."""
 
 import math
 import signal
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recipes.run.folder import point_to
 from recipes.run.signals import StopSignal, stop_signals
 
-# Logged figure -> its name for people and how it is printed.
+# Logged figure -> its printed name and format.
 Figures = Mapping[str, tuple[str, str]]
 
 

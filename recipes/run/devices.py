@@ -49,7 +49,7 @@ def device_words(trainer: Any) -> str:
 def say_if_busy(device: str) -> None:
     """Print, once a process, that others keep the processors busy on which this one would train.
 
-    Threads that share a product wait for the last of them. Where others want the processors too,
+    Threads that share a product wait for the last of them. Where others use the processors too,
     two threads took twice the processor time of one and twice its time on the clock.
     """
     if device != "cpu" or torch.get_num_threads() == 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a program ends: its exit status, and one line for what a person can mend."""
+"""Exit status of a program, and one line for an error that its user can fix."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from recipes.run.signals import STOPPED, StopSignal, stop_signals
 from wavlm_lightning.config import one_line
 from wavlm_lightning.errors import NonFiniteLossError
 
-# What a person can mend: shown as one line, without the way through our code.
+# What a user can fix: shown as one line, without the trace through our code.
 USER_ERRORS = (
     ValueError,
     OSError,
@@ -52,7 +52,7 @@ def exit_status(work: Callable[[], int]) -> int:
 
 
 def end_with_reader() -> None:
-    """For programs that only print: end without a word when nobody reads on, as `head` does."""
+    """End a program that only prints without a word when its reader is gone, as `head` is."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 

@@ -110,7 +110,7 @@ def save_config(folder: Path, values: dict[str, Any]) -> None:
 
 
 def _config_of(path: Path) -> dict[str, Any]:
-    """Of a run; {} if it cannot be read: such a run is not gone on with."""
+    """Configuration of a run; {} if it cannot be read: such a run is not continued."""
     try:
         return read_yaml(path / CONFIG)
     except ConfigError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process or many: who I am, waiting for the others, and starting them.
 
-All ways to many processes lead through torchrun's variables RANK and WORLD_SIZE: a person's own
+All ways to many processes lead through torchrun's variables RANK and WORLD_SIZE: a user's own
 call, a cluster's, or our start of torchrun's launcher when `trainer.devices` says more than one.
 """
 

@@ -13,7 +13,7 @@ from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.threads import threads
 from wavlm_lightning.throughput import matrix_rate
 
-HOURS, SHARE = "train/hours_per_hour", "train/share_of_matrix_rate"
+HOURS, SHARE = "train/hours_per_hour", "train/mfu"
 SMOOTHED = 0.95  # share of the figure before
 
 

@@ -75,7 +75,7 @@ class KeepBestLearner(KeepBest):
             super().on_validation_end(trainer)
 
     def write(self, trainer: lightning.Trainer) -> None:
-        """By the first process, all of it or nothing."""
+        """Write a file whole or not at all, in the first process alone."""
         if trainer.is_global_zero:
             write_portable(self.checkpoint, self.module, self.learner)
 

@@ -145,7 +145,7 @@ def _layer_weights(learner: Learner) -> list[float]:
 def _chosen_on_test(
     probe: Adapted, on_test: Scores, folder: Path, processes: Processes
 ) -> dict[str, dict[str, float]]:
-    """Of each learner its best checkpoint on test, which is kept as its best."""
+    """Keep the best checkpoint on test of each learner as its best."""
     best = {}
     for learner in probe.active_learners():
         path = best_checkpoint(learner, folder)

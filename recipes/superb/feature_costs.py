@@ -47,7 +47,7 @@ class Costs:
         return self.keep + uses * self.read <= CLOSE * uses * self.compute
 
     def why(self, uses: float) -> str:
-        """For people and results."""
+        """The reason for the choice, for logs and results."""
         compute, keep, read = (f"{1e3 * x:.2g}" for x in (self.compute, self.keep, self.read))
         return (
             f"a second of audio takes {compute} ms to compute, {keep} to compute and keep, {read} "

@@ -22,7 +22,7 @@ COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over 
 class FeatureSource(NamedTuple):
     """The way that is taken."""
 
-    about: str  # one of the three, and why, for people and results
+    about: str  # one of the three, and why, for logs and results
     featurizer: FeaturizerConfig  # what is left for the heads to do
     cache: FeatureCache | None = None
     means: MeansOverTime | None = None  # what is kept there in place of all layers
@@ -46,7 +46,7 @@ class FeatureSource(NamedTuple):
 
     @property
     def counts(self) -> dict[str, float]:
-        """For the result."""
+        """Counts for the result."""
         return {"damaged_features": 0 if self.cache is None else self.cache.damaged}
 
 

@@ -61,7 +61,7 @@ def heads_of(section: HeadsSection, *, lr: float, seed: int) -> list[Head]:
     rates = list(SWEEP) if section.lr == "sweep" else section.lr
     for key, values in (("lr", rates), ("seed", section.seed)):
         if values is not None and len(set(values)) < len(values):
-            raise ConfigError(f"heads.{key} wants different values, got {values}")
+            raise ConfigError(f"heads.{key} must hold different values (got {values})")
     heads = []
     for own_lr in [lr] if rates is None else rates:
         for own_seed in [seed] if section.seed is None else section.seed:

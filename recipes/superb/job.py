@@ -42,7 +42,7 @@ class TaskJob:
         return self.settings.upstream.source
 
     def config(self) -> str:
-        """Of each stage."""
+        """Configuration of each stage."""
         texts = [config_text(stage.values, stage.sources) for stage in self.stages]
         if len(texts) == 1:
             return texts[0]
@@ -96,6 +96,6 @@ class TaskJob:
         known = settings.published_lr.get(settings.upstream.name, settings.optim.lr)
         hint = ""
         if settings.heads.lr is None and known != settings.optim.lr:
-            hint = f"; published scores of this upstream are known to want LR={known:g}"
+            hint = f"; published scores of this upstream are known to need LR={known:g}"
         folder = settings.data.manifest or self.where.folder(corpus)
         return f"corpus: {folder}; {settings.protocol} protocol{hint}"

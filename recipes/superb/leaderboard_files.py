@@ -13,7 +13,7 @@ from downstream.results import ProbeResult
 from wavlm_lightning.files import replacing, write_text
 
 FOLDER = "predict"  # beside other predictions, and in the archive
-HDF5, KEPT = ".h5", ".npy"  # what the leaderboard wants, and what a run keeps of it
+HDF5, KEPT = ".h5", ".npy"  # what the leaderboard takes, and what a run keeps of it
 HDF5_NAME = "T_hat"
 STAMP = (2021, 1, 1, 0, 0, 0)  # of all files in an archive, so that equal ones are equal bytes
 
@@ -61,7 +61,7 @@ def _folders(result: ProbeResult) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents as the leaderboard wants them."""
+    """Names and contents as the leaderboard takes them."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder)
         if path.suffix == KEPT:
@@ -75,7 +75,7 @@ def _hdf5(values: NDArray[np.float32]) -> bytes:
         import h5py
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the leaderboard wants diarization as HDF5: make setup EXTRAS=submission"
+            "the leaderboard requires diarization as HDF5: make setup EXTRAS=submission"
         ) from error
     file = io.BytesIO()
     with h5py.File(file, "w") as content:

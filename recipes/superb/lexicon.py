@@ -3,7 +3,7 @@
 
 python -m recipes.superb.lexicon --root=DIR [--out=FILE]
 
-SUPERB's PR wants phones. LibriSpeech's own lexicon (openslr.org/11, librispeech-lexicon.txt, to be
+SUPERB's PR needs phones. LibriSpeech's own lexicon (openslr.org/11, librispeech-lexicon.txt, to be
 put beside the splits) lacks some words of the transcripts; without it all are spelled here.
 """
 

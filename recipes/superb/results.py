@@ -96,7 +96,7 @@ def together(first: Variants, second: Variants) -> dict[str, Outcomes]:
 
 
 def finish(done: Finished) -> None:
-    """Choose the learning rate on dev, write a result for each seed, tell people.
+    """Choose the learning rate on dev, write a result for each seed, print it.
 
     Raises:
         ValueError: if no rate is left in all variants.
@@ -161,7 +161,7 @@ def _trivial(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
 
 
 def _drawn(variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of one run as it is; confusions of several added up, where their classes are the same."""
+    """Plot data of one run; confusions of several are added up where their classes are the same."""
     if len(variants) == 1:
         return dict(variants[0])
     parts = [drawn.get("confusion", []) for drawn in variants]

@@ -15,11 +15,11 @@ from downstream import load_task, task_names
 from downstream.adapt.policy import AdaptationConfig, InputMasking
 from downstream.config import DataConfig, OptimConfig
 from downstream.features.cache import CacheConfig
+from downstream.features.config import UpstreamConfig
 from downstream.features.featurizer import FeaturizerConfig
 from downstream.features.upstream import kind_of
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
-from downstream.upstreams.config import UpstreamConfig
 from recipes.run.devices import with_precision
 from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
 from recipes.superb.heads import HeadsSection
@@ -174,7 +174,7 @@ class TaskSettings:
         return with_precision(self.trainer, None if self.tuned else "32-true")
 
     def with_hash(self, digest: str) -> "TaskSettings":
-        """With the hash of the upstream's weights, which results and kept features go by."""
+        """Settings with the hash of the upstream's weights, a name of results and features."""
         upstream = self.values["upstream"] | {"sha256": digest}
         return dataclasses.replace(self, values=self.values | {"upstream": upstream})
 
@@ -225,7 +225,7 @@ def build_parser(task: type[Task[Any]], *, run: type[RunSection] = RunSection) -
 
 
 def _paths_section() -> type[PathsSection]:
-    """With a key, not set, for the corpus of each task that it does not name."""
+    """Section `paths` with a key, not set, for each corpus of a task that it does not name."""
     known = {f.name for f in dataclasses.fields(PathsSection)}
     own = sorted({load_task(name).corpus for name in task_names()} - known)
     fields = [(name, str | None, field(default=None)) for name in own]

@@ -37,7 +37,7 @@ def sources_of(
 
     Args:
         kind: mini, official or manifest.
-        section: folders that a person named.
+        section: folders that are named.
         data: a user's own folder, and how recordings are looked at.
         corpus: of the task.
         processes: all of them call this.
@@ -62,7 +62,7 @@ def sources_of(
 
 
 def tell_unusable(sources: Sources) -> None:
-    """What was left out, for people."""
+    """Print what was left out."""
     if bad := sources.lengths.unusable:
         reasons = list(bad.values())
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""

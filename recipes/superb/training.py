@@ -120,7 +120,7 @@ def _search(
     folder: Path,
     processes: Processes,
 ) -> Outcomes:
-    """Of a task without training: by the first process alone."""
+    """Evaluate a task without training, in the first process alone."""
     if not processes.first:
         return Outcomes({}, {}, "", task.monitor, task.headline)
     folder.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def _chosen_and_shown(task: TrainedTask[Any], outcomes: Mapping[str, Outcome]) -
 def _show(
     trainer: lightning.Trainer, probe: Adapted, data: TaskData, outcomes: Mapping[str, Outcome]
 ) -> None:
-    """To W&B: figures and examples of the head that is best on dev."""
+    """Log scores and examples of the head that is best on dev to W&B."""
     task = probe.task
     best_of = min if task.mode == "min" else max
     name = best_of(outcomes, key=lambda head: outcomes[head].best["value"])
@@ -292,7 +292,7 @@ def _also_kept(settings: TaskSettings, module: Adapted, folder: Path) -> list[Ca
 
 
 def _throughput(settings: TaskSettings, upstream: Frozen, source: FeatureSource) -> Throughput:
-    """With the share of the matrix rate where the upstream is a WavLM and always run."""
+    """Throughput, with its MFU where the upstream is a WavLM that runs at each step."""
     inner = upstream.upstream
     if settings.model is not None and settings.tuned:
         return Throughput(partial(_of_training, settings.model))

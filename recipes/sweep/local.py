@@ -220,7 +220,7 @@ class Search:
             if run is None or not (run / RESULT).is_file():
                 process = start(trial_command(self.config, trial.parameters, folder), folder)
                 stopped = self._watch(trial, process)
-            self._judge(trial, folder, stopped)
+            self._close(trial, folder, stopped)
         finally:
             trial.seconds = round(trial.seconds + time.monotonic() - started, 1)
             self._save()
@@ -252,7 +252,7 @@ class Search:
             return False
         return any(run.name == str(trial.number) for run in stop_runs(self.config, self._runs()))
 
-    def _judge(self, trial: Trial, folder: Path, stopped: bool) -> None:
+    def _close(self, trial: Trial, folder: Path, stopped: bool) -> None:
         try:
             trial.history = read_history(folder, self.metric)
             trial.value = read_metric(folder, self.metric)

@@ -27,7 +27,7 @@ from wavlm_lightning.locks import is_locked
 
 OUTPUT = "output.log"
 UNFINISHED, FINISHED, STOPPED_EARLY, FAILED = "unfinished", "finished", "stopped early", "failed"
-# Words of a command that each trial has its own of: no trial writes where people's results are.
+# Words of a command that each trial has its own of: no trial writes where the user's results are.
 OWN_FOLDERS = {"run.dir": "", "run.results": "results"}
 PATIENCE_SECONDS = 300.0  # for a trial to save after SIGTERM
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import LARGE, Frozen
 from downstream.features.upstream import fingerprint, kind_of, load_upstream
-from downstream.upstreams.config import UpstreamConfig
 from downstream.upstreams.fbank import Fbank
 from downstream.upstreams.transformers import TransformersUpstream
 from downstream.upstreams.wavlm import WavLMUpstream

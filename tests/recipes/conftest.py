@@ -29,7 +29,7 @@ optim:
    total_updates: 8, clip: 10.0}
 run: {validate_updates: 4, checkpoint_updates: 2}
 trainer: {precision: 32-true, log_every_n_steps: 1}
-teachers:
+iterations:
   - {labels.features: mfcc, mixing.prob: 0.0, optim.total_updates: 3}
 """
 

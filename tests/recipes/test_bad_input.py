@@ -75,7 +75,7 @@ def test_dropped_recordings_are_counted_in_the_result(
                 *words,
                 f"--data.root={speech}",
                 "--data.bad_files=drop",
-                "--teachers=[]",
+                "--iterations=[]",
                 "--labels.features=mfcc",
             ]
         )
@@ -104,7 +104,7 @@ def test_dropped_recordings_are_counted_in_the_result(
         (["--labels.num_clusters=100000"], "lower labels.num_clusters"),
         (["--labels.layer=9"], "labels.layer=9: the teacher has layers 1 to 2"),
         (["--data.noise=null"], "mixing.noise_prob=0.3 wants noise"),
-        (["--teachers=[]"], "labels.features=hidden wants a teacher"),
+        (["--iterations=[]"], "labels.features=hidden needs a teacher"),
         (["--model.num_heads=5"], "model.dim=32 is not a multiple of model.num_heads=5"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How programs end: one line for a person, a status for a shell, children that are waited for."""
+"""How programs end: one line for the user, a status for a shell, children that are waited for."""
 
 import os
 import signal

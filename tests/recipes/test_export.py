@@ -44,7 +44,7 @@ def checkpoint(model: WavLM, tmp_path: Path) -> Path:
         "labels.layer": 6,
         "labels.num_clusters": 500,
         "optim.total_updates": 400_000,
-        "teachers": [{}],
+        "iterations": [{}],
     }
     about = {
         "stage": "pretrain",

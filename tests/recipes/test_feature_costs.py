@@ -11,8 +11,8 @@ import recipes.superb.__main__ as superb
 from downstream.config import DataConfig
 from downstream.data.module import TaskData
 from downstream.features.cache import FeatureCache
+from downstream.features.config import UpstreamConfig
 from downstream.features.upstream import load_upstream
-from downstream.upstreams.config import UpstreamConfig
 from recipes.run.processes import Processes
 from recipes.superb import feature_costs
 from recipes.superb.feature_costs import Choice, Costs, choose, measure, uses_of

@@ -14,10 +14,10 @@ import yaml
 import recipes.export.__main__ as export
 import recipes.finetune.__main__ as finetune
 import recipes.superb.__main__ as superb
+from downstream.features.config import UpstreamConfig
 from downstream.features.frames import Frames
 from downstream.features.upstream import load_upstream
 from downstream.heads.linear import FrameLinear
-from downstream.upstreams.config import UpstreamConfig
 from recipes.export.trained_head import read_trained_head
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.audio import read_audio

@@ -18,7 +18,7 @@ from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.checkpoint import save_transformers
-from wavlm_lightning.pretrain.label_features import Hidden, Mfcc
+from wavlm_lightning.pretrain.label_features import LayerFeatures, Mfcc
 from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import read_manifest
 
@@ -52,7 +52,7 @@ def test_a_teacher_of_transformers_gives_its_hidden_states(
     tmp_path: Path, recordings: Path, kind: str
 ) -> None:
     model = save(tmp_path / "teacher", kind)
-    features = Hidden(load_teacher(tmp_path / "teacher"), 1)
+    features = LayerFeatures(load_teacher(tmp_path / "teacher"), 1)
     assert (features.dim, features.rate, len(features.sha256)) == (32, 50, 64)
     waveform = read_audio(next((recordings / "speech" / "dev").iterdir()))
     given = waveform[None]
@@ -62,7 +62,7 @@ def test_a_teacher_of_transformers_gives_its_hidden_states(
         wanted = model(given, output_hidden_states=True).hidden_states[1][0]
     torch.testing.assert_close(features([waveform])[0], wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"labels\.layer=3: the teacher has layers 1 to 2"):
-        Hidden(load_teacher(tmp_path / "teacher"), 3)
+        LayerFeatures(load_teacher(tmp_path / "teacher"), 3)
 
 
 def test_a_wavlm_of_transformers_is_a_wavlm(tmp_path: Path, tiny: WavLMConfig) -> None:
@@ -72,7 +72,7 @@ def test_a_wavlm_of_transformers_is_a_wavlm(tmp_path: Path, tiny: WavLMConfig) -
     x = 0.1 * torch.randn(8_000)
     with torch.no_grad():
         wanted = model(x[None], torch.tensor([8_000])).layers[2][0]
-    torch.testing.assert_close(Hidden(load_teacher(tmp_path / "teacher"), 2)([x])[0], wanted)
+    torch.testing.assert_close(LayerFeatures(load_teacher(tmp_path / "teacher"), 2)([x])[0], wanted)
 
 
 def test_labels_of_a_hubert_are_written(tmp_path: Path, recordings: Path) -> None:

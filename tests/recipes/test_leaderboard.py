@@ -14,7 +14,7 @@ from downstream import load_task
 from downstream.results import ProbeResult, read_probe_results
 from recipes.report.__main__ import main
 from recipes.report.charts import confusions, curves, trades
-from recipes.report.report_blocks import Confusion, Curves, Picture, Pictures, Section, Trades
+from recipes.report.report_blocks import Confusion, Curves, DetCurves, Picture, Pictures, Section
 from recipes.report.scoreboard import TITLE, row_of
 from recipes.report.scores import KINDS
 from recipes.report.superb_score import read_reference
@@ -190,8 +190,8 @@ def test_error_rates_of_all_upstreams_share_a_picture_of_a_corpus(
     other = {"kind": "manifest", "corpus": "mini", "seed": 1}  # of the same name as the stand-in
     write_score("asv", "mine", 30.0, drawn={"det": DET}, **other)
     mini, manifest = pictures(trades(results(scores), {"fbank": 0, "mine": 1}))
-    assert isinstance(mini, Trades)
-    assert isinstance(manifest, Trades)
+    assert isinstance(mini, DetCurves)
+    assert isinstance(manifest, DetCurves)
     assert {name: [one.eer for one in lines] for name, lines in mini.lines.items()} == {
         "fbank": [20.0],
         "mine": [20.0],

@@ -104,7 +104,7 @@ def test_a_teacher_may_learn_from_recordings_of_its_own(
     shutil.copytree(recordings / "speech" / "dev", other / "dev")
     teacher = {"labels.features": "mfcc", "mixing.prob": 0.0, "optim.total_updates": 3}
     teacher |= {"data.root": str(other), "data.noise": None, "optim.warmup_updates": 1}
-    assert main([*words, f"--teachers={json.dumps([teacher])}"]) == 0
+    assert main([*words, f"--iterations={json.dumps([teacher])}"]) == 0
     folder = latest(words)
     first, last = folder / "iteration1", folder
     listed = {run: read_manifest(run / "manifests" / "train.tsv") for run in (first, last)}
@@ -117,8 +117,8 @@ def test_a_teacher_may_learn_from_recordings_of_its_own(
     counts = json.loads((folder / "result.json").read_text())["counts"]
     assert (counts["train_utterances"], counts["iteration1: train_utterances"]) == (12, 8)
     teacher["data.root"] = str(tmp_path / "nowhere")
-    assert main([*words, f"--teachers={json.dumps([teacher])}"]) == 1
-    assert "teachers, item 1: data.root=" in capsys.readouterr().err
+    assert main([*words, f"--iterations={json.dumps([teacher])}"]) == 1
+    assert "iterations, item 1: data.root=" in capsys.readouterr().err
 
 
 def test_all_recordings_are_looked_at_before_the_first_iteration_trains(
@@ -131,12 +131,12 @@ def test_all_recordings_are_looked_at_before_the_first_iteration_trains(
     second = {"labels.layer": 1, "mixing.prob": 0.0, "optim.total_updates": 3}
     third = {**second, "data.root": str(other), "data.noise": None}
     (other / "train" / "00.wav").write_bytes(b"")
-    teachers = f"--teachers={json.dumps([first, second, third])}"
-    assert main([*words, teachers]) == 1
+    iterations = f"--iterations={json.dumps([first, second, third])}"
+    assert main([*words, iterations]) == 1
     assert "00.wav: empty file" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.ckpt"))
     shutil.copy2(recordings / "speech" / "train" / "00.wav", other / "train" / "00.wav")
-    both = f"--teachers={json.dumps([{**third, 'labels.features': 'mfcc'}, third])}"
+    both = f"--iterations={json.dumps([{**third, 'labels.features': 'mfcc'}, third])}"
     assert main([*words, both, "--run.name=shared"]) == 0
     run = tmp_path / "runs" / "shared" / "latest"
     made = [p for p in run.rglob("manifests") if p.is_dir()]

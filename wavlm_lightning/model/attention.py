@@ -75,7 +75,7 @@ def attend_eager(
 def attend_sdpa(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """As `attend_eager`, through torch's scaled dot product with an additive mask."""
+    """`attend_eager` through torch's scaled dot product with an additive mask."""
     mask = None
     if bias.table is not None and gate is not None:
         mask = (gate[..., None] * bias.table).to(q.dtype)
@@ -88,14 +88,14 @@ def attend_sdpa(
 def attend_chunked(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """As `attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
+    """`attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
     return _by_distance(ChunkedAttention, q, k, v, gate=gate, bias=bias, dropout=dropout)
 
 
 def attend_by_head(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """As `attend_chunked`, a few heads at a time, and weights are kept for the backward pass."""
+    """`attend_chunked` a few heads at a time, with weights kept for the backward pass."""
     return _by_distance(AttentionByHead, q, k, v, gate=gate, bias=bias, dropout=dropout)
 
 

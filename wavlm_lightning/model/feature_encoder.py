@@ -60,7 +60,7 @@ class ConvLayer(nn.Module):
 
 
 def norm_over_time(x: Tensor, padding: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """As the norm, one group a channel, of (B, C, T) over frames that are not padding (B, T)."""
+    """Group norm, one group a channel, of (B, C, T) over frames that are not padding (B, T)."""
     x, valid = x.float(), ~padding[:, None]
     count = valid.sum(-1, keepdim=True)
     x = x - (x * valid).sum(-1, keepdim=True) / count

@@ -117,7 +117,7 @@ def config_from_released(cfg: Mapping[str, Any]) -> WavLMConfig:
 
 
 def _channels(text: str) -> int:
-    """Of convolutions written as "[(512,10,5)] + [(512,3,2)] * 4 + ..."; parsed, never run."""
+    """Channels of convolutions written as "[(512,10,5)] + [(512,3,2)] * 4 + ..."; never run."""
     layers = []
     for part in re.findall(r"\[([^\]]*)\](?:\s*\*\s*(\d+))?", text):
         numbers = [int(n) for n in re.findall(r"\d+", part[0])]
@@ -189,7 +189,7 @@ def config_from_transformers(
 
 
 def _named(config: WavLMConfig) -> WavLMConfig:
-    """Under the name of a published size, if it has the shape of one."""
+    """Configuration under the name of a published size, if it has the shape of one."""
     for size in ("base", "large"):
         preset = WavLMConfig.preset(size)
         if all(getattr(config, name) == getattr(preset, name) for name in TRAINED_FOR):

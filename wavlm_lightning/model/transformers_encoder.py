@@ -56,7 +56,7 @@ class TransformersEncoder(nn.Module):
         return self.layers(waveforms, (~padding).long())
 
     def layers(self, waveforms: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        """All layers (B, F, D) of waveforms (B, T) that are normalised where the model wants it."""
+        """All layers (B, F, D) of waveforms (B, T) that are normalised where the model needs it."""
         out = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
         layers: tuple[Tensor, ...] = out.hidden_states
         if self.pre_norm:  # the last state after the final norm, as SUPERB has it
@@ -135,7 +135,7 @@ def _check_loaded(model: nn.Module, loaded: Mapping[str, Any], kind: str, source
 
 
 def _digest_of_tensors(model: nn.Module) -> str:
-    """Of weights that lie in a hub's cache: their names and values."""
+    """Hash of weights that lie in a hub's cache: their names and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -108,7 +108,7 @@ class WavLM(nn.Module):
         generator: torch.Generator | None = None,
         num_blocks: int | None = None,
     ) -> Features:
-        """As `forward`, for waveforms that are already normalised where the size asks for it.
+        """Features of waveforms that are already normalised where the size asks for it.
 
         Args:
             channel_mask: (B, D) bool, True where a channel of the projected features is zero.

@@ -19,7 +19,7 @@ from wavlm_lightning.seeding import generator
 
 BUCKET_RATIO = 1.05  # lengths within 5 % count as equal, and cropping costs at most that
 # A grid of crops: few lengths, so that a compiler has seen them all after minutes. Attention's
-# memory-efficient kernel of torch wants a bias whose rows are multiples of eight long.
+# memory-efficient kernel of torch needs a bias whose rows are multiples of eight long.
 GRID_RATIO = 1.07
 GRID_FRAMES = 8
 
@@ -95,7 +95,7 @@ class BatchPlan:
         if self.updates == 0:
             seconds = float(self.num_samples.sum()) / SAMPLE_RATE
             raise ValueError(
-                f"{seconds:.0f} s of audio make {len(self._cuts)} batches, an update wants "
+                f"{seconds:.0f} s of audio make {len(self._cuts)} batches, an update needs "
                 f"{self.batches_per_update}: lower data.audio_seconds_per_update or give more audio"
             )
         self._whole = self.updates
@@ -109,7 +109,7 @@ class BatchPlan:
 
     @property
     def cropped_share(self) -> float:
-        """Of the first epoch's audio: batches are cut to their shortest, so nothing is padded."""
+        """Share of the first epoch's audio that is cut: batches end with their shortest row."""
         capped = np.minimum(self.num_samples, self.max_samples)
         rows = [capped[batch] for update in self.epoch(0) for batch in update]
         kept = sum(len(row) * crop_size(row, self.grid) for row in rows)
@@ -148,7 +148,7 @@ class PlanSampler(Sampler[tuple[int, list[int]]]):
     """One rank's batches of an epoch, from any position: (epoch, indices of a batch).
 
     Epoch and start are given when it is made, because Lightning makes the first iterator of a
-    resumed run before it calls `set_epoch`; the length is that of a whole epoch, as it wants.
+    resumed run before it calls `set_epoch`; the length is that of a whole epoch, as it requires.
     """
 
     def __init__(self, plan: BatchPlan, *, rank: int, world: int, epoch: int = 0, start: int = 0):

@@ -45,7 +45,7 @@ class Corpus:
     bad: dict[str, str] = field(default_factory=dict)  # path -> reason
     other_splits: dict[str, int] = field(default_factory=dict)  # split -> utterances left out
     left_out: dict[str, int] = field(default_factory=dict)  # names that were not read, by reason
-    left_out_line: str = ""  # the same for people
+    left_out_line: str = ""  # the same in a line
     in_dev: list[str] = field(default_factory=list)  # utterances of train that are in dev too
 
     def report(self) -> str:

@@ -35,7 +35,7 @@ VALIDATION_EPOCH = 2**31  # stands for the epoch in what validation draws: the s
 class PretrainBatch(NamedTuple):
     """What one step trains on."""
 
-    waveforms: Tensor  # (B, T) float32, normalised if the model wants it, mixed
+    waveforms: Tensor  # (B, T) float32, normalised if the model needs it, mixed
     lengths: Tensor  # (B,) int64 samples, on the host
     labels: Tensor  # (B, F, S) int64, -1 where there is none
     masked: Tensor  # (B, F) bool, True where hidden
@@ -68,7 +68,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
         config: crops.
         mask: draws what is hidden.
         mixer: lays other sound over utterances; None for clean speech.
-        normalize: the model wants zero mean and unit variance.
+        normalize: Zero mean and unit variance, which the model was trained on.
         train: crop all rows to the shortest at random places; otherwise keep the beginning of each,
             padded.
         seed: of everything drawn.
@@ -153,7 +153,7 @@ class PretrainData(lightning.LightningDataModule):
         config: crops and batches.
         mask: draws what is hidden.
         mixers: for training ("train") and for mixed validation ("dev").
-        normalize: the model wants zero mean and unit variance.
+        normalize: Zero mean and unit variance, which the model was trained on.
         seed: of plan, crops, mixing and masks.
     """
 

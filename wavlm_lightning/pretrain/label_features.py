@@ -105,7 +105,7 @@ class WavLMTeacher:
         return self.model.encode(waveforms, lengths, num_blocks=number).layers[number]
 
 
-class Hidden:
+class LayerFeatures:
     """Output of one block of a teacher: 50 frames a second.
 
     Differs from fairseq's feature dump, which loses a frame every 100 s: parts overlap by what the

@@ -37,7 +37,7 @@ class LabelReport:
         return {k: v for k, v in asdict(self).items() if v is not None}
 
     def line(self) -> str:
-        """One line for people."""
+        """The figures in one line."""
         text = (
             f"{self.codes_used} of {self.num_clusters} codes used, entropy "
             f"{self.entropy_bits:.2f} bits, most frequent code {self.majority:.1%}"

@@ -96,7 +96,7 @@ class Mixer:
     def __post_init__(self) -> None:
         if self.noise is None and self.config.prob > 0 and self.config.noise_prob > 0:
             raise ValueError(
-                f"mixing.noise_prob={self.config.noise_prob:g} wants noise: say data.noise=DIR, or "
+                f"mixing.noise_prob={self.config.noise_prob:g} needs noise: say data.noise=DIR, or "
                 "mixing.noise_prob=0"
             )
 

@@ -134,7 +134,7 @@ class Pretrainer(lightning.LightningModule):
         """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
         loss, added = self(batch)
         total = loss.loss + added
-        if not self._encoder_learns:  # distributed training wants a gradient of everything
+        if not self._encoder_learns:  # distributed training needs a gradient of everything
             total = total + zero_loss(self.model.parameters())
         self._batches.append(batch)
         self._losses.append(torch.stack([loss.loss.detach(), added.detach(), loss.correct]))

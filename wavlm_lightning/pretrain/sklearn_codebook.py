@@ -54,7 +54,7 @@ class _Arrays(_Unpickler):
         return _Wrapper if (module, name) == WRAPPER else _Nothing
 
     def load_build(self) -> None:
-        """As pickle's; the bytes of an array follow its wrapper."""
+        """Rebuild an object as pickle does; the bytes of an array follow its wrapper."""
         super().load_build()
         if isinstance(self.stack[-1], _Wrapper):
             self.stack[-1] = self._array(self.stack[-1].state)

@@ -35,5 +35,5 @@ def test_words_of_none_are_found(files: list[Path]) -> None:
 @pytest.mark.parametrize("line", ["OWL", "OWL AW L", "OWL AW1 X"])
 def test_a_line_without_phones_or_with_other_ones_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.txt").write_text(f"THE DH AH0\n{line}\n")
-    with pytest.raises(ValueError, match=r"a\.txt, line 2: wants a word and phones of ARPAbet"):
+    with pytest.raises(ValueError, match=r"a\.txt, line 2: must be a word and ARPAbet phones"):
         read([tmp_path / "a.txt"])

@@ -67,7 +67,9 @@ def test_documents_that_are_not_usable_hold_nothing_and_do_not_count(corpus: Pat
 def test_missing_files_are_named(corpus: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no scoring/language_key_eval\.lst"):
         Quesst14(corpus).queries("test")
-    with pytest.raises(FileNotFoundError, match=r"wants one scoring/groundtruth_quesst14_eval/"):
+    with pytest.raises(
+        FileNotFoundError, match=r"there must be one scoring/groundtruth_quesst14_eval/"
+    ):
         truth(corpus, "test")
     (corpus / "Audio/quesst14_00001.wav").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 2 recordings of language_key_utterances"):

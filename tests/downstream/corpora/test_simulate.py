@@ -58,7 +58,7 @@ def test_partner_is_another_speaker(rows: list[Recording]) -> None:
 
 
 def test_rows_of_one_speaker_are_refused(rows: list[Recording]) -> None:
-    with pytest.raises(ValueError, match="mixtures want two speakers, all 2 rows of train are of"):
+    with pytest.raises(ValueError, match="mixtures need two speakers, all 2 rows of train are of"):
         check_speakers([rows[0], rows[3]])
 
 

@@ -112,5 +112,5 @@ def test_missing_list_of_trials_is_named(corpus: Path) -> None:
 def test_broken_trial_is_named_by_its_line(corpus: Path, line: str) -> None:
     with (corpus / "veri_test.txt").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(ValueError, match=r"veri_test\.txt, line 3: wants `0\|1 path path`, got"):
+    with pytest.raises(ValueError, match=r"veri_test\.txt, line 3: must be `0\|1 path path` \(got"):
         trials(corpus)

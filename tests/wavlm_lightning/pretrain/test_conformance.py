@@ -16,7 +16,7 @@ from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.layout_configs import transformers_config
 from wavlm_lightning.model.layouts import to_transformers
 from wavlm_lightning.pretrain.kmeans import Quantizer
-from wavlm_lightning.pretrain.label_features import Hidden, WavLMTeacher
+from wavlm_lightning.pretrain.label_features import LayerFeatures, WavLMTeacher
 from wavlm_lightning.pretrain.objective import (
     MaskedPrediction,
     ObjectiveConfig,
@@ -40,7 +40,7 @@ def test_label_ids_equal_those_of_transformers_and_scikit_learn(
     ours = WavLM(tiny).eval()
     theirs = WavLMModel(TheirConfig(**transformers_config(tiny))).eval()
     theirs.load_state_dict(to_transformers(ours))
-    features = Hidden(WavLMTeacher(ours), layer=1)
+    features = LayerFeatures(WavLMTeacher(ours), layer=1)
     waveforms = [read_audio(p) for p in sorted((recordings / "speech" / "dev").iterdir())]
     kmeans = KMeans(8, n_init=1, random_state=0).fit(torch.cat(features(waveforms)).numpy())
     quantizer = Quantizer(torch.from_numpy(kmeans.cluster_centers_).float(), {})

@@ -10,7 +10,7 @@ from torchaudio.compliance import kaldi
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.pretrain.label_features import Hidden, Mfcc, WavLMTeacher
+from wavlm_lightning.pretrain.label_features import LayerFeatures, Mfcc, WavLMTeacher
 
 CHUNK = 5  # frames
 LENGTHS = [400, 719, 720, 1_679, 1_680, 1_681, 1_999, 2_000, 3_280, 3_599, 3_600, 9_999, 16_000]
@@ -56,7 +56,9 @@ def test_differences_are_kaldis_regression_over_five_frames(waveform: torch.Tens
 def test_chunks_keep_the_frame_count(
     tiny_model: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    frames = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=CHUNK)([waveform[:num_samples]])[0]
+    frames = LayerFeatures(WavLMTeacher(tiny_model), 1, chunk_frames=CHUNK)(
+        [waveform[:num_samples]]
+    )[0]
     assert frames.shape == (conv_lengths(num_samples), 32)
 
 
@@ -64,28 +66,30 @@ def test_chunks_keep_the_frame_count(
 def test_chunks_keep_the_frame_grid(
     pointwise: WavLM, waveform: torch.Tensor, num_samples: int
 ) -> None:
-    chunked = Hidden(WavLMTeacher(pointwise), 1, chunk_frames=CHUNK)([waveform[:num_samples]])[0]
-    whole = Hidden(WavLMTeacher(pointwise), 1)([waveform[:num_samples]])[0]
+    chunked = LayerFeatures(WavLMTeacher(pointwise), 1, chunk_frames=CHUNK)(
+        [waveform[:num_samples]]
+    )[0]
+    whole = LayerFeatures(WavLMTeacher(pointwise), 1)([waveform[:num_samples]])[0]
     torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_chunks_give_what_each_part_gives_alone(tiny_model: WavLM, waveform: torch.Tensor) -> None:
-    chunked = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=50)([waveform])[0]
-    alone = Hidden(WavLMTeacher(tiny_model), 1)([waveform[16_000:32_000]])[0]
+    chunked = LayerFeatures(WavLMTeacher(tiny_model), 1, chunk_frames=50)([waveform])[0]
+    alone = LayerFeatures(WavLMTeacher(tiny_model), 1)([waveform[16_000:32_000]])[0]
     torch.testing.assert_close(chunked[50:], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_is_the_layers_output(tiny_model: WavLM, waveform: torch.Tensor) -> None:
     with torch.no_grad():
         wanted = tiny_model(waveform[None], torch.tensor([len(waveform)])).layers[1][0]
-    torch.testing.assert_close(Hidden(WavLMTeacher(tiny_model), 1)([waveform])[0], wanted)
+    torch.testing.assert_close(LayerFeatures(WavLMTeacher(tiny_model), 1)([waveform])[0], wanted)
 
 
 def test_a_recording_has_the_same_frames_in_any_company(
     tiny_model: WavLM, waveform: torch.Tensor
 ) -> None:
     given = [waveform[:size] for size in (16_000, 31_000, 400, 30_001, 16_001, 9_999)]
-    features = Hidden(WavLMTeacher(tiny_model), 1, chunk_frames=60)
+    features = LayerFeatures(WavLMTeacher(tiny_model), 1, chunk_frames=60)
     together = features(given)
     assert [len(x) for x in together] == [conv_lengths(len(w)) for w in given]
     for own, x in zip(given, together, strict=True):
@@ -95,12 +99,12 @@ def test_a_recording_has_the_same_frames_in_any_company(
 def test_blocks_behind_the_layer_do_not_run(tiny: WavLMConfig, waveform: torch.Tensor) -> None:
     model = WavLM(tiny)
     model.encoder.layers[1].register_forward_hook(lambda *_: pytest.fail("it ran"))
-    assert Hidden(WavLMTeacher(model), 1)([waveform])[0].shape == (99, 32)
+    assert LayerFeatures(WavLMTeacher(model), 1)([waveform])[0].shape == (99, 32)
 
 
 def test_bfloat16_gives_nearly_the_same_frames(tiny_model: WavLM, waveform: torch.Tensor) -> None:
     teacher = WavLMTeacher(tiny_model)
-    exact, rounded = (Hidden(teacher, 1, bfloat16=b)([waveform])[0] for b in (False, True))
+    exact, rounded = (LayerFeatures(teacher, 1, bfloat16=b)([waveform])[0] for b in (False, True))
     assert rounded.dtype == torch.float32
     difference = (rounded - exact).norm() / exact.norm()
     assert 1e-5 < difference < 0.02
@@ -115,4 +119,4 @@ def test_teacher_is_put_in_eval_mode(tiny_model: WavLM) -> None:
 @pytest.mark.parametrize("layer", [0, 2])
 def test_missing_layer_is_refused_with_the_key(tiny_model: WavLM, layer: int) -> None:
     with pytest.raises(ValueError, match=rf"labels\.layer={layer}: .* layers 1 to 1"):
-        Hidden(WavLMTeacher(tiny_model), layer)
+        LayerFeatures(WavLMTeacher(tiny_model), layer)

@@ -258,7 +258,7 @@ def test_long_clip_gives_a_random_part_of_thirty_seconds(tmp_path: Path) -> None
 
 
 def test_missing_noise_is_refused_with_both_keys() -> None:
-    with pytest.raises(ValueError, match=r"mixing\.noise_prob=1 wants noise: say data\.noise=DIR"):
+    with pytest.raises(ValueError, match=r"mixing\.noise_prob=1 needs noise: say data\.noise=DIR"):
         Mixer(config=NOISE, normalize=False)
 
 

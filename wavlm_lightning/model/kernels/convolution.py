@@ -121,7 +121,7 @@ class _Gradients:
                 sums.add_(one)
 
     def results(self) -> tuple[Tensor | None, ...]:
-        """Of weight (C', C, k), gain and bias."""
+        """Gradients of weight (C', C, k), gain and bias."""
         matrix = torch.cat(self.matrices)  # (k * C, C')
         weight = matrix.unflatten(0, (self.weight.shape[2], -1)).permute(2, 1, 0)
         return weight.to(self.weight.dtype), *(self.of_norm or (None, None))

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from downstream.upstreams import kind_module
+from downstream.features.kinds import kind_names
 from wavlm_lightning.fields import Checked, seed
 
 
@@ -37,4 +37,7 @@ class UpstreamConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kind_module(self.kind)  # a kind that is not there is refused here
+        if self.kind not in kind_names():
+            raise ValueError(
+                f"upstream.kind must be one of {', '.join(kind_names())} (got {self.kind})"
+            )
