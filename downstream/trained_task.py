@@ -41,7 +41,7 @@ class TrainedTask(Task[C]):
 
     @abstractmethod
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Mean loss of a batch."""
+        """Mean loss () of a batch."""
 
     @abstractmethod
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:

@@ -143,6 +143,9 @@ def test_nothing_imports_a_command_line() -> None:
     assert [m for m, others in modules().items() if programs & others] == []
 
 
+SHAPE = re.compile(r"\((\w+'?,[^()]*|\.\.\.[^()]*|)\)")  # (B, T), (B,), (C', C), (...) or ()
+
+
 def test_every_forward_says_its_shapes() -> None:
     """A docstring with a shape such as (B, T), (B,) or (out, in)."""
     bare = []
@@ -155,6 +158,51 @@ def test_every_forward_says_its_shapes() -> None:
                         isinstance(d, ast.Name) and d.id == "staticmethod"
                         for d in node.decorator_list
                     )
-                    if not static and not re.search(r"\((\w+,|\.\.\.,)[^)]*\)", words):
+                    if not static and not SHAPE.search(words):
                         bare.append(f"{file.name}:{node.lineno}")
     assert bare == []
+
+
+def _public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Functions of a module and methods of its classes; none that is within another function."""
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    found = [node for body in bodies for node in body if isinstance(node, ast.FunctionDef)]
+    return [node for node in found if not node.name.startswith("_")]
+
+
+def _takes_or_gives_tensors(node: ast.FunctionDef) -> bool:
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    if arguments and arguments[0].arg == "ctx":  # of an autograd.Function, which is called by apply
+        return False
+    types = [ast.unparse(a.annotation) for a in arguments if a.annotation]
+    types += [ast.unparse(node.returns)] if node.returns else []
+    return any(re.search(r"\bTensor\b", text) and "[str, Tensor]" not in text for text in types)
+
+
+def test_public_functions_on_tensors_say_shapes() -> None:
+    """(B, T), (...) or () for a number, in the docstring."""
+    bare, seen = [], 0
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in _public_functions(ast.parse(file.read_text())):
+                if _takes_or_gives_tensors(node):
+                    seen += 1
+                    if not SHAPE.search(ast.get_docstring(node) or ""):
+                        bare.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert seen > 100
+    assert bare == []
+
+
+FRAGMENT = re.compile(r"(Of|As|By|To|With|On|In|At|From|For|Under|And) ")
+
+
+def test_docstrings_begin_with_a_phrase_that_stands_alone() -> None:
+    wrong = []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    words = ast.get_docstring(node) or ""
+                    if FRAGMENT.match(words):
+                        wrong.append(f"{file.relative_to(ROOT)}:{node.lineno} {words[:40]}")
+    assert wrong == []

@@ -14,7 +14,7 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """What a product with x is computed in: autocast's format, or x's own."""
+    """Format of a product with x (...): autocast's, or x's own."""
     device = x.device.type
     if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)

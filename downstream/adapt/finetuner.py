@@ -212,7 +212,7 @@ class Finetuner(Adapted):
         seed_torch(self.learner.seed, "encoder dropout", self.global_step, self._place)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, weighted so that the update is a mean over its utterances."""
+        """Loss () of a batch, weighted so that the update is a mean over its utterances."""
         try:
             features = self._masked_features(batch)
             loss = self.learner.loss(features, batch, self.global_step, self._place)

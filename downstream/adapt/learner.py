@@ -82,12 +82,12 @@ class Learner(nn.Module):
         return frames
 
     def loss(self, features: Features, batch: Batch, *drawn: int) -> Tensor:
-        """Mean loss of a batch; dropout depends on the seed and `drawn` alone."""
+        """Mean loss () of a batch; dropout depends on the seed and `drawn` alone."""
         seed_torch(self.seed, "dropout", *drawn)
         return self.task.loss(self.head, self(features, batch), batch)
 
     def no_loss(self) -> Tensor:
-        """Zero, with a zero gradient for every parameter, whatever these hold."""
+        """Zero (), with a zero gradient for every parameter, whatever these hold."""
         return zero_loss(self.parameters())
 
     def predict(self, features: Features, batch: Batch) -> Iterable[tuple[int, str, Any]]:

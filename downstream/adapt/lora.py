@@ -39,7 +39,7 @@ class LowRankUpdate(nn.Module):
         self.scale = scale
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Weight (out, in) -> (out, in), updated."""
+        """Weight (C', C) -> the updated weight (C', C)."""
         return weight + self.scale * (self.b @ self.a)
 
 

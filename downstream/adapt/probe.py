@@ -87,7 +87,7 @@ class Probe(Adapted):
         self._place = batch_idx % per_update * world + self.trainer.global_rank
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of all losses: no gradient of one learner holds anything of another."""
+        """Sum () of all losses: no gradient of one learner holds anything of another."""
         drawn = (self.global_step, self._place)
         try:
             features = self(batch)

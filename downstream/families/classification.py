@@ -73,7 +73,7 @@ class Classification(TrainedTask[C]):
         return MeanPoolLinear(dim, hidden=self.config.hidden, num_classes=len(self.classes))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Cross entropy."""
+        """Mean cross entropy () of a batch."""
         targets = torch.tensor(batch.targets, device=frames.x.device)
         return F.cross_entropy(head(frames), targets)
 

@@ -171,7 +171,7 @@ class SymbolTask(TrainedTask[C]):
         return found
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """CTC, each utterance divided by its length; one too short for its text counts as zero."""
+        """Mean CTC loss () a symbol; an utterance that is too short for its text counts as zero."""
         encoded = [self.encode(text) for text in batch.targets]
         return ctc_loss(head(frames), frames.lengths, encoded, reduction="mean")
 

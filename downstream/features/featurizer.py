@@ -99,7 +99,7 @@ class Featurizer(nn.Module):
 def prepared(
     features: Features, num_samples: Tensor, config: FeaturizerConfig, *, stride: int
 ) -> Features:
-    """Frames that count, normalised if that is wanted; longer layers are cut."""
+    """Layers (B, F, D) cut to the frames that count, normalised if `normalize` is set."""
     layers, lengths, stacked = features
     if config.lengths == "s3prl":
         rounded = (num_samples / stride).round().long()

@@ -65,7 +65,7 @@ def packing(lengths: Tensor, num_frames: int) -> Packing:
 
 
 def takes_bfloat16(x: Tensor, hidden: int) -> bool:
-    """Whether this kernel is the one to run: on a CPU, in bfloat16, and wide."""
+    """Whether this kernel runs for x (..., C): on a CPU, in bfloat16, and wide."""
     here = x.device.type == "cpu" and autocast_dtype(x) == torch.bfloat16
     return here and hidden >= MIN_HIDDEN and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 

@@ -60,5 +60,5 @@ class ASR(Transcription[Config]):
         return blstm_head(self.config, dim, num_symbols=len(self.characters))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """CTC on features with SpecAugment."""
+        """Mean CTC loss () on features with SpecAugment."""
         return super().loss(head, self.augmented(frames, batch, self.config.specaug), batch)

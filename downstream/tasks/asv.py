@@ -292,7 +292,7 @@ class ASV(TrainedTask[Config]):
         )
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Additive-margin softmax over training speakers."""
+        """Mean additive-margin softmax loss () over training speakers."""
         speakers = torch.tensor(batch.targets, device=frames.x.device)
         if self.config.crop == "features":
             frames = self._cropped(frames, batch)

@@ -81,7 +81,7 @@ class CTC(Transcription[Config]):
         return FrameLinear(dim, len(self.characters), dropout=self.config.dropout)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """CTC, mean over utterances; one too short for its text counts as zero."""
+        """Mean CTC loss () an utterance; one too short for its text counts as zero."""
         encoded = [self.encode(text) for text in batch.targets]
         total = ctc_loss(head(frames), frames.lengths, encoded, reduction="sum")
         return total / len(encoded)

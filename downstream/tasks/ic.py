@@ -84,7 +84,7 @@ class IC(Classification[ClassifierConfig]):
         return logits.split([len(values) for values in self.values.values()], dim=-1)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Sum over slots."""
+        """Cross entropies () of the slots, summed."""
         targets = torch.tensor(batch.targets, device=frames.x.device)  # (B, S)
         losses = [
             F.cross_entropy(logits, targets[:, i])

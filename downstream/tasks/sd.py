@@ -132,7 +132,7 @@ class SD(Mixtures[Config]):
         return torch.from_numpy(active).to(frames.x.device)
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Mean over speakers and frames."""
+        """Mean binary cross entropy () over speakers and frames."""
         return permutation_bce(head(frames), self._activities(frames, batch), frames.lengths)
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:

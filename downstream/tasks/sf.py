@@ -108,7 +108,7 @@ class SF(SymbolTask[Config]):
         return blstm_head(self.config, dim, num_symbols=len(self.tokens))
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """CTC on features with SpecAugment."""
+        """Mean CTC loss () on features with SpecAugment."""
         return super().loss(head, self.augmented(frames, batch, self.config.specaug), batch)
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:

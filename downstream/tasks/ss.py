@@ -117,7 +117,7 @@ class SS(Mixtures[Config]):
         )
 
     def loss(self, head: nn.Module, frames: Frames, batch: Batch) -> Tensor:
-        """Masked magnitude against the source's, as far as it is in phase with the mixture."""
+        """Mean squared error () of masked magnitudes against the sources', as far as in phase."""
         mixture = self._spectra(batch.waveforms)  # (B, N, F)
         size = batch.waveforms.shape[1]
         sources = torch.stack([F.pad(s, (0, size - s.shape[1])) for s in batch.targets])

@@ -75,7 +75,7 @@ def attend_eager(
 def attend_sdpa(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """`attend_eager` through torch's scaled dot product with an additive mask."""
+    """`attend_eager` of (B, H, F, d) through torch's scaled dot product with an additive mask."""
     mask = None
     if bias.table is not None and gate is not None:
         mask = (gate[..., None] * bias.table).to(q.dtype)
@@ -95,7 +95,7 @@ def attend_chunked(
 def attend_by_head(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """`attend_chunked` a few heads at a time, with weights kept for the backward pass."""
+    """`attend_chunked` of (B, H, F, d), a few heads at a time; weights are kept for backward."""
     return _by_distance(AttentionByHead, q, k, v, gate=gate, bias=bias, dropout=dropout)
 
 

@@ -24,7 +24,7 @@ FEW_CHANNELS, MANY_FRAMES = 16, 400
 
 
 def relative_buckets(distances: Tensor, num_buckets: int, *, max_distance: int) -> Tensor:
-    """Bucket of each distance j - i (key minus query, in frames); int64, same shape.
+    """Buckets (...) of distances j - i (...), key minus query in frames; int64.
 
     Half of the buckets are for keys after the query, half for keys before it or at it; half of
     each holds one distance a bucket.

@@ -151,7 +151,7 @@ class Mixer:
 
 
 def mixing_gain(first: Tensor, second: Tensor, decibels: float) -> Tensor:
-    """Factor on `second` that puts `first` this many dB above it, by mean energy of the whole.
+    """Factor () on `second` (T,) that puts `first` (T,) so many dB above it, by mean energy.
 
     >>> mixing_gain(torch.ones(4), 2 * torch.ones(8), 0.0)
     tensor(0.5000)

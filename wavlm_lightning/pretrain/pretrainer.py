@@ -131,7 +131,7 @@ class Pretrainer(lightning.LightningModule):
         seed_torch(self.seed, "dropout", self.global_step, place)
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
-        """The loss of one batch, over a constant; `on_before_optimizer_step` makes it a mean."""
+        """Loss () of a batch, over a constant; `on_before_optimizer_step` makes it a mean."""
         loss, added = self(batch)
         total = loss.loss + added
         if not self._encoder_learns:  # distributed training needs a gradient of everything

@@ -16,7 +16,7 @@ _plain_only = False
 
 
 def use_kernels(x: Tensor) -> bool:
-    """Whether the work on this tensor goes to kernels: it lies on a CPU and nothing traces it."""
+    """Whether the work on x (...) goes to kernels: it lies on a CPU and nothing traces it."""
     return x.device.type == "cpu" and not _plain_only and not torch.compiler.is_compiling()
 
 

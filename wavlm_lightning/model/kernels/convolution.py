@@ -99,7 +99,7 @@ class _Gradients:
         self.of_norm = [torch.zeros_like(x, dtype=torch.float32) for x in of_norm]
 
     def add(self, read: Read, grad: Tensor, give: Callable[[Piece, Tensor], None]) -> None:
-        """Go back through one row; `give` takes gradients of pieces that may overlap: they add."""
+        """Go back through one row (T, C); `give` takes gradients of pieces, which add up."""
         for piece in _pieces(len(grad), self.weight, self.stride):
             g = grad[piece.start : piece.stop]
             leaves = [read(piece.first, piece.last), *(self.norm or ())[:2]]

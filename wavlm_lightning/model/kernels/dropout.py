@@ -22,13 +22,13 @@ def draw_seed() -> int:
 
 
 def keep_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
-    """1 where an element stays and 0 where it is dropped, in dtype and device of `like`."""
+    """Mask (...): 1 where an element stays and 0 where it is dropped, in dtype of `like`."""
     kept = torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.ge(_drawn(shape, seed, like.device), _limit(rate), out=kept)
 
 
 def drop_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
-    """1 where an element is dropped and 0 where it stays, in dtype and device of `like`."""
+    """Mask (...): 1 where an element is dropped and 0 where it stays, in dtype of `like`."""
     dropped = torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.lt(_drawn(shape, seed, like.device), _limit(rate), out=dropped)
 
@@ -58,7 +58,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
-    """Zero elements at this rate in training and scale the others; same shape and dtype."""
+    """Zero elements of (...) at this rate in training and scale the others; same dtype."""
     if not training or rate == 0:
         return x
     if not use_kernels(x):

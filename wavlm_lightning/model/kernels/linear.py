@@ -25,7 +25,7 @@ def onednn_is_faster() -> bool:
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """What the layer gives for x (..., C)."""
+    """Output (..., C') of the layer for x (..., C)."""
     if not by_onednn(layer, x):
         out: Tensor = layer(x)
         return out
@@ -34,7 +34,7 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def by_onednn(layer: nn.Linear, x: Tensor) -> bool:
-    """Whether `linear` leaves it to oneDNN."""
+    """Whether `linear` leaves x (..., C) to oneDNN."""
     if torch.is_grad_enabled() or not use_kernels(x) or type(layer) is not nn.Linear:
         return False
     exact = x.dtype == layer.weight.dtype == autocast_dtype(x) == torch.float32
