@@ -57,7 +57,7 @@ export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
 $(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
 endif
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test mutate check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test test-all mutate check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -142,7 +142,10 @@ bench: .venv/.dev ## measure speed and memory beside transformers and torchaudio
 gpu-check: .venv/.run ## check correctness and speed on this GPU in six minutes:  make gpu-check [DRY=1: run it on a CPU]
 	@python -m benchmarks.gpu_check$(if $(DRY), --sizes=base --out=.cache/gpu-check --dry) $(words)
 
-test: .venv/.dev ## run the tests, two processes
+test: .venv/.dev ## run the tests but the slow ones, in two processes
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: .venv/.dev ## run all tests, in two processes
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 mutate: .venv/.dev ## break one line of the core at a time and see the tests fail:  make mutate [only=mixing]

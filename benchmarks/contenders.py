@@ -92,7 +92,7 @@ class Recomputing(Ours):
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        self.encoder.encoder.recompute = True
+        self.encoder.recompute_blocks(True)
 
 
 class Transformers(nn.Module):

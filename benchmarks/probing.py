@@ -106,7 +106,7 @@ def _epoch(label: str, size: str, folder: Path, *, keep: bool) -> Callable[[], T
     task = kind(settings.task, where, framing=upstream, seed=0, variant=variant)
     data = TaskData(task, settings.data, total_updates=1, seed=0)
     settings = settings.with_hash(digest)
-    upstream.threads = torch.get_num_threads()  # heads have those of the recipe, as in a run
+    upstream.use_threads(torch.get_num_threads())  # heads have those of the recipe, as in a run
     source = feature_source(settings, upstream, data)
     learner = Learner(task, upstream, source.featurizer, lr=settings.optim.lr, seed=0)
     probe = Probe(upstream, [learner], settings.optim, cache=source.cache, means=source.means)

@@ -27,7 +27,7 @@ class TrainedTask(Task[C]):
 
     def with_seed(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""
-        other = copy.copy(self)
+        other = copy.copy(self)  # shallow: lists of a hundred thousand examples stay one
         other.seed, other.chosen = seed, {}
         return other
 

@@ -113,6 +113,7 @@ def test_a_row_without_a_quiet_round_has_no_figures() -> None:
     assert row(table, goal) == ["1.5 or more", "not measured", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["training", "inference"])
 def test_a_child_takes_turns_and_says_what_they_took(what: str) -> None:
     large = torch.ones(2**28)  # what this process holds is not the child's

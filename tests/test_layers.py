@@ -193,6 +193,24 @@ def test_public_functions_on_tensors_say_shapes() -> None:
     assert bare == []
 
 
+MANY = 3  # arguments, from which on one line cannot say them all
+
+
+def test_public_functions_on_tensors_with_many_arguments_describe_each() -> None:
+    """In a section `Args:`, as Google's style has it."""
+    bare = []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in _public_functions(ast.parse(file.read_text())):
+                arguments = [a for a in (*node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
+                types = [ast.unparse(a.annotation) for a in arguments if a.annotation]
+                tensors = any(re.search(r"\bTensor\b", t) and "[str," not in t for t in types)
+                if tensors and len(arguments) >= MANY and arguments[0].arg != "ctx":
+                    if "Args:" not in (ast.get_docstring(node) or ""):
+                        bare.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert bare == []
+
+
 FRAGMENT = re.compile(r"(Of|As|By|To|With|On|In|At|From|For|Under|And) ")
 
 

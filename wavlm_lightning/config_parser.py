@@ -86,10 +86,10 @@ class Parser(jsonargparse.ArgumentParser):
         """Say what does the work of keys that there are not.
 
         Args:
-            section: Of these keys.
+            section: Of these keys; "" for the top.
             hints: Name of a key -> what to do in its place.
         """
-        self._instead |= {f"{section}.{name}": hint for name, hint in hints.items()}
+        self._instead |= {f"{section}.{name}".lstrip("."): hint for name, hint in hints.items()}
 
     def resolve(self, stack: Stack) -> Resolved:
         """Read a configuration in one pass.

@@ -48,6 +48,11 @@ def block_lengths(lengths: Tensor, num_samples: int, num_frames: int) -> Tensor:
     The released code cuts the padding mask of `num_samples` into `num_frames` blocks and calls a
     frame padding only if its whole block is (microsoft/unilm 768a3c8, wavlm/WavLM.py).
 
+    Args:
+        lengths: (B,) samples that are valid.
+        num_samples: Length T of the padded waveforms.
+        num_frames: Length F of their features.
+
     >>> block_lengths(torch.tensor([48_000, 32_000]), 48_000, 149)
     tensor([149, 100])
     """

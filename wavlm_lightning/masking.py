@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames are hidden: spans of ten frames at random starts.
+"""Which frames are masked: spans of ten frames at random starts.
 
 wav2vec 2.0 (Baevski et al. 2020, section 4.2) as HuBERT and WavLM use it: the rule of
 fairseq 3d262bb, data/data_utils.py `compute_mask_indices`, static span length.
@@ -18,14 +18,14 @@ from wavlm_lightning.fields import Checked, number, whole
 
 @dataclass(frozen=True, kw_only=True)
 class SpanMask(Checked):
-    """Draws masks; a bit over half of the frames of a long utterance are hidden at 0.8 and 10.
+    """Draws masks; at 0.8 and 10 a bit over half of the frames of a long utterance are masked.
 
     Args:
         prob: expected share of frames in spans if spans did not overlap.
         length: frames of a span.
         min_spans: spans that every utterance gets.
-        equalize: un-hide random frames until all rows of a batch hide equally many, as the
-            released code does. Not needed for a loss over a flat list of hidden frames.
+        equalize: unmask random frames until all rows of a batch have equally many, as the
+            released code does. Not needed for a loss over a flat list of masked frames.
     """
 
     prob: float = number(0, 1)
@@ -34,13 +34,13 @@ class SpanMask(Checked):
     equalize: bool = False
 
     def __call__(self, lengths: Sequence[int], generators: Sequence[np.random.Generator]) -> Tensor:
-        """(B, F) bool, True where hidden, for frame counts and one generator a row."""
+        """(B, F) bool, True where masked, for frame counts and one generator a row."""
         rows = [self.row(n, g) for n, g in zip(lengths, generators, strict=True)]
         if self.equalize:
             fewest = min(int(r.sum()) for r in rows)
             for row, generator in zip(rows, generators, strict=True):
-                hidden = np.flatnonzero(row)
-                row[generator.permutation(hidden)[: len(hidden) - fewest]] = False
+                places = np.flatnonzero(row)
+                row[generator.permutation(places)[: len(places) - fewest]] = False
         masked = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
         for i, row in enumerate(rows):
             masked[i, : len(row)] = torch.from_numpy(row)
@@ -54,11 +54,12 @@ class SpanMask(Checked):
         """
         if num_frames <= self.length + 1:
             raise ValueError(
-                f"an utterance of {num_frames} frames cannot hide spans of {self.length} and still "
-                "show something; raise data.min_samples"
+                f"an utterance of {num_frames} frames cannot have spans of {self.length} masked "
+                "and still show something; raise data.min_samples"
             )
+        # A random number before rounding down: the expected number of spans is exact.
         spans = int(self.prob * num_frames / self.length + generator.random())
-        # The last start is num_frames - length - 1, so the last frame is never hidden.
+        # The last start is num_frames - length - 1, so the last frame is never masked.
         spans = min(max(spans, self.min_spans), num_frames - self.length)
         starts = generator.choice(num_frames - self.length, spans, replace=False)
         row = np.zeros(num_frames, dtype=np.bool_)

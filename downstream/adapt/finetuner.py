@@ -6,6 +6,7 @@ convolutions stay as they are, the rest of the encoder joins after some updates,
 of channels are masked in training, and every utterance of an update weighs the same.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ from downstream.adapt.loss_watch import out_of_memory
 from downstream.adapt.optimizer import build_optimizer
 from downstream.adapt.policy import ENCODER, AdaptationConfig, InputMasking
 from downstream.config import OptimConfig
-from downstream.data.plan import TrainPlan
 from downstream.features.frames import Features
 from downstream.task import Batch
 from wavlm_lightning.errors import NonFiniteLossError
@@ -72,6 +72,7 @@ class Finetuner(Adapted):
         layer: Layer that the head reads, "last" for the last one after the final norm, None for the
             weighted sum of all.
         symbols: Of a head that writes text, kept in checkpoints.
+        rows_of_update: Gives the utterances of each batch of an update, by its number.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Finetuner(Adapted):
         *,
         layer: int | str | None = None,
         symbols: list[str] | None = None,
+        rows_of_update: Callable[[int], list[int]],
     ):
         super().__init__([learner])
+        self.rows_of_update = rows_of_update
         about = {"model": asdict(model.config), "task": self.task.name, "seed": learner.seed}
         about |= {"layer": layer, "normalize": learner.featurizer.config.normalize}
         if symbols:
@@ -108,8 +111,7 @@ class Finetuner(Adapted):
         for part in self._unused():
             part.requires_grad_(False)
         convolutions = adaptation.feature_encoder and adaptation.encoder == "tuned"
-        model.feature_encoder.requires_grad_(convolutions)
-        model.feature_encoder.grad_scale = 1.0 if convolutions else 0.0
+        model.feature_encoder.set_trainable(convolutions)
 
     def _unused(self) -> list[nn.Module | nn.Parameter]:
         """Parts that no loss depends on: distributed training waits for a gradient of the rest."""
@@ -228,9 +230,7 @@ class Finetuner(Adapted):
         return loss * self._weight(batch)
 
     def _weight(self, batch: Batch) -> float:
-        plan: TrainPlan = self.trainer.datamodule.plan  # type: ignore[attr-defined]
-        rows = [len(places) for places in plan.update(self.global_step)]
-        return batch_weight(len(batch.ids), rows)
+        return batch_weight(len(batch.ids), self.rows_of_update(self.global_step))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and log the rates.

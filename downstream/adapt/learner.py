@@ -66,11 +66,16 @@ class Learner(nn.Module):
         self.featurizer = Featurizer(
             featurizer, num_layers=upstream.num_layers, stride=upstream.stride
         )
+        # A head's first weights depend on its seed alone, so it is the same beside others.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "head"))
             self.head = self.task.head(upstream.dim)
         self.diverged: int | None = None  # the update with which it was given up
         self.predictions: dict[str, dict[str, Any]] = {}  # by split and id, of the last evaluation
+
+    def drop(self, update: int) -> None:
+        """Give it up with this update: it trains no further, and is not evaluated."""
+        self.diverged = update
 
     def log_key(self, name: str) -> str:
         """Name of one of its figures in logs."""

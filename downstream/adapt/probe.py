@@ -117,7 +117,7 @@ class Probe(Adapted):
         found = self._watch.look(world=self.trainer.world_size)
         for number, bad in found.items():
             learner = self.all_learners()[number]
-            learner.diverged = self.global_step + 1
+            learner.drop(self.global_step + 1)
             about = f"update {learner.diverged}: {bad}: lower optim.lr, or look at these recordings"
             if self.trainer.is_global_zero and learner.name:
                 print(f"{learner.name} goes no further, {about}", flush=True)

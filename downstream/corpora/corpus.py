@@ -46,6 +46,11 @@ class Recording:
     origin: str = ""
 
     @property
+    def where(self) -> str:
+        """Where it comes from, for errors."""
+        return self.origin or str(self.path)
+
+    @property
     def num_samples(self) -> int:
         """Length at 16 kHz of a measured recording."""
         assert self.stop is not None, f"{self.id} has not been measured"
@@ -69,6 +74,7 @@ class Corpus(ABC):
 
     key: ClassVar[str] = "data.manifest"  # of the configuration, that names the folder
     classes: Sequence[str] = ()  # published list of labels, in its order; () for those of train
+    hint: str = ""  # what follows in an error about a field that no recording has
 
     def __init__(self, root: Path):
         self.root = root
@@ -90,6 +96,25 @@ class Corpus(ABC):
         return None
 
 
+def having(corpus: Corpus, needs: Sequence[str]) -> Sequence[Recording]:
+    """All recordings of a corpus, each of which has these fields.
+
+    Raises:
+        FileNotFoundError: if a part of the corpus is missing.
+        ValueError: naming the field and the recording that lacks it.
+    """
+    found = corpus.recordings()
+    for name in needs:
+        lacking = [r for r in found if not _has(r, name)]
+        if lacking and len(lacking) == len(found):
+            raise ValueError(
+                f"{corpus}: none of {len(found)} recordings has {_article(name)}{corpus.hint}"
+            )
+        if lacking:
+            raise ValueError(f"{lacking[0].where}: {name} is empty")
+    return found
+
+
 def read(
     corpus: Corpus, *, needs: Sequence[str] = (), lengths: Lengths = audio_lengths
 ) -> list[Recording]:
@@ -102,18 +127,9 @@ def read(
 
     Raises:
         AudioError: for recordings that cannot be used.
-        FileNotFoundError: if a part of the corpus is missing.
-        ValueError: naming the field and the recording that lacks it.
+        FileNotFoundError, ValueError: as `having`.
     """
-    found = corpus.recordings()
-    for name in needs:
-        lacking = [r for r in found if not _has(r, name)]
-        if lacking and len(lacking) == len(found):
-            raise ValueError(f"{corpus}: none of {len(found)} recordings has {_article(name)}")
-        if lacking:
-            where = lacking[0].origin or f"{corpus}: {lacking[0].id}"
-            raise ValueError(f"{where}: {name} is empty")
-    return measured(found, lengths)
+    return measured(having(corpus, needs), lengths)
 
 
 def measured(found: Sequence[Recording], lengths: Lengths) -> list[Recording]:

@@ -125,7 +125,7 @@ def turns_in(recording: Recording) -> list[Turn]:
         turns = [Turn(str(s), float(a), float(b)) for s, a, b in recording.extra["turns"]]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{recording.origin or recording.path}: turns in extra of {recording.id} must be a "
+            f"{recording.where}: turns in extra of {recording.id} must be a "
             'list of [speaker, start, stop] in seconds, such as [["a", 0.0, 1.5]]'
         ) from error
     return turns

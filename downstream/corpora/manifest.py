@@ -32,6 +32,7 @@ class Manifest(Corpus):
         rows = read_table(path, columns=REQUIRED)
         if not rows:
             raise ValueError(f"{path} has a header and no row")
+        self.hint = f"; the columns of {NAME} are {', '.join(rows[0].values)}"
         first: dict[str, int] = {}  # line of each id
         found = []
         for number, line in rows:

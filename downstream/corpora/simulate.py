@@ -43,7 +43,13 @@ def partner(rows: Sequence[Recording], index: int, rng: np.random.Generator) -> 
 
 
 def at_level(waveform: Tensor, reference: Tensor, rng: np.random.Generator) -> Tensor:
-    """The waveform (T,) at the reference's energy, more or less a few dB."""
+    """The waveform (T,) at the reference's energy, more or less a few dB.
+
+    Args:
+        waveform: (T,) samples.
+        reference: (T',) samples, whose mean energy is taken.
+        rng: Generator of the difference in level.
+    """
     drawn = float(rng.uniform(-LEVEL_DB, LEVEL_DB))
     energy = float(waveform.square().mean().clamp(min=1e-12))
     gain = (float(reference.square().mean()) / energy) ** 0.5 * 10 ** (drawn / 20)

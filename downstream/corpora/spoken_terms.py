@@ -4,7 +4,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording, by_split
+from downstream.corpora.corpus import Corpus, Recording, by_split, having
 from downstream.corpora.manifest import Manifest
 from downstream.corpora.quesst14 import Truth
 from wavlm_lightning.tables import spoken_text
@@ -29,7 +29,7 @@ class SpokenTerms:
                 "task.queries=DIR, a manifest folder of queries"
             )
         self._queries = Manifest(Path(queries))
-        self._documents = [r for r in corpus.recordings() if key is None or r.extra.get(key)]
+        self._documents = [r for r in having(corpus, ["text"]) if key is None or r.extra.get(key)]
         if not self._documents:
             raise ValueError(f"{corpus}: no recording has {key} in extra")
 
@@ -39,7 +39,7 @@ class SpokenTerms:
 
     def queries(self, split: str) -> list[Recording]:
         """Recordings to search for, of dev or test."""
-        return by_split(self._queries.recordings(), [split], self._queries)[split]
+        return by_split(having(self._queries, ["text"]), [split], self._queries)[split]
 
     def truth(self, split: str, *, usable: Collection[str]) -> Truth:
         """Truth of dev or test, among the usable documents."""

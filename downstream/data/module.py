@@ -230,6 +230,10 @@ class TaskData(lightning.LightningDataModule):
                         self._by_key[name] = example
         return self.task.load(self._by_key[key], None).waveform
 
+    def use_kept(self, kept: KeptFiles | None) -> None:
+        """Do not read recordings whose features are kept there."""
+        self.kept = kept
+
     def to_keep(self) -> list[tuple[str, Example]]:
         """Split and example of the utterances whose features can be kept."""
         return [

@@ -78,6 +78,10 @@ class TrainPlan:
             return len(self._cuts)
         return len(self.num_samples) / self.batch_size
 
+    def rows(self, update: int) -> list[int]:
+        """Examples in each batch of one update, of all processes."""
+        return [len(places) for places in self.update(update)]
+
     def update(self, update: int) -> list[Places]:
         """The batches of one update."""
         if self.config.repeat_updates is not None:

@@ -40,7 +40,7 @@ class Mixtures(TrainedTask[C]):
         lacking = [r for r in every if self.field not in r.extra]
         if lacking and len(lacking) < len(every):
             raise ValueError(
-                f"{lacking[0].origin or corpus}: {lacking[0].id} has no {self.field} in extra, as "
+                f"{lacking[0].where}: {lacking[0].id} has no {self.field} in extra, as "
                 f"{len(every) - len(lacking)} of {len(every)} recordings have: all must, or none"
             )
         if not lacking:
@@ -48,7 +48,7 @@ class Mixtures(TrainedTask[C]):
             return
         if unnamed := [r for r in every if not r.speaker]:
             raise ValueError(
-                f"{unnamed[0].origin}: speaker is empty, and there are no {self.field} in extra: "
+                f"{unnamed[0].where}: speaker is empty, and there are no {self.field} in extra: "
                 "mixtures are made from recordings of known speakers"
             )
         for rows in self._rows.values():

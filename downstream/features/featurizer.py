@@ -99,7 +99,14 @@ class Featurizer(nn.Module):
 def prepared(
     features: Features, num_samples: Tensor, config: FeaturizerConfig, *, stride: int
 ) -> Features:
-    """Layers (B, F, D) cut to the frames that count, normalised if `normalize` is set."""
+    """Layers (B, F, D) cut to the frames that count, normalised if `normalize` is set.
+
+    Args:
+        features: Layers of (B, F, D) and their frames (B,).
+        num_samples: (B,) samples of the utterances.
+        config: How frames are counted, and whether layers are normalised.
+        stride: Samples from one frame to the next.
+    """
     layers, lengths, stacked = features
     if config.lengths == "s3prl":
         rounded = (num_samples / stride).round().long()

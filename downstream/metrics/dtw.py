@@ -75,6 +75,11 @@ def detect(
     """Scores (Q, N) of queries (n, D) in documents (F, D), each query's normalised over documents.
 
     All frames together are normalised first: zero mean, unit variance in each dimension.
+
+    Args:
+        queries: Q of (n, D), each of its own length.
+        documents: N of (F, D), each of its own length.
+        device: Where distances are computed.
     """
     mean, scale = _moments([*queries, *documents])
     batches = side_by_side([((x - mean) / scale).to(device) for x in documents])

@@ -28,7 +28,6 @@ class IC(Classification[ClassifierConfig]):
     """Several slots, each with classes of its own."""
 
     name, corpus, Config = "ic", "fluent_commands", ClassifierConfig
-    needs = ("extra",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -138,7 +137,7 @@ def _values(recording: Recording) -> dict[str, str]:
     values = recording.extra.get("classes")
     if not isinstance(values, dict):
         raise ValueError(
-            f"{recording.origin}: column extra of {recording.id} has no "
+            f"{recording.where}: column extra of {recording.id} has no "
             '{"classes": {slot: value, ...}}'
         )
     return values

@@ -48,7 +48,6 @@ class PR(SymbolTask[Config]):
     name, corpus, Config = "pr", "librispeech", Config
     monitor, mode, headline = "dev/per", "min", "test/per"
     unknown_number = Tokens.UNKNOWN
-    needs = ("extra",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -71,7 +70,7 @@ class PR(SymbolTask[Config]):
         phones = recording.extra.get("phones")
         if not isinstance(phones, str):
             raise ValueError(
-                f"{recording.origin}: column extra of {recording.id} has no "
+                f"{recording.where}: column extra of {recording.id} has no "
                 '{"phones": "HH AH0 L OW1 | ..."}'
             )
         return " ".join(p for p in phones.split() if p != WORD_BREAK)

@@ -88,7 +88,7 @@ class SD(Mixtures[Config]):
         found = [(r, librimix.turns_in(r)) for r in recordings]
         if crowded := [r for r, turns in found if len({t.speaker for t in turns}) > SPEAKERS]:
             raise ValueError(
-                f"{crowded[0].origin or crowded[0].path}: {len(crowded)} recordings of {split} "
+                f"{crowded[0].where}: {len(crowded)} recordings of {split} "
                 f"have more than {SPEAKERS} speakers, such as {crowded[0].id}"
             )
         whole = [example_of(r, turns) for r, turns in found]

@@ -55,7 +55,7 @@ class SF(SymbolTask[Config]):
     monitor, mode = "dev/slot_type_f1", "max"
     headline, headline_mode = "test/slot_type_f1", "max"
     unknown_number = Tokens.UNKNOWN
-    needs = ("text", "extra")
+    needs = ("text",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -81,7 +81,7 @@ class SF(SymbolTask[Config]):
         words, slots = spoken_text(recording.text).split(), recording.extra.get("slots")
         if not isinstance(slots, list) or len(slots) != len(words):
             raise ValueError(
-                f"{recording.origin or recording.path}: column extra of {recording.id} has no slot "
+                f"{recording.where}: column extra of {recording.id} has no slot "
                 f'for each of its {len(words)} words: {{"slots": ["O", "artist", ...]}}'
             )
         return marked(words, slots)

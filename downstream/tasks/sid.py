@@ -104,7 +104,7 @@ def _splits(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
         if "sid_split" in r.extra:
             if (split := r.extra["sid_split"]) not in SPLITS:
                 raise ValueError(
-                    f"{r.origin}: sid_split in extra of {r.id} is {split}, not train, dev or test"
+                    f"{r.where}: sid_split in extra of {r.id} is {split}, not train, dev or test"
                 )
             chosen[split].append(r)
     if all(chosen.values()):

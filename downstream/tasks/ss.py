@@ -91,7 +91,7 @@ class SS(Mixtures[Config]):
         for r in recordings:
             if not isinstance(r.extra["sources"], list) or len(r.extra["sources"]) != SOURCES:
                 raise ValueError(
-                    f"{r.origin or r.path}: sources in extra of {r.id} must be {SOURCES} recordings"
+                    f"{r.where}: sources in extra of {r.id} must be {SOURCES} recordings"
                 )
         return [example_of(r, tuple(map(str, r.extra["sources"]))) for r in recordings]
 

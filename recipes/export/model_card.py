@@ -144,7 +144,9 @@ def _labels(config: dict[str, Any]) -> str:
         return f"{len(config['labels.folders'])} sets of the user's own"
     layer = f", layer {config['labels.layer']}" if config["labels.features"] == "hidden" else ""
     kind = f"{config['labels.features']}{layer}, {config['labels.num_clusters']} clusters"
-    earlier = 0 if config.get("init") else len(config.get("iterations") or [])
+    earlier = (
+        0 if config.get("init") else len(config.get("iterations") or config.get("teachers") or [])
+    )
     return f"{kind}, after {earlier} earlier iterations"
 
 

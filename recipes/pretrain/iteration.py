@@ -105,7 +105,7 @@ def _fit(
         seed=settings.seed,
         codebooks=tuple(labels.quantizer_sha256 for labels in splits["train"].labels),
     )
-    module.model.encoder.recompute = settings.recompute
+    module.model.recompute_blocks(settings.recompute)
     if settings.compile:
         module.model.compile_regions()
 

@@ -33,7 +33,13 @@ class TransformersTeacher:
         return self.encoder.normalized(waveform[None].to(self.device), None)[0]
 
     def layer(self, waveforms: Tensor, lengths: Tensor, number: int) -> Tensor:
-        """(B, T), (B,) -> (B, F, D)."""
+        """(B, T), (B,) -> (B, F, D).
+
+        Args:
+            waveforms: (B, T) prepared samples.
+            lengths: (B,) samples that are valid.
+            number: Layer that is returned; 0 enters the first block.
+        """
         layers: tuple[Tensor, ...] = self.encoder(waveforms, lengths)
         return layers[number]
 

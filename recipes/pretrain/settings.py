@@ -88,6 +88,7 @@ def build_parser(model: WavLMConfig) -> Parser:
     """The parser whose section `model` has these values where nothing is said."""
     parser = Parser(prog="recipes.pretrain", description=__doc__)
     parser.add_section(WavLMConfig, "model", default=model)
+    parser.add_hints("", {"teachers": "set iterations"})  # its name until 28 November 2026
     parser.add_hints("model", {old: f"set model.{new}" for old, new in KEYS.items()})
     parser.add_section(DataSection, "data")
     parser.add_section(SpanMask, "mask")

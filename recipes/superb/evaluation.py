@@ -52,7 +52,7 @@ def drop_learner(probe: Adapted, learner: Learner, why: str) -> None:
     Raises:
         ValueError: if no other is left.
     """
-    learner.diverged = probe.optim.total_updates
+    learner.drop(probe.optim.total_updates)
     if not probe.active_learners():
         raise ValueError(why)
     if probe.trainer.is_global_zero:

@@ -112,7 +112,7 @@ def feature_source(
         elif cache is not None:
             cache.close()
             source = FeatureSource(f"{COMPUTED}: {choice.why}", settings.featurizer)
-    data.kept = None if source.cache is None else source.cache.files
+    data.use_kept(None if source.cache is None else source.cache.files)
     return source
 
 

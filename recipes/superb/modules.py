@@ -9,6 +9,7 @@ from downstream.adapt.finetuner import Finetuner, shape_of
 from downstream.adapt.learner import Learner
 from downstream.adapt.policy import ENCODER
 from downstream.adapt.probe import Probe
+from downstream.data.module import TaskData
 from downstream.features.featurizer import FeaturizerConfig
 from downstream.features.frozen import Frozen
 from downstream.trained_task import TrainedTask
@@ -21,7 +22,11 @@ from wavlm_lightning.model.wavlm import WavLM
 
 
 def build_module(
-    settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any], source: FeatureSource
+    settings: TaskSettings,
+    upstream: Frozen,
+    task: TrainedTask[Any],
+    data: TaskData,
+    source: FeatureSource,
 ) -> Adapted:
     """The module of a training.
 
@@ -29,10 +34,11 @@ def build_module(
         settings: Of the training.
         upstream: As it was loaded; an encoder that trains begins with a copy of its weights.
         task: With its recordings.
+        data: Its batches.
         source: How heads on a frozen upstream come by features.
     """
     if settings.tuned:
-        return _finetuner(settings, upstream, task)
+        return _finetuner(settings, upstream, task, data)
     heads = heads_of(settings.heads, lr=settings.optim.lr, seed=settings.seed)
     learners = [
         Learner(task, upstream, source.featurizer, lr=h.lr, seed=h.seed, name=h.name) for h in heads
@@ -40,12 +46,14 @@ def build_module(
     return Probe(upstream, learners, settings.optim, cache=source.cache, means=source.means)
 
 
-def _finetuner(settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any]) -> Finetuner:
+def _finetuner(
+    settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any], data: TaskData
+) -> Finetuner:
     assert settings.model is not None
     assert isinstance(upstream.upstream, WavLMUpstream)
     model = WavLM(settings.model)
     model.load_state_dict(upstream.upstream.model.state_dict())
-    model.encoder.recompute = settings.recompute
+    model.recompute_blocks(settings.recompute)
     layer = settings.featurizer.layer
     if isinstance(layer, int) and layer > settings.model.num_layers:
         raise ValueError(
@@ -66,6 +74,7 @@ def _finetuner(settings: TaskSettings, upstream: Frozen, task: TrainedTask[Any])
         settings.masking,
         layer=layer,
         symbols=learner.task.symbols,
+        rows_of_update=data.plan.rows,
     )
     if settings.compile:
         model.compile_regions()

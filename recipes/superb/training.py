@@ -189,7 +189,7 @@ def _train(
         world=processes.world,
     )
     source = _source(settings, upstream, data, folder, processes, tests=task.test_checkpoints + 1)
-    module = build_module(settings, upstream, task, source)
+    module = build_module(settings, upstream, task, data, source)
     learners = module.all_learners()
     keep = {x.name: KeepBestLearner(folder, module, x) for x in learners}
     parts = Parts(module, data, source, keep)

@@ -45,7 +45,7 @@ def train_heads(
         started: `time.perf_counter` at the start of the program.
     """
     settings = stages[-1]
-    upstream.threads = torch.get_num_threads()  # run.threads is for heads
+    upstream.use_threads(torch.get_num_threads())  # run.threads is for heads
     with threads(settings.run.threads or 0):
         heads, outcomes = _train(stages, upstream, task, where, folder, processes)
     if processes.first:

@@ -119,7 +119,7 @@ def test_tasks_that_read_the_same_recordings_share_what_is_kept(
         name = "phones"
 
     first = make_task("asr")
-    second = Phones(first.config, first.sources, seed=1)
+    second = Phones(first.config, first.sources, framing=first.framing, seed=1)
     for split in ("train", "dev", "test"):
         for a, b in zip(first.examples(split), second.examples(split), strict=True):
             training = split == "train"

@@ -19,6 +19,7 @@ from downstream.trained_task import TrainedTask
 from .conftest import FRAMING, small_config
 from .test_classifiers import folder_of
 
+SPLITS = ("train", "dev", "test")
 MakeTask = Callable[..., Task[Any]]
 
 
@@ -114,7 +115,21 @@ def test_documents_may_be_those_with_a_key(tmp_path: Path) -> None:
     assert [e.id for e in task.examples("dev")] == ["q0", "d0", "d1"]
 
 
-def test_a_manifest_wants_queries(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", ["documents", "queries"])
+def test_documents_and_queries_need_texts(lacking: str, tmp_path: Path) -> None:
+    folders = {}
+    for name in ("documents", "queries"):
+        (tmp_path / name).mkdir()
+        rows = [{"split": split, "text": "" if name == lacking else "a"} for split in SPLITS]
+        folders[name] = folder_of(tmp_path / name, rows)
+    sources = Sources("manifest", {}, Manifest(folders["documents"]))
+    kind: Any = load_task("qbe").Config
+    config = kind(gain_db=0.0, threshold=2.0, queries=str(folders["queries"]))
+    with pytest.raises(ValueError, match=rf"/{lacking}: none of 3 recordings has a text"):
+        load_task("qbe")(config, sources, framing=FRAMING)
+
+
+def test_a_manifest_needs_queries(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"task\.queries is not set"):
         load_task("qbe")(
             small_config("qbe"),

@@ -2,14 +2,17 @@
 """Upstreams: frozen means frozen, padding and grouping change nothing, all origins load."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from downstream import upstreams
 from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import LARGE, Frozen
+from downstream.features.kinds import kind_names
 from downstream.features.upstream import fingerprint, kind_of, load_upstream
 from downstream.upstreams.fbank import Fbank
 from downstream.upstreams.transformers import TransformersUpstream
@@ -216,3 +219,36 @@ def test_weights_that_are_rounded_once_give_the_bits_of_autocast() -> None:
     assert LARGE > inner.model.encoder.layers[0].attention.gate.weight.numel()
     for a, b in zip(got.layers, wanted.layers, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_kinds_are_the_files_of_their_folder() -> None:
+    assert kind_names() == ["fbank", "random", "transformers", "wavlm"]
+
+
+def test_a_kind_that_is_not_there_is_refused_beside_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"must be one of fbank, random, .*\(got hubert\)"):
+        UpstreamConfig(kind="hubert")
+
+
+def test_a_file_in_that_folder_is_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spectrum.py").write_text(
+        "from downstream.features.frozen import Frozen\n"
+        "from downstream.upstreams.fbank import Fbank\n"
+        "def load(config): return Frozen(Fbank(cmvn=False)), 'none'\n"
+        "def depends_on(config): return 'bins 240'\n"
+        "def recognizes(path): return path.suffix == '.spectrum'\n"
+    )
+    monkeypatch.setattr(upstreams, "__path__", [*upstreams.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "downstream.upstreams.spectrum", raising=False)
+    config = UpstreamConfig(kind="spectrum")
+    frozen, digest = load_upstream(config)
+    assert (frozen.dim, digest) == (240, "none")
+    assert "bins 240" in fingerprint(config, digest, "cpu")
+    assert kind_of(tmp_path / "a.spectrum") == "spectrum"
+    assert kind_of(tmp_path / "a.pt") == "wavlm"
+
+
+def test_a_missing_source_names_the_key() -> None:
+    for kind in ("wavlm", "transformers"):
+        with pytest.raises(ValueError, match=rf"upstream\.source is not set: .*kind={kind}"):
+            load_upstream(UpstreamConfig(kind=kind))

@@ -103,7 +103,7 @@ def test_dropped_recordings_are_counted_in_the_result(
         (["--labels.teacher=nowhere.ckpt"], "no labels or teacher at nowhere.ckpt"),
         (["--labels.num_clusters=100000"], "lower labels.num_clusters"),
         (["--labels.layer=9"], "labels.layer=9: the teacher has layers 1 to 2"),
-        (["--data.noise=null"], "mixing.noise_prob=0.3 wants noise"),
+        (["--data.noise=null"], "mixing.noise_prob=0.3 needs noise"),
         (["--iterations=[]"], "labels.features=hidden needs a teacher"),
         (["--model.num_heads=5"], "model.dim=32 is not a multiple of model.num_heads=5"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
@@ -146,6 +146,7 @@ def test_labels_of_two_quantizers_are_refused(
     assert "different codebooks" in line
 
 
+@pytest.mark.slow
 def test_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
     words: list[str], mfcc_labels: Path, tmp_path: Path
 ) -> None:

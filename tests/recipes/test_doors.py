@@ -51,11 +51,21 @@ def test_a_hint_is_an_error_of_one_line(
     assert said.count("\n") == 1
 
 
-def test_an_earlier_key_names_the_one_of_today(words: list[str], capsys: Output) -> None:
-    assert pretrain([*words, "--model.frontend_dim=64"]) == 1
-    assert "model.frontend_dim is not a configuration key: set model.feature_enc" in (
-        capsys.readouterr().err
-    )
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        (
+            "--model.frontend_dim=64",
+            "model.frontend_dim is not a configuration key: set model.feat",
+        ),
+        ("--teachers=[]", "teachers is not a configuration key: set iterations"),
+    ],
+)
+def test_an_earlier_key_names_the_one_of_today(
+    word: str, hint: str, words: list[str], capsys: Output
+) -> None:
+    assert pretrain([*words, word]) == 1
+    assert hint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", task_names())

@@ -120,6 +120,7 @@ def test_torchaudio_reads_the_folder_and_gives_the_same_layers(
     torch.testing.assert_close(list(layers), list(ours[1:]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_torch_runs_the_program_at_any_length(
     checkpoint: Path, model: WavLM, tmp_path: Path
@@ -204,7 +205,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
 ) -> None:
     out = tmp_path / "out"
     assert run(checkpoint, "released", out, "--push_to_hub=me/it") == 1
-    assert "push_to_hub wants to=transformers" in capsys.readouterr().err
+    assert "push_to_hub needs to=transformers" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("kept")

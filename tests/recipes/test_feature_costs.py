@@ -25,9 +25,8 @@ ALONE = Processes(0, 1, 1)
 @pytest.fixture
 def data(probe_words: list[str]) -> TaskData:
     """Training, dev and test of diarization."""
-    from downstream.upstream import Fbank
-
     from downstream import load_task
+    from downstream.upstreams.fbank import Fbank
 
     settings = read_probe_settings("sd", "fbank", probe_words)
     task = load_task("sd")

@@ -162,6 +162,7 @@ def test_an_update_is_a_mean_over_its_utterances_however_they_are_batched(
     torch.testing.assert_close(state(latest(tmp_path)), many, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(words: list[str], tmp_path: Path) -> None:
     words = [*words, "--model.dropout=0.1", "--optim.eps=1e-3"]
     assert main([*words, f"--run.dir={tmp_path / 'one'}"]) == 0

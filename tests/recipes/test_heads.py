@@ -19,6 +19,7 @@ def weights(path: str) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["asr", "asv", "er", "sd"])
 def test_each_ends_as_it_does_alone(probe_words: list[str], tmp_path: Path, task: str) -> None:
     argv = [
@@ -124,6 +125,7 @@ def test_all_heads_that_diverge_are_an_error(
     assert "error: update 1: the loss is nan on " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_result_says_how_features_came_about(probe_words: list[str], tmp_path: Path) -> None:
     for task, more, about in (
         ("er", [], "means over time kept: the head knows"),
@@ -136,6 +138,7 @@ def test_the_result_says_how_features_came_about(probe_words: list[str], tmp_pat
         assert result(tmp_path, task, "random")["features"].startswith(about)
 
 
+@pytest.mark.slow
 def test_means_frames_and_computing_anew_agree(probe_words: list[str], tmp_path: Path) -> None:
     found = []
     for more in ([], ["--cache.gb=0"]):
@@ -196,6 +199,7 @@ def test_words_of_make_become_configuration() -> None:
         assert all(f"'{word}'" in line for word in wanted), line
 
 
+@pytest.mark.slow
 def test_two_processes_train_all_heads_as_one(probe_words: list[str], tmp_path: Path) -> None:
     argv = ["asv", "fbank", *probe_words, *small("asv"), "--data.batches_per_update=2"]
     argv.append("--heads.lr=[1e-3, 1e-2]")

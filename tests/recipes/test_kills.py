@@ -15,6 +15,7 @@ import pytest
 from benchmarks.kills import differences
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 COUNT = 2
 

@@ -29,6 +29,7 @@ def service_of(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/usr/bin/pgrep").exists(), reason="needs pgrep (procps)")
 def test_training_goes_on_when_the_service_of_wandb_is_killed(
     words: list[str], mfcc_labels: Path, tmp_path: Path

@@ -149,6 +149,7 @@ def test_second_call_renders_nothing(corpus: MiniCorpus, monkeypatch: pytest.Mon
     assert time.perf_counter() - start < 0.1
 
 
+@pytest.mark.slow
 def test_killed_build_leaves_nothing_taken_for_whole(corpus: MiniCorpus, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from recipes.mini.build import Sizes, cached\n"
@@ -168,6 +169,7 @@ def test_killed_build_leaves_nothing_taken_for_whole(corpus: MiniCorpus, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", corpus.root.name]
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_make_one_corpus(corpus: MiniCorpus, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from recipes.mini.build import Sizes, cached\n"

@@ -15,6 +15,8 @@ import soundfile
 
 from downstream.corpora import fluent_commands as fluent_parser
 from downstream.corpora import speech_commands as words_parser
+from downstream.corpora.corpus import measured
+from downstream.corpora.lengths import audio_lengths
 from recipes.mini import audio_snips, fluent_commands, quesst14, speech_commands, superb_corpus
 
 pytestmark = pytest.mark.skipif(
@@ -76,7 +78,8 @@ def test_words_lie_as_in_the_real_one(spoken_words: Path) -> None:
 
 
 def test_parser_reads_all_words(spoken_words: Path) -> None:
-    found = {split: words_parser.clips(spoken_words, split) for split in ("train", "dev", "test")}
+    corpus = words_parser.SpeechCommands(spoken_words, silences=1)
+    found = {split: corpus.words(split) for split in ("train", "dev", "test")}
     counts = facts(spoken_words)["utterances"]
     assert {split: len(clips) for split, clips in found.items()} == {
         split: count for split, count in counts.items() if split != "unused"
@@ -86,7 +89,7 @@ def test_parser_reads_all_words(spoken_words: Path) -> None:
     each = Counter(clip.label for clip in found["test"])
     assert each.pop("_unknown_") == 4
     assert set(each.values()) == {2}
-    assert len(words_parser.background(spoken_words)) == 6
+    assert len(corpus.recordings()) == sum(map(len, found.values())) + 2 * 6
 
 
 def test_words_last_a_second_or_a_little_less(spoken_words: Path) -> None:
@@ -143,14 +146,15 @@ def test_words_are_louder_than_their_noise(spoken_words: Path) -> None:
 
 
 def test_parser_reads_all_commands(commands: Path) -> None:
-    found = {split: fluent_parser.commands(commands, split) for split in fluent_parser.SPLITS}
+    corpus = fluent_parser.FluentCommands(commands)
+    found = {s: measured(corpus.of(s), audio_lengths) for s in fluent_parser.SPLITS}
     counts = facts(commands)["utterances"]
     assert {fluent_parser.SPLITS[split]: len(own) for split, own in found.items()} == counts
     assert {each.path for own in found.values() for each in own} == set(wavs(commands))
     speakers = [{each.path.parent.name for each in own} for own in found.values()]
     assert [len(own) for own in speakers] == [3, 1, 2]
     assert len(set.union(*speakers)) == 6
-    intents = {tuple(each.slots.values()) for each in found["train"]}
+    intents = {tuple(each.extra["classes"].values()) for each in found["train"]}
     assert intents == set(fluent_commands.INTENTS)
     assert all(0.8 * 16000 < each.num_samples < 4 * 16000 for each in found["train"])
 
@@ -333,6 +337,7 @@ def test_queries_are_said_where_the_ground_truth_says(quesst: Path) -> None:
             assert 0.2 < float(duration) < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORPORA)
 def test_one_worker_and_two_make_the_same_corpus(name: str, cache: Path, tmp_path: Path) -> None:
     two = superb_corpus(name, cache, tiny=True, num_workers=2)

@@ -301,6 +301,7 @@ def test_words_with_short_gaps_are_one_segment(tmp_path: Path) -> None:
     assert source.segments == [(0.1, 1.5), (1.75, 2.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["voxceleb1", "iemocap", "librimix"])
 def test_one_worker_and_two_make_the_same_corpus(name: str, cache: Path, tmp_path: Path) -> None:
     two = superb_corpus(name, cache, tiny=True, num_workers=2)

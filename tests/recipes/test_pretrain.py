@@ -202,6 +202,7 @@ def test_run_that_dies_within_an_update_after_a_resume_is_exact(
     torch.testing.assert_close(weights(latest(words)), weights(latest(straight)), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_all_processes_and_saves(words: list[str], mfcc_labels: Path) -> None:
     words = [
         *words,
@@ -250,6 +251,7 @@ def test_two_label_sets_train_together(words: list[str], mfcc_labels: Path) -> N
     assert state["objective.projection.weight"].shape == (32, 32)
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_from_its_last_checkpoint(
     words: list[str], mfcc_labels: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +272,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
     torch.testing.assert_close(weights(killed), weights(latest(straight)), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_on_the_same_updates(
     words: list[str], mfcc_labels: Path, tmp_path: Path
 ) -> None:
@@ -357,6 +360,7 @@ def test_precision_does_not_change_the_scores_of_a_model(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_speech_and_noise_go_through_the_chain(words: list[str], real_speech: Path) -> None:
     words = [

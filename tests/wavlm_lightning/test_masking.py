@@ -91,7 +91,9 @@ def test_shortest_utterance_leaves_a_frame_visible() -> None:
 
 
 def test_too_short_utterance_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"11 frames cannot hide spans of 10.*data\.min_samples"):
+    with pytest.raises(
+        ValueError, match=r"11 frames cannot have spans of 10 masked.*data\.min_samples"
+    ):
         HUBERT.row(11, np.random.default_rng(0))
 
 

@@ -62,7 +62,17 @@ def dense_table(table: Tensor) -> Tensor:
 def attend_eager(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """(B, H, F, d) queries, keys, values; gate (B, H, F) -> (B, H, F, d). The reference."""
+    """(B, H, F, d) queries, keys, values; gate (B, H, F) -> (B, H, F, d). The reference.
+
+    Args:
+        q: (B, H, F, d) queries.
+        k: (B, H, F, d) keys.
+        v: (B, H, F, d) values.
+        gate: (B, H, F) factors on the position bias of each query; None: no bias.
+        bias: Position bias and padding of the batch.
+        dropout: Rate at which attention weights are dropped.
+    """
+    # Scores, bias and softmax in float32: half precision loses the small ones of a long row.
     scores = scaled_scores(q, k)
     if bias.table is not None and gate is not None:
         scores = scores + gate[..., None].float() * bias.table.float()
@@ -75,7 +85,12 @@ def attend_eager(
 def attend_sdpa(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """`attend_eager` of (B, H, F, d) through torch's scaled dot product with an additive mask."""
+    """`attend_eager` of (B, H, F, d) through torch's scaled dot product with an additive mask.
+
+    Args: see `attend_eager`.
+    """
+    # The gate makes the bias another one in every layer, so the mask is built here, one layer at a
+    # time, and a compiler can fuse it; for all layers at once it would be the largest tensor there.
     mask = None
     if bias.table is not None and gate is not None:
         mask = (gate[..., None] * bias.table).to(q.dtype)
@@ -88,14 +103,20 @@ def attend_sdpa(
 def attend_chunked(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """`attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0."""
+    """`attend_eager` with a table (H, 2F-1), a few queries at a time; padding frames give 0.
+
+    Args: see `attend_eager`.
+    """
     return _by_distance(ChunkedAttention, q, k, v, gate=gate, bias=bias, dropout=dropout)
 
 
 def attend_by_head(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
-    """`attend_chunked` of (B, H, F, d), a few heads at a time; weights are kept for backward."""
+    """`attend_chunked` of (B, H, F, d), a few heads at a time; weights are kept for backward.
+
+    Args: see `attend_eager`.
+    """
     return _by_distance(AttentionByHead, q, k, v, gate=gate, bias=bias, dropout=dropout)
 
 
@@ -109,6 +130,7 @@ def _by_distance(
     bias: Bias,
     dropout: float,
 ) -> Tensor:
+    # One number stands for all dropout masks: the backward pass draws them again from it.
     seed = draw_seed() if dropout > 0 else 0
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     gate = q.new_zeros(q.shape[:3]) if gate is None else gate  # without a table nothing reads it
@@ -135,6 +157,7 @@ def choose(backend: Attention, x: Tensor, num_heads: int, *, kernels: bool) -> A
     if not kernels:
         return "chunked" if num_frames > LONG else "sdpa"
     dtype, learns = autocast_dtype(x), torch.is_grad_enabled()
+    # Weights of all heads that one layer would keep for its backward pass.
     kept = len(x) * num_heads * num_frames**2 * dtype.itemsize
     if num_frames > LONG_ON_CPU or (learns and kept > MOST_BYTES):
         return "chunked"
@@ -176,11 +199,18 @@ class SelfAttention(nn.Module):
         weight = self.gate.weight.unflatten(0, (2, 4)).sum(1)
         bias = self.gate.bias.unflatten(0, (2, 4)).sum(1)
         logits = F.linear(x.unflatten(-1, (self.num_heads, -1)), weight, bias)  # (B, F, H, 2)
+        # Near 1.75 for first weights, whatever the input: the bias begins all but ungated.
         a, b = logits.transpose(1, 2).sigmoid().unbind(-1)  # (B, H, F) each
         return a * (b * self.gate_scale[..., 0] - 1) + 2
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
-        """(B, F, D) -> (B, F, D)."""
+        """(B, F, D) -> (B, F, D).
+
+        Args:
+            x: (B, F, D) frames.
+            bias: Position bias and padding, shared by all blocks.
+            backend: What computes attention; "auto" is resolved before.
+        """
         q, k, v = (self._heads(linear(p, x)) for p in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
         y = BACKENDS[backend](q, k, v, gate=self.gates(x), bias=bias, dropout=dropout)

@@ -52,13 +52,20 @@ class Block(nn.Module):
         x, out = linear(self.feed_forward_in, x), self.feed_forward_out  # (B, F, ffn_dim)
         drops = self.training and self.activation_dropout > 0
         if use_kernels(x) and torch.is_grad_enabled() and not drops:
+            # Keeps the input of GELU alone, of the widest activations there are.
             x = gelu_linear(x, out.weight, out.bias)
         else:
             x = linear(out, self._drop(F.gelu(x), self.activation_dropout))
         return self._drop(x, self.dropout)
 
     def forward(self, x: Tensor, bias: Bias, backend: Attention) -> Tensor:
-        """(B, F, D) -> (B, F, D)."""
+        """(B, F, D) -> (B, F, D).
+
+        Args:
+            x: (B, F, D) frames.
+            bias: Position bias and padding, shared by all blocks.
+            backend: What computes attention; "auto" is resolved before.
+        """
         if self.norm_first:
             y = self.attention(self.attention_norm(x), bias, backend)
             x = x + self._drop(y, self.dropout)
@@ -107,6 +114,7 @@ class Encoder(nn.Module):
     def _dropped(self, generator: torch.Generator | None) -> list[bool]:
         if not self.training or self.config.layer_drop == 0:
             return [False] * len(self.layers)
+        # On the host: which blocks run must be known before any of them does.
         draws = torch.rand(len(self.layers), generator=generator)
         return (draws < self.config.layer_drop).tolist()
 
@@ -130,6 +138,7 @@ class Encoder(nn.Module):
         padding = None
         if lengths is not None:
             padding = padding_mask(lengths, x.shape[1], x.device)
+            # Zero before the convolution over neighbours, so that frames at the end see no padding.
             x = x.masked_fill(padding[..., None], 0)
         x = x + self.position(x)
         if not self.config.norm_first:
@@ -140,12 +149,14 @@ class Encoder(nn.Module):
             kernels = use_kernels(x)
             backend = choose(self.config.attention, x, self.config.num_heads, kernels=kernels)
         dropped = self._dropped(generator)
+        # Once for all blocks: they share the table, and each scales it by gates of its own.
         table = self.table(x.shape[1])
         if self.config.layer_drop_official and dropped[0]:
             table = None
         bias = _bias(table, padding, lengths, backend)
         layers = [x]
         for block, skip in islice(zip(self.layers, dropped, strict=True), num_blocks):
+            # A dropped block still gives every parameter a gradient, of zero.
             x = x + _unused(block) if skip else self._block(block, x, bias, backend)
             layers.append(x)
         if all(dropped) and self.position_bias is not None:

@@ -60,7 +60,13 @@ class ConvLayer(nn.Module):
 
 
 def norm_over_time(x: Tensor, padding: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group norm, one group a channel, of (B, C, T) over frames that are not padding (B, T)."""
+    """Group norm, one group a channel, of (B, C, T) over frames that are not padding (B, T).
+
+    Args:
+        x: (B, C, T) activations.
+        padding: (B, T) bool, True on padding.
+        norm: Gives gain, bias and epsilon.
+    """
     x, valid = x.float(), ~padding[:, None]
     count = valid.sum(-1, keepdim=True)
     x = x - (x * valid).sum(-1, keepdim=True) / count
@@ -115,6 +121,11 @@ class FeatureEncoder(nn.Module):
         if self.training and 0 < self.grad_scale != 1:
             x = ScaleGradient.apply(x, self.grad_scale)
         return x
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Train the convolutions with their whole gradient, or leave them as they are."""
+        self.requires_grad_(trainable)
+        self.grad_scale = 1.0 if trainable else 0.0
 
     def takes_kernel(self, waveforms: Tensor) -> bool:
         """Whether the kernel of a CPU runs for waveforms (B, T).

@@ -29,6 +29,11 @@ def relative_buckets(distances: Tensor, num_buckets: int, *, max_distance: int) 
     Half of the buckets are for keys after the query, half for keys before it or at it; half of
     each holds one distance a bucket.
 
+    Args:
+        distances: (...) int64, in frames.
+        num_buckets: Of both directions together.
+        max_distance: From here on all distances share the last bucket.
+
     >>> relative_buckets(torch.tensor([0, -1, -80, 1, 500]), 320, max_distance=800)
     tensor([  0,   1,  80, 161, 303])
     """

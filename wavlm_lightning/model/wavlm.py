@@ -52,6 +52,10 @@ class WavLM(nn.Module):
         self.encoder = Encoder(config)
         self.register_load_state_dict_pre_hook(_rename_earlier)
 
+    def recompute_blocks(self, recompute: bool) -> None:
+        """Whether blocks keep their input alone in training, and run again in the backward pass."""
+        self.encoder.recompute = recompute
+
     def compile_regions(
         self, backend: str = "inductor", *, dynamic: bool = True, mode: str | None = None
     ) -> None:

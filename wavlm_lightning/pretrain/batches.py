@@ -118,6 +118,7 @@ class BatchPlan:
     def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
         """Updates of an epoch: each a list of batches, and those arrays of indices."""
         rng = generator(self.seed, "plan", 0 if self.repeat is not None else epoch)
+        # Longest first, equal ones in a random order: other utterances meet in each epoch.
         order = np.lexsort((rng.random(len(self._sizes)), -self._sizes))
         batches = np.split(order, self._cuts[1:])
         shuffled = rng.permutation(len(batches))

@@ -38,7 +38,7 @@ class PretrainBatch(NamedTuple):
     waveforms: Tensor  # (B, T) float32, normalised if the model needs it, mixed
     lengths: Tensor  # (B,) int64 samples, on the host
     labels: Tensor  # (B, F, S) int64, -1 where there is none
-    masked: Tensor  # (B, F) bool, True where hidden
+    masked: Tensor  # (B, F) bool, True where masked
     masked_places: Tensor  # (N,) int64, of masked frames with labels, see `frames_to_predict`
     unmasked_places: Tensor  # (M,) int64, of the other frames with labels
     mixed: int  # utterances with another one or noise mixed in

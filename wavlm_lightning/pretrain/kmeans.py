@@ -91,6 +91,12 @@ def fit_kmeans(
 ) -> Tensor:
     """Centroids (C, D) float32 of frames (N, D).
 
+    Args:
+        frames: (N, D) float32.
+        num_clusters: Number of centroids, C.
+        preset: Iterations and initialization; "fairseq" is that of the published labels.
+        seed: Of the initialization and the order of batches.
+
     Raises:
         ValueError: if there are fewer frames than clusters.
     """

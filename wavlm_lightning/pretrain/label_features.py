@@ -101,7 +101,13 @@ class WavLMTeacher:
         return self.model.normalized(batch, None)[0]
 
     def layer(self, waveforms: Tensor, lengths: Tensor, number: int) -> Tensor:
-        """(B, T), (B,) -> (B, F, D); blocks behind this one do not run."""
+        """(B, T), (B,) -> (B, F, D); blocks behind this one do not run.
+
+        Args:
+            waveforms: (B, T) prepared samples.
+            lengths: (B,) samples that are valid.
+            number: Block whose output is returned, from 1.
+        """
         return self.model.encode(waveforms, lengths, num_blocks=number).layers[number]
 
 

@@ -9,7 +9,7 @@ from wavlm_lightning.pretrain.objective import MaskedLoss
 
 
 class MaskedMetrics(Metric):
-    """Loss and accuracy over hidden frames, and the accuracy of always naming the commonest label.
+    """Loss and accuracy over masked frames, and the accuracy of always naming the commonest label.
 
     >>> metrics = MaskedMetrics(num_classes=3)
     >>> loss = MaskedLoss(torch.tensor(4.0), torch.tensor(1), 4)
@@ -30,13 +30,13 @@ class MaskedMetrics(Metric):
         self.add_state("counts", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, loss: MaskedLoss, targets: Tensor) -> None:
-        """Add a batch: its sums, and the labels (N,) int64 of its hidden frames."""
+        """Add a batch: its sums, and the labels (N,) int64 of its masked frames."""
         self.loss += loss.loss.double()
         self.correct += loss.correct
         self.counts.scatter_add_(0, targets, torch.ones_like(targets))
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over all hidden frames; the loss in nats."""
+        """Means over all masked frames; the loss in nats."""
         total = self.counts.sum()
         return {
             "loss": self.loss / total,

@@ -107,6 +107,7 @@ class Mixer:
         mixed, kinds = waveforms.clone(), torch.zeros(len(waveforms), dtype=torch.int64)
         source = mixed if self.config.mixed_secondary else waveforms
         for row, generator in enumerate(generators):
+            # One generator a row, and draws in this order: what a row gets depends on no other row.
             if generator.random() >= self.config.prob:
                 continue
             if generator.random() < self.config.noise_prob and self.noise is not None:
@@ -135,8 +136,16 @@ class Mixer:
         decibels: tuple[float, float],
         generator: np.random.Generator,
     ) -> Tensor:
-        """(T,) with a random part of `second` (T',) added at a random place."""
+        """(T,) with a random part of `second` (T',) added at a random place.
+
+        Args:
+            first: (T,) samples, whose length and place are kept.
+            second: (T',) samples.
+            decibels: Range of the energy ratio, `first` over `second`.
+            generator: Of ratio, overlap and places.
+        """
         ratio = generator.uniform(*decibels)
+        # At most half of the first utterance: it stays the main speaker, whose labels these are.
         longest = min(int(len(first) * self.config.max_overlap), len(second))
         overlap = int(generator.integers(1, max(longest, 1) + 1))
         start = int(generator.integers(len(first) - overlap + 1))
@@ -153,10 +162,15 @@ class Mixer:
 def mixing_gain(first: Tensor, second: Tensor, decibels: float) -> Tensor:
     """Factor () on `second` (T,) that puts `first` (T,) so many dB above it, by mean energy.
 
+    Args:
+        first: (T,) samples.
+        second: (T',) samples.
+        decibels: Energy of `first` over that of `second`.
+
     >>> mixing_gain(torch.ones(4), 2 * torch.ones(8), 0.0)
     tensor(0.5000)
     """
     energy = second.square().mean()
-    if energy == 0:
+    if energy == 0:  # silence stays silence at any ratio
         return torch.zeros(())
     return (first.square().mean() / (energy * 10 ** (decibels / 10))).sqrt()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked prediction: which code belongs to a hidden frame?
+"""Masked prediction: which code belongs to a masked frame?
 
 HuBERT (Hsu et al. 2021), section 3.2, as WavLM uses it: the cosine between a projected frame and a
 vector for each code, over a temperature, is the logit. One product of two normalised matrices over
-hidden frames alone gives the same loss as the released code's stack of gathered positives.
+masked frames alone gives the same loss as the released code's stack of gathered positives.
 """
 
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class ObjectiveConfig(Checked):
 
 
 class MaskedLoss(NamedTuple):
-    """Sums over the hidden frames of a batch, to be divided by the count of all batches."""
+    """Sums over the masked frames of a batch, to be divided by the count of all batches."""
 
     loss: Tensor  # scalar, in nats: cross-entropy summed over frames and label sets
     correct: Tensor  # scalar int64: frames of the first label set whose best code is the label
-    frames: int  # hidden frames that have a label
+    frames: int  # masked frames that have a label
 
 
 def frames_to_predict(labels: Tensor, masked: Tensor) -> Tensor:
@@ -70,6 +70,7 @@ class MaskedPrediction(nn.Module):
 
     def logits(self, frames: Tensor) -> list[Tensor]:
         """(N, D) -> one (N, C) float32 a label set: cosine over temperature."""
+        # In float32: bfloat16 would round logits near 10 (a cosine of 1 over 0.1) to steps of 0.06.
         projected = self.projection(frames).float().chunk(len(self.num_classes), dim=-1)
         tables = self.classes.float().split(self.num_classes)
         with torch.autocast(frames.device.type, enabled=False):
@@ -91,6 +92,7 @@ class MaskedPrediction(nn.Module):
         >>> head(torch.randn(2, 5, 8), torch.zeros(2, 5, 1).long(), torch.arange(10)).frames
         10
         """
+        # Masked frames alone go through the head: they are half of all, and classes are many.
         targets = labels.flatten(0, 1).index_select(0, places) + self.config.special_classes
         logits = self.logits(output.flatten(0, 1).index_select(0, places))
         losses = [

@@ -2,7 +2,7 @@
 """The training of WavLM: one step, one validation, optimizer and schedule.
 
 Adam with decoupled weight decay on all parameters, linear warm-up and decay, and a gradient that is
-the mean over the hidden frames of all batches and processes of an update: HuBERT's recipe (fairseq
+the mean over the masked frames of all batches and processes of an update: HuBERT's recipe (fairseq
 3d262bb, examples/hubert), which WavLM follows.
 """
 
@@ -76,6 +76,7 @@ class Pretrainer(lightning.LightningModule):
             logger=False,  # loggers have the whole configuration, flat
         )
         self.optim, self.seed = optim, seed
+        # From a seed of their own: first weights depend on nothing that was drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "weights"))
             self.model = WavLM(model)
@@ -110,7 +111,7 @@ class Pretrainer(lightning.LightningModule):
         return loss, self._added(features, batch, frames=loss.frames)
 
     def _added(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
-        """What is added to the sum of the loss over `frames` hidden frames."""
+        """What is added to the sum of the loss over `frames` masked frames."""
         config = self.objective.config
         added = config.feature_penalty * feature_penalty(features.conv_features) * frames
         if config.unmasked_weight > 0:
@@ -141,7 +142,7 @@ class Pretrainer(lightning.LightningModule):
         return total / NOMINAL_FRAMES
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Turn the gradient into the mean over the update's hidden frames, clip it, and log.
+        """Turn the gradient into the mean over the update's masked frames, clip it, and log.
 
         Clipping is done here because Lightning does not clip for fused optimizers. The host waits
         for the device once, for all figures of the update.
@@ -153,6 +154,7 @@ class Pretrainer(lightning.LightningModule):
             self.model.zero_grad(set_to_none=True)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, (NOMINAL_FRAMES * parts / sums[FRAMES]).float())
+        # The norm is that of the mean gradient, so clip means the same for any number of batches.
         norm = torch.nn.utils.get_total_norm(gradients)
         most = self.optim.clip or math.inf
         torch.nn.utils.clip_grads_with_norm_(self.parameters(), most, norm)
@@ -187,7 +189,7 @@ class Pretrainer(lightning.LightningModule):
         """
         if sums[FRAMES] == 0:
             raise ValueError(
-                f"update {self.global_step}: no hidden frame has a label; labels end too early"
+                f"update {self.global_step}: no masked frame has a label; labels end too early"
             )
         if not all(map(math.isfinite, sums)):
             raise NonFiniteLossError(self._save_bad_batch())

@@ -52,7 +52,9 @@ def finetuner(
     model = WavLM(config)
     task: Any = Toy()
     learner = Learner(task, shape_of(model, layer), FeaturizerConfig(), lr=1e-3, seed=0)
-    module = Finetuner(model, learner, OPTIM, adaptation, masking, layer=layer)
+    module = Finetuner(
+        model, learner, OPTIM, adaptation, masking, layer=layer, rows_of_update=lambda _: [2]
+    )
     module.train()
     return module
 
@@ -102,9 +104,8 @@ def test_every_weight_that_trains_has_a_gradient_and_no_other(
 
 def test_a_batch_counts_by_its_share_of_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     module = finetuner("base", "last", AdaptationConfig(encoder="tuned"), InputMasking())
-    batches = [[(0, 0), (0, 1)], [(0, 2)], [(0, 3), (0, 4), (0, 5)]]  # of an update
-    plan = SimpleNamespace(update=lambda _: batches)
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(plan=plan), log_every_n_steps=1000)
+    module.rows_of_update = [[9, 9], [2, 1, 3]].__getitem__  # of updates 0 and 1
+    trainer = SimpleNamespace(log_every_n_steps=1000)
     monkeypatch.setattr(Finetuner, "trainer", property(lambda _: trainer))
     monkeypatch.setattr(Finetuner, "global_step", property(lambda _: 1))
     module._place = 0

@@ -146,7 +146,9 @@ def test_unreadable_recording_is_named(folder: Path) -> None:
 
 
 def test_field_that_no_recording_has_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.manifest=.*: none of 1 recordings has a label$"):
+    with pytest.raises(
+        ValueError, match=r"data\.manifest=.*: none of 1 recordings has a label; .* id, path"
+    ):
         read(write(folder, HEADER, GOOD), needs=("label",))
 
 

@@ -66,6 +66,7 @@ def test_plain_operations_end_with_their_block() -> None:
     assert not use_kernels(torch.zeros(1, device="meta"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "lengths"), [("base", (8000, 5000)), ("large", (8000, 8000))], ids=["base", "large"]
 )

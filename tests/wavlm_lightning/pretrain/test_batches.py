@@ -167,7 +167,7 @@ def test_length_is_that_of_a_whole_epoch() -> None:
 
 
 def test_too_little_audio_is_refused_with_the_key() -> None:
-    message = r"batches, an update wants 1000: lower data\.audio_seconds_per_update"
+    message = r"batches, an update needs 1000: lower data\.audio_seconds_per_update"
     with pytest.raises(ValueError, match=message):
         make_plan(batches_per_update=1000)
 

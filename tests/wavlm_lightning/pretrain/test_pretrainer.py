@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One update: its gradient is the mean over its hidden frames, however batches are shared."""
+"""One update: its gradient is the mean over its masked frames, however batches are shared."""
 
 import contextlib
 import dataclasses
@@ -61,7 +61,7 @@ def batch_of(rows: int, hidden: int, seed: int) -> PretrainBatch:
     )
 
 
-BATCHES = [batch_of(2, 10, 0), batch_of(1, 30, 1)]  # 20 and 30 hidden frames
+BATCHES = [batch_of(2, 10, 0), batch_of(1, 30, 1)]  # 20 and 30 masked frames
 
 
 def make(tiny: WavLMConfig, clip: float = 0.0) -> Pretrainer:
@@ -69,7 +69,7 @@ def make(tiny: WavLMConfig, clip: float = 0.0) -> Pretrainer:
 
 
 def wanted_gradient(module: Pretrainer) -> list[Tensor]:
-    """Of the mean over the hidden frames of both batches, by the definition."""
+    """Of the mean over the masked frames of both batches, by the definition."""
     module.train()
     loss, frames = torch.zeros(()), 0
     for batch in BATCHES:
@@ -137,7 +137,7 @@ def test_processes_and_batches_are_undone(
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(3))
     for p in module.parameters():
         p.grad = torch.ones_like(p)
-    # 50 hidden frames here, 150 in all processes.
+    # 50 masked frames here, 150 in all processes.
     module._batches = [batch_of(1, 20, 0), batch_of(1, 30, 1)]
     module._losses = [torch.zeros(3)] * 2
     module.on_before_optimizer_step(None)  # type: ignore[arg-type]

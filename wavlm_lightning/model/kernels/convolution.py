@@ -46,7 +46,13 @@ def activated(x: Tensor, norm: Norm | None) -> Tensor:
 
 
 def num_outputs(frames: int, weight: Tensor, stride: int) -> int:
-    """Frames that a kernel (C', C, k) makes of so many."""
+    """Frames that a kernel (C', C, k) makes of so many.
+
+    Args:
+        frames: Frames that go in.
+        weight: (C', C, k) kernel.
+        stride: Frames from one output to the next.
+    """
     return (frames - weight.shape[2]) // stride + 1
 
 
@@ -99,7 +105,13 @@ class _Gradients:
         self.of_norm = [torch.zeros_like(x, dtype=torch.float32) for x in of_norm]
 
     def add(self, read: Read, grad: Tensor, give: Callable[[Piece, Tensor], None]) -> None:
-        """Go back through one row (T, C); `give` takes gradients of pieces, which add up."""
+        """Go back through one row (T, C); `give` takes gradients of pieces, which add up.
+
+        Args:
+            read: Gives pieces of the input row (T, C).
+            grad: (F, C') gradient of the row's output.
+            give: Takes the gradient of a piece; pieces may overlap.
+        """
         for piece in _pieces(len(grad), self.weight, self.stride):
             g = grad[piece.start : piece.stop]
             leaves = [read(piece.first, piece.last), *(self.norm or ())[:2]]

@@ -22,13 +22,27 @@ def draw_seed() -> int:
 
 
 def keep_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
-    """Mask (...): 1 where an element stays and 0 where it is dropped, in dtype of `like`."""
+    """Mask (...): 1 where an element stays and 0 where it is dropped, in dtype of `like`.
+
+    Args:
+        shape: Of the mask.
+        rate: Share of elements that are dropped.
+        seed: Of the draw; the same seed gives the same mask.
+        like: (...) tensor of the wanted dtype and device.
+    """
     kept = torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.ge(_drawn(shape, seed, like.device), _limit(rate), out=kept)
 
 
 def drop_mask(shape: torch.Size, rate: float, *, seed: int, like: Tensor) -> Tensor:
-    """Mask (...): 1 where an element is dropped and 0 where it stays, in dtype of `like`."""
+    """Mask (...): 1 where an element is dropped and 0 where it stays, in dtype of `like`.
+
+    Args:
+        shape: Of the mask.
+        rate: Share of elements that are dropped.
+        seed: Of the draw; the same seed gives the same mask.
+        like: (...) tensor of the wanted dtype and device.
+    """
     dropped = torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.lt(_drawn(shape, seed, like.device), _limit(rate), out=dropped)
 
@@ -58,7 +72,13 @@ class _Dropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
-    """Zero elements of (...) at this rate in training and scale the others; same dtype."""
+    """Zero elements of (...) at this rate in training and scale the others; same dtype.
+
+    Args:
+        x: (...) activations.
+        rate: Share of elements that are dropped.
+        training: False returns x as it is.
+    """
     if not training or rate == 0:
         return x
     if not use_kernels(x):

@@ -27,7 +27,14 @@ class Layer(Protocol):
 def feature_encoder(
     layers: Sequence[Layer], waveforms: Tensor, frames: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """(B, T), valid frames (B,) of the first layer or None -> (B, F, C) of this dtype."""
+    """(B, T), valid frames (B,) of the first layer or None -> (B, F, C) of this dtype.
+
+    Args:
+        layers: Convolutions and their norms.
+        waveforms: (B, T) samples.
+        frames: (B,) frames of the first layer that are not padding; None: all.
+        dtype: What activations are kept in.
+    """
     conv = layers[0].conv
     windows = waveforms.float().unfold(1, conv.kernel_size[0], conv.stride[0])  # (B, T', k)
     x: Tensor | None = None

@@ -26,6 +26,12 @@ class GeluLinear(torch.autograd.Function):
 
 
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(..., C), weight (C', C) and bias (C',) -> (..., C'), computed in x's dtype."""
+    """(..., C), weight (C', C) and bias (C',) -> (..., C'), computed in x's dtype.
+
+    Args:
+        x: (..., C) before GELU.
+        weight: (C', C).
+        bias: (C',).
+    """
     out: Tensor = GeluLinear.apply(x, weight.to(x.dtype), bias.to(x.dtype))
     return out
