@@ -34,7 +34,7 @@ from benchmarks.timing import Child, Timed, figures, interleaved
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.result import versions
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import threads
 from wavlm_lightning.throughput import matrix_rate
 
 # Rows and seconds of each: always the same audio, for the square of the length to show.

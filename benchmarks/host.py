@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from wavlm_lightning.processors import busy_seconds
+from wavlm_lightning.runtime import busy_seconds
 
 CPUINFO = Path("/proc/cpuinfo")
 # Instruction sets that decide which kernels torch takes, and their common names.

@@ -30,7 +30,7 @@ from recipes.mini import superb_corpus
 from recipes.superb.feature_source import feature_source
 from recipes.superb.settings import read_probe_settings
 from recipes.superb.sources import MINI_CACHE
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import threads
 
 TASKS = {"er": "er", "asr": "asr", "asr, published head": "asr"}
 UTTERANCES = 48

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wavlm_lightning.fields import Checked, number, seed, whole
-from wavlm_lightning.schedule import Schedule
+from wavlm_lightning.training import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from benchmarks.host import Use, measured, processor
 from benchmarks.names import ONE_THREAD
 from benchmarks.picture import draw
 from benchmarks.timing import Child, Turn, figures, interleaved
-from wavlm_lightning.processors import TICKS
+from wavlm_lightning.runtime import TICKS
 
 ABOUT = {
     "what": "about",

@@ -14,7 +14,7 @@ from downstream.adapt.loss_watch import LossWatch
 from downstream.config import OptimConfig
 from downstream.features.frames import Features
 from downstream.task import Batch
-from wavlm_lightning.transfer import to_device
+from wavlm_lightning.runtime import to_device
 
 
 class Adapted(lightning.LightningModule):

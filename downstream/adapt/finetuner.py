@@ -23,12 +23,10 @@ from downstream.adapt.policy import ENCODER, AdaptationConfig, InputMasking
 from downstream.config import OptimConfig
 from downstream.features.frames import Features
 from downstream.task import Batch
-from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.model.wavlm import WavLM
-from wavlm_lightning.scheduled import scheduled
 from wavlm_lightning.seeding import generator, seed_torch, torch_generator
+from wavlm_lightning.training import NonFiniteLossError, scheduled, zero_loss
 
 
 class EncoderShape(NamedTuple):

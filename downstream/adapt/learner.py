@@ -15,8 +15,8 @@ from downstream.features.featurizer import Featurizer, FeaturizerConfig
 from downstream.features.frames import Features, Frames, Framing
 from downstream.task import Batch
 from downstream.trained_task import TrainedTask
-from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.seeding import seed_torch, torch_seed
+from wavlm_lightning.training import zero_loss
 
 
 class Shape(Framing, Protocol):

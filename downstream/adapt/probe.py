@@ -21,8 +21,7 @@ from downstream.features.cache import FeatureCache
 from downstream.features.frames import Features
 from downstream.features.frozen import Frozen
 from downstream.task import Batch
-from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.scheduled import scheduled
+from wavlm_lightning.training import NonFiniteLossError, scheduled
 
 UPSTREAM = "upstream."
 

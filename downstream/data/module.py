@@ -20,7 +20,7 @@ from downstream.task import Batch, Example, Item, Task
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
-from wavlm_lightning.processes import leave_signals
+from wavlm_lightning.runtime import leave_signals
 from wavlm_lightning.same_recordings import Span, shared
 from wavlm_lightning.seeding import generator
 

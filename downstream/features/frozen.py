@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from downstream.features.frames import Features, Upstream
 from wavlm_lightning.lengths import similar_lengths
-from wavlm_lightning.precision import computes_bfloat16
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import computes_bfloat16, threads
 
 GROUP_RATIO = 0.8  # shortest over longest of the rows that run together
 LARGE = 2**14  # weights of a layer that is worth rounding before it is used

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
 from downstream.features.kinds import kind_module, kind_names
-from wavlm_lightning.precision import computes_bfloat16
+from wavlm_lightning.runtime import computes_bfloat16
 
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
 FEATURES_VERSION = 6

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from wavlm_lightning.precision import autocast_dtype
+from wavlm_lightning.runtime import autocast_dtype
 
 MIN_HIDDEN = 512  # torch's LSTM is as fast or faster below
 

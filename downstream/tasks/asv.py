@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 
 from downstream.corpora import voxceleb1
 from downstream.corpora.corpus import Corpus, Recording, Trial, read
+from downstream.corpora.trials import all_trials, halves
 from downstream.data.silence import remove_silence
 from downstream.features.frames import Frames
 from downstream.heads.pooling import mean_over_time
@@ -198,32 +198,8 @@ class ASV(TrainedTask[Config]):
     def _of_all(self, found: dict[str, list[Recording]], split: str) -> list[Trial]:
         """Trials of all pairs of a split; of halves, where no speaker has two recordings."""
         if len({r.speaker for r in found[split]}) == len(found[split]):
-            found[split] = _halves(found[split])
-        groups = {r.id: (r.speaker, r.extra.get("session", r.id)) for r in found[split]}
-        return self._pairs(groups, split)
-
-    def _pairs(self, groups: Mapping[str, tuple[str, str]], split: str) -> list[Trial]:
-        """Trials of all pairs, at most `dev_trials` of each kind; `groups`: speaker, recording.
-
-        Two utterances of one recording session make no trial.
-        """
-        same, different = [], []
-        for a, b in combinations(sorted(groups), 2):
-            if groups[a][0] != groups[b][0]:
-                different.append(Trial(False, a, b))
-            elif groups[a][1] != groups[b][1]:
-                same.append(Trial(True, a, b))
-        rng = generator(0, "trials", len(groups))
-        drawn = []
-        for kind in (same, different):
-            order = rng.permutation(len(kind))[: self.config.dev_trials]
-            drawn += [kind[i] for i in np.sort(order)]
-        if not same or not different:
-            raise ValueError(
-                f"asv: split {split} has {len(same)} pairs of one speaker and {len(different)} of "
-                "two, both are needed: two recordings each of two speakers or more"
-            )
-        return drawn
+            found[split] = halves(found[split])
+        return all_trials(found[split], most=self.config.dev_trials)
 
     def warnings(self) -> list[str]:
         """None.
@@ -398,13 +374,3 @@ class ASV(TrainedTask[Config]):
 def _leaderboard(name: str) -> str:
     """A recording in its file."""
     return safe_field(voxceleb1.joined(name))
-
-
-def _halves(recordings: Sequence[Recording]) -> list[Recording]:
-    """Both halves of each recording."""
-    found = []
-    for r in recordings:
-        middle = r.start + r.num_samples // 2
-        found.append(replace(r, id=f"{r.id}.1", stop=middle))
-        found.append(replace(r, id=f"{r.id}.2", start=middle))
-    return found

@@ -8,7 +8,6 @@ from recipes.pretrain.label_teacher import load_teacher
 from recipes.pretrain.settings import LabelSection
 from recipes.run.counter import counter
 from recipes.run.processes import Processes
-from wavlm_lightning.precision import computes_bfloat16
 from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
 from wavlm_lightning.pretrain.label_features import LabelFeatures, LayerFeatures, Mfcc
 from wavlm_lightning.pretrain.labels import (
@@ -20,6 +19,7 @@ from wavlm_lightning.pretrain.labels import (
 )
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.sklearn_codebook import read_sklearn_centroids
+from wavlm_lightning.runtime import computes_bfloat16
 
 
 def make_labels(

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from recipes.run.processes import STARTED_BY, end_with_starter
 from recipes.run.signals import STOPPED, StopSignal, stop_signals
 from wavlm_lightning.config import one_line
-from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.training import NonFiniteLossError
 
 # What a user can fix: shown as one line, without the trace through our code.
 USER_ERRORS = (

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from wavlm_lightning.lengths import SAMPLE_RATE
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import threads
 from wavlm_lightning.throughput import matrix_rate
 
 HOURS, SHARE = "train/hours_per_hour", "train/mfu"

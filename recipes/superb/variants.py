@@ -19,7 +19,7 @@ from recipes.superb.settings import TaskSettings
 from recipes.superb.sources import tell_unusable
 from recipes.superb.training import Outcomes, run_stage, run_variant
 from wavlm_lightning.names import safe_name
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import threads
 
 
 def train_heads(

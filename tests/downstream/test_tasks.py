@@ -24,7 +24,7 @@ from downstream.features.frozen import Frozen
 from downstream.metrics.der import Turn
 from downstream.task import Batch, Task
 from downstream.upstreams.fbank import Fbank
-from wavlm_lightning.transfer import to_device
+from wavlm_lightning.runtime import to_device
 
 from .conftest import TASKS
 

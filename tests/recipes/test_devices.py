@@ -22,7 +22,7 @@ from recipes.run.trainer import device_flags
 from recipes.superb.feature_source import feature_source
 from recipes.superb.settings import read_probe_settings
 from recipes.superb.sources import sources_of
-from wavlm_lightning.processors import busy_share
+from wavlm_lightning.runtime import busy_share
 
 ONE = Processes(rank=0, local=1, world=1)
 

@@ -12,7 +12,7 @@ import pytest
 
 from recipes.run.exit_status import exit_status, run_child
 from recipes.run.signals import StopSignal
-from wavlm_lightning.errors import NonFiniteLossError
+from wavlm_lightning.training import NonFiniteLossError
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from wavlm_lightning.schedule import Schedule
+from wavlm_lightning.training import Schedule
 
 LINEAR = Schedule(name="linear")
 

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from wavlm_lightning.threads import threads
+from wavlm_lightning.runtime import threads
 
 
 def test_threads_are_set_within_the_block_alone() -> None:

@@ -25,7 +25,7 @@ from wavlm_lightning.model.kernels.by_head import MOST_BYTES, AttentionByHead
 from wavlm_lightning.model.kernels.chunked import ChunkedAttention, scaled_scores
 from wavlm_lightning.model.kernels.dropout import draw_seed
 from wavlm_lightning.model.kernels.linear import linear
-from wavlm_lightning.precision import autocast_dtype
+from wavlm_lightning.runtime import autocast_dtype
 
 # Frames above which `auto` goes in chunks: there, scores of all frames with all take gigabytes. On
 # a GPU chunks are slow (a loop on the host), so only where the scores would fill it.

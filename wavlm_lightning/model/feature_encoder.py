@@ -19,7 +19,7 @@ from wavlm_lightning.lengths import conv_lengths, padding_mask
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.kernels import use_kernels
 from wavlm_lightning.model.kernels.feature_encoder import feature_encoder
-from wavlm_lightning.precision import autocast_dtype
+from wavlm_lightning.runtime import autocast_dtype
 
 SHORT = 40 * 16_000  # samples of a batch
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from wavlm_lightning.model.kernels import use_kernels
 from wavlm_lightning.model.kernels.grouped_convolution import grouped_convolution
-from wavlm_lightning.precision import autocast_dtype
+from wavlm_lightning.runtime import autocast_dtype
 
 # With AMX, bfloat16 convolutions of torch 2.11 return garbage for long kernels in groups of fewer
 # channels than this: such a one, the mini model's, is computed in float32.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.pretrain.batches import crop_grid
-from wavlm_lightning.schedule import Schedule
+from wavlm_lightning.training import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.mixing import Mixer
 from wavlm_lightning.pretrain.objective import frames_to_predict
-from wavlm_lightning.processes import leave_signals
+from wavlm_lightning.runtime import leave_signals
 from wavlm_lightning.seeding import generator
 
 VALIDATION_EPOCH = 2**31  # stands for the epoch in what validation draws: the same every time

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 from wavlm_lightning.checkpoint_file import write_checkpoint
-from wavlm_lightning.errors import NonFiniteLossError
-from wavlm_lightning.freezing import zero_loss
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import Features, WavLM
@@ -30,9 +28,9 @@ from wavlm_lightning.pretrain.objective import (
     ObjectiveConfig,
     feature_penalty,
 )
-from wavlm_lightning.scheduled import scheduled
+from wavlm_lightning.runtime import to_device
 from wavlm_lightning.seeding import seed_torch, torch_generator, torch_seed
-from wavlm_lightning.transfer import to_device
+from wavlm_lightning.training import NonFiniteLossError, scheduled, zero_loss
 
 # The loss of a batch is divided by this before the backward pass and multiplied again before the
 # optimizer: any constant would do, this one keeps half precision in range.

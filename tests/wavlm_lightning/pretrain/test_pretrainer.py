@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wavlm_lightning import WavLMConfig
-from wavlm_lightning.errors import NonFiniteLossError
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.pretrain.config import OptimConfig
 from wavlm_lightning.pretrain.data import PretrainBatch
@@ -23,6 +22,7 @@ from wavlm_lightning.pretrain.objective import (
     frames_to_predict,
 )
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
+from wavlm_lightning.training import NonFiniteLossError
 
 OBJECTIVE = ObjectiveConfig(projection_dim=16, temperature=0.1, feature_penalty=10.0)
 CLUSTERS = 20

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wavlm_lightning.model.kernels import use_kernels
-from wavlm_lightning.precision import autocast_dtype
+from wavlm_lightning.runtime import autocast_dtype
 
 PROCESSOR = Path("/proc/cpuinfo")
 

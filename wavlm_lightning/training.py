@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the learning rate goes over a training, as a share of its peak."""
+"""What all trainings share: the course of the learning rate, parameters that rest, losses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
 
 from wavlm_lightning.fields import Checked, number
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is NaN or infinite; the message says in which update, for which utterances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +88,42 @@ class Schedule(Checked):
             return 1.0
         fall = 1 - self.rise - self.hold
         return float(self.last ** (min(done - self.rise - self.hold, fall) / fall))
+
+
+class Paced(Protocol):
+    """What any section `optim` says of the course."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its form."""
+
+    @property
+    def warmup_updates(self) -> int:
+        """Updates of the rise."""
+
+    @property
+    def total_updates(self) -> int:
+        """Updates of the training."""
+
+
+def scheduled(optimizer: torch.optim.Optimizer, optim: Paced) -> dict[str, Any]:
+    """What `configure_optimizers` returns: every group of the optimizer follows one course."""
+
+    def factor(update: int) -> float:
+        return optim.schedule.factor(update, warmup=optim.warmup_updates, total=optim.total_updates)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def zero_loss(parameters: Iterable[Tensor]) -> Tensor:
+    """Zero, with a zero gradient for every parameter, whatever these hold.
+
+    Distributed training waits for a gradient of each.
+
+    >>> weights = torch.full((3,), float("nan"), requires_grad=True)
+    >>> zero_loss([weights]).backward()
+    >>> weights.grad
+    tensor([0., 0., 0.])
+    """
+    return torch.stack([p.flatten()[:0].sum() for p in parameters]).sum()
