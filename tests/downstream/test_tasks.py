@@ -3,6 +3,8 @@
 
 import contextlib
 import copy
+import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream import load_task, task_names
+from downstream import load_task, task_names, tasks
 from downstream.adapt.learner import Learner
 from downstream.adapt.probe import Probe
 from downstream.config import DataConfig, OptimConfig
 from downstream.corpora import librimix
+from downstream.corpora.manifest import Manifest
 from downstream.data.module import TaskData
 from downstream.features.featurizer import FeaturizerConfig
 from downstream.features.frames import Frames
 from downstream.features.frozen import Frozen
 from downstream.metrics.der import Turn
-from downstream.task import Batch, Task
+from downstream.task import Batch, Sources, Task
 from downstream.upstreams.fbank import Fbank
+from wavlm_lightning.audio import write_audio
 from wavlm_lightning.runtime import to_device
 
-from .conftest import TASKS
+from .conftest import FRAMING, TASKS, small_config
 
 MakeTask = Callable[..., Task[Any]]
 CONFIG = DataConfig(batch_size=4, batches_per_update=1, order="random", num_workers=0)
@@ -226,6 +230,44 @@ def test_asv_without_held_out_speakers_trains_on_all_but_the_test_speakers(
     assert speakers == {e.id.split("/")[0] for e in every.examples("train")}  # few: all are watched
     assert not some.chosen_on_test
     assert every.chosen_on_test
+
+
+def test_a_file_must_define_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("none", 0), ("two", 2)):
+        classes = "".join(f"class T{i}(Task): pass\n" for i in range(count))
+        (tmp_path / f"{name}.py").write_text(f"from downstream.task import Task\n{classes}")
+    monkeypatch.setattr(tasks, "__path__", [str(tmp_path)])
+    for name, found in (("none", "none"), ("two", "T0, T1")):
+        monkeypatch.delitem(sys.modules, f"downstream.tasks.{name}", raising=False)
+        with pytest.raises(ValueError, match=rf"{name}\.py must define one task \(got {found}\)"):
+            load_task(name)
+
+
+def test_a_task_that_was_built_for_another_stride_is_refused(
+    make_task: MakeTask, frozen: Frozen
+) -> None:
+    task: Any = make_task("sd")
+    task.framing = Slow()
+    with pytest.raises(ValueError, match="frames every 16000 samples, the upstream gives one ever"):
+        Learner(task, frozen, FeaturizerConfig(), lr=1.0, seed=0)
+
+
+def test_asv_halves_of_a_recording_share_nothing_where_silence_is_removed(tmp_path: Path) -> None:
+    rows = ["id\tpath\tsplit\tspeaker"]
+    for split in ("train", "dev", "test"):
+        for speaker in ("ann", "bob"):
+            ramp = np.arange(1, 8_001, dtype=np.float32) / 10_000  # every sample another value
+            name = f"{split}-{speaker}.wav"
+            write_audio(tmp_path / name, np.concatenate([np.zeros(6_000, np.float32), ramp]))
+            rows.append(f"{name}\t{name}\t{split}\t{split}-{speaker}")
+    (tmp_path / "manifest.tsv").write_text("\n".join(rows) + "\n")
+    config = dataclasses.replace(small_config("asv"), remove_silence=True, gain_db=0.0)
+    sources = Sources("manifest", {}, Manifest(tmp_path))
+    task: Any = load_task("asv")(config, sources, framing=FRAMING)
+    first, second = (task.load(e, None).waveform for e in task.examples("test")[:2])
+    assert len(first) + len(second) == sum(e.num_samples for e in task.examples("test")[:2])
+    assert len(first) > 3_000
+    assert float(first.max()) < float(second.min())
 
 
 class Slow:
