@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no sections: a mapping in YAML is wanted")
+        raise ConfigError(f"{path} must be a mapping in YAML: it holds no sections")
     return content
 
 

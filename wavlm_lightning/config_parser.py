@@ -19,7 +19,7 @@ from wavlm_lightning.fields import Checked, Range, check_number, check_values, i
 
 S = TypeVar("S", bound=Checked)
 T = TypeVar("T")
-NOT_KEYS = ("help", "config", "print_config", "print_shtab")  # words of the parser's own
+NOT_KEYS = ("help", "config", "print_config", "print_shtab")  # the parser's own options
 DEFAULT = "default"  # what set a value that nothing else did
 
 

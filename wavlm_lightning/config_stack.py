@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of a configuration in layers: files, what a program adds, words of the command line.
+"""Values of a configuration in layers: files, what a program adds, the command line.
 
 A later layer wins. Each file is read once, and every value keeps the name of what set it.
 """
@@ -37,14 +37,14 @@ class Stack:
     layers: tuple[Layer, ...] = ()
 
     @classmethod
-    def of_words(cls, words: Sequence[str]) -> "Stack":
-        """Words such as `--config=FILE` and `--optim.lr=1e-3`, in their order.
+    def of_overrides(cls, overrides: Sequence[str]) -> "Stack":
+        """Arguments such as `--config=FILE` and `--optim.lr=1e-3`, in their order.
 
         Raises:
-            ConfigError: for a word that is neither, or a file that cannot be read.
+            ConfigError: for an argument that is neither, or a file that cannot be read.
         """
         stack = cls()
-        for key, value in _pairs(words):
+        for key, value in _pairs(overrides):
             if key == "config":
                 stack = stack.plus_file(Path(value))
             else:
@@ -73,12 +73,12 @@ class Stack:
         """The layers that are files."""
         return Stack(tuple(layer for layer in self.layers if layer.is_file))
 
-    def words(self) -> "Stack":
+    def overrides(self) -> "Stack":
         """The layers that are no files."""
         return Stack(tuple(layer for layer in self.layers if not layer.is_file))
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What the strongest layer says of a dotted key; of a word it is the text, or None."""
+        """What the strongest layer says of a dotted key; of an override it is the text, or None."""
         for layer in reversed(self.layers):
             found = _find(layer.values, key.split("."))
             if found == "null":
@@ -121,18 +121,18 @@ class Stack:
                 yield layer.source, key, value
 
 
-def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Key and text of `--key=text`, or of `--key text`.
 
     >>> list(_pairs(["--a=1", "--b", "2"]))
     [('a', '1'), ('b', '2')]
     """
-    left = list(words)
+    left = list(overrides)
     while left:
         word = left.pop(0)
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
-            raise ConfigError(f"a word must be --key=value (got {word})")
+            raise ConfigError(f"an argument must be --key=value (got {word})")
         if not equals:
             if not left or left[0].startswith("--"):
                 raise ConfigError(f"--{key} has no value: --{key}=VALUE")

@@ -117,7 +117,7 @@ def check_number(key: str, value: Any, limits: Range | None) -> None:
     if limits is None:
         return
     if isinstance(value, list | tuple) and not value:
-        raise ValueError(f"{key} is empty: at least one number is wanted")
+        raise ValueError(f"{key} must hold at least one number (got none)")
     if not all(map(limits.holds, _numbers(value))):
         raise ValueError(f"{key} must be {limits} (got {value})")
 

@@ -52,7 +52,7 @@ def _main(argv: list[str]) -> int:
     if args.push_to_hub and args.to != "transformers":
         raise ConfigError("push_to_hub needs to=transformers: that is what the hub reads")
     if not args.out:
-        raise ConfigError("out is empty: OUT=DIR, a folder that is new or empty, is wanted")
+        raise ConfigError("out must be a new or empty folder (got nothing). Set OUT=DIR")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: say another folder, or remove it")
     fitted = read_trained_head(Path(args.ckpt)) or TrainedHead(load_wavlm(args.ckpt), None)

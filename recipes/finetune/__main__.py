@@ -15,9 +15,9 @@ PROGRAM = "recipes.finetune"
 
 
 def finetune_job(argv: list[str]) -> TaskJob:
-    """The job that words of the command line ask for."""
-    task, upstream, words = task_and_upstream(argv)
-    return TaskJob(PROGRAM, task, read_stages(task, upstream, words))
+    """The job that the command line asks for."""
+    task, upstream, overrides = task_and_upstream(argv)
+    return TaskJob(PROGRAM, task, read_stages(task, upstream, overrides))
 
 
 def main(argv: list[str]) -> int:

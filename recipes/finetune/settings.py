@@ -4,7 +4,7 @@
 In order, later ones win: configs/superb/TASK.yaml, configs/finetune/TASK.yaml or, where there is
 none, configs/finetune/any.yaml, configs/paths.yaml, the upstream's YAML, the sections `mini` of
 these files where that protocol is in force, files that are named, their sections `large` if the
-encoder is of that kind, words of the command line. Each stage is the whole with its differences.
+encoder is of that kind, the command line. Each stage is the whole with its differences.
 """
 
 from dataclasses import dataclass, replace
@@ -71,9 +71,9 @@ def finetune_parser(reading: Reading, model: WavLMConfig) -> Parser:
 
 
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
-    """All keys of a fine-tuning, and what files and words say of them."""
-    task, upstream, words = task_and_upstream(argv)
-    reading, start = _read(task, upstream, words, mini=mini_is_missing(upstream))
+    """All keys of a fine-tuning, and what files and the command line say of them."""
+    task, upstream, overrides = task_and_upstream(argv)
+    reading, start = _read(task, upstream, overrides, mini=mini_is_missing(upstream))
     return finetune_parser(reading, start), reading.files + reading.said
 
 
@@ -83,20 +83,20 @@ def mini_is_missing(upstream: str) -> bool:
     return named and is_missing(str(MINI_CHECKPOINT))
 
 
-def read_stages(task: str, upstream: str, words: list[str]) -> list[TaskSettings]:
+def read_stages(task: str, upstream: str, overrides: list[str]) -> list[TaskSettings]:
     """Settings of a fine-tuning: one for each of its stages, in their order.
 
     Args:
         task: A name of `downstream.tasks`.
         upstream: A name in configs/upstream, or a checkpoint or folder of a WavLM.
-        words: Of the command line.
+        overrides: Arguments of the command line.
 
     Raises:
         ConfigError: naming the key, what it must be and what it is.
         FileNotFoundError: if there is no encoder.
         ValueError: if it cannot be read.
     """
-    reading, start = _read(task, upstream, words, mini=mini_is_missing(upstream))
+    reading, start = _read(task, upstream, overrides, mini=mini_is_missing(upstream))
     size = Layer("the encoder", {"model.size": start.size})
     whole = _resolved(reading, start, size)
     if not whole.stages:
@@ -114,9 +114,11 @@ def read_stages(task: str, upstream: str, words: list[str]) -> list[TaskSettings
     return [replace(stage, upstream=replace(stage.upstream, name=name)) for stage in found]
 
 
-def _read(task: str, upstream: str, words: list[str], *, mini: bool) -> tuple[Reading, WavLMConfig]:
+def _read(
+    task: str, upstream: str, overrides: list[str], *, mini: bool
+) -> tuple[Reading, WavLMConfig]:
     """What all stages have in common, and the encoder that training starts from."""
-    reading = read_files(task, upstream, words, _files(task))
+    reading = read_files(task, upstream, overrides, _files(task))
     if reading.said.get("init"):
         raise ConfigError(
             f"init is the second word now: make finetune UPSTREAM={reading.said.get('init')}"
@@ -124,7 +126,7 @@ def _read(task: str, upstream: str, words: list[str], *, mini: bool) -> tuple[Re
     start = WavLMConfig.mini() if mini else _encoder(reading)
     files, said = Stack().plus("the encoder", {"model": start.to_dict()}), reading.said
     if start.norm_first:
-        said = said.files().plus("large, of the named files", reading.large) + said.words()
+        said = said.files().plus("large, of the named files", reading.large) + said.overrides()
     return reading._replace(files=files + reading.files, said=said), start
 
 

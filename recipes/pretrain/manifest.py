@@ -17,7 +17,7 @@ from wavlm_lightning.pretrain.manifest import write_manifest
 
 
 def build_parser() -> Parser:
-    """Options; the same words as in section `data` of pre-training."""
+    """Options; the same keys as in section `data` of pre-training."""
     parser = Parser(prog="recipes.pretrain.manifest", description=__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder of recordings")
     parser.add_argument("--out", type=str, required=True, help="folder for train.tsv and dev.tsv")

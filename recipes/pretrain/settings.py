@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of pre-training: its sections, and reading it from files and words."""
+"""The configuration of pre-training: its sections, and reading it from files and arguments."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,14 +160,14 @@ class Settings:
 
 
 def read_settings(argv: list[str]) -> Settings:
-    """Settings from command-line words such as `--config=FILE` and `--optim.lr=1e-3`.
+    """Settings from arguments such as `--config=FILE` and `--optim.lr=1e-3`.
 
     Raises:
         ConfigError: naming the key, what it must be and what it is.
         FileNotFoundError: if there is nothing at `init`.
         ValueError: if what is there cannot be read.
     """
-    return _settings_of(Stack.of_words(argv))
+    return _settings_of(Stack.of_overrides(argv))
 
 
 def read_chain(argv: list[str]) -> list[Settings]:
@@ -176,7 +176,7 @@ def read_chain(argv: list[str]) -> list[Settings]:
     Raises:
         ConfigError: also naming the iteration.
     """
-    stack = Stack.of_words(argv)
+    stack = Stack.of_overrides(argv)
     last = _settings_of(stack)
     return [*(_teacher(stack, last, i) for i in range(len(last.iterations))), last]
 
@@ -192,8 +192,8 @@ def _teacher(stack: Stack, last: Settings, index: int) -> Settings:
 
 
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
-    """All keys, and what words say of them."""
-    stack = Stack.of_words(argv)
+    """All keys, and what the command line says of them."""
+    stack = Stack.of_overrides(argv)
     return build_parser(config_of_init(stack) or WavLMConfig.preset(_size(stack))), stack
 
 

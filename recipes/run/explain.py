@@ -43,7 +43,7 @@ def help_text(about: str, parser: Parser, stack: Stack) -> str:
     Args:
         about: Docstring of the program.
         parser: Its keys.
-        stack: What files and words say; what they are silent about has its default.
+        stack: What files and the command line say; what they are silent about has its default.
     """
     said, leaves = dict[str, tuple[str, Any]](), {row.key for row in parser.explained()}
     for source, key, value in stack.flattened(leaves):

@@ -108,27 +108,29 @@ def run_program(
     """Run a job, in as many processes as its configuration says, or show what it would take.
 
     Args:
-        read: Makes the job from the words of the command line.
-        argv: These words; with `--help` keys are explained, with `--print_config` they are shown.
+        read: Makes the job from the arguments of the command line.
+        argv: These arguments; with `--help` keys are explained, with `--print_config` shown.
         about: Docstring of the program.
-        keys: Gives the keys of the program, and what these words say of them.
+        keys: Gives the keys of the program, and what the arguments say of them.
 
     Returns:
         The exit status: 0 done, 1 an error that the last line explains, 143 stopped.
     """
     if HELP in argv:
-        words = [word for word in argv if word != HELP]
-        return exit_status(lambda: _show(_help(about, keys, words)))
+        arguments = [word for word in argv if word != HELP]
+        return exit_status(lambda: _show(_help(about, keys, arguments)))
     if PRINT in argv:
-        words = [word for word in argv if word != PRINT]
-        return exit_status(lambda: _show(read(words).config()))
+        arguments = [word for word in argv if word != PRINT]
+        return exit_status(lambda: _show(read(arguments).config()))
     return exit_status(lambda: _run(read, argv))
 
 
-def _help(about: str, keys: Callable[[list[str]], tuple[Parser, Stack]], words: list[str]) -> str:
-    """What the program does; its keys too, where the words say enough to know them."""
+def _help(
+    about: str, keys: Callable[[list[str]], tuple[Parser, Stack]], arguments: list[str]
+) -> str:
+    """What the program does; its keys too, where the arguments say enough to know them."""
     try:
-        return help_text(about, *keys(words))
+        return help_text(about, *keys(arguments))
     except ConfigError as error:
         return f"{about.strip()}\n\n{error}"
 

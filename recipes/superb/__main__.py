@@ -21,16 +21,16 @@ PROGRAM = "recipes.superb"
 
 
 def task_job(argv: list[str]) -> TaskJob:
-    """The job that words of the command line ask for."""
-    task, upstream, words = task_and_upstream(argv)
-    return TaskJob(PROGRAM, task, [read_probe_settings(task, upstream, words)])
+    """The job that the command line asks for."""
+    task, upstream, overrides = task_and_upstream(argv)
+    return TaskJob(PROGRAM, task, [read_probe_settings(task, upstream, overrides)])
 
 
 def run_all(argv: list[str]) -> int:
     """Every task in a process of its own, on to the next after a failed one, a summary last."""
     started, failed = time.perf_counter(), {}
-    _, upstream, words = task_and_upstream(argv)
-    jobs = [task_job([task, upstream, *words]) for task in task_names()]
+    _, upstream, overrides = task_and_upstream(argv)
+    jobs = [task_job([task, upstream, *overrides]) for task in task_names()]
     if is_missing(jobs[0].starts_from):
         for job in jobs:
             check_loggers(job.settings.wandb, tensorboard=job.settings.tensorboard)
@@ -38,7 +38,7 @@ def run_all(argv: list[str]) -> int:
         train_mini()
     for task in task_names():
         print(f"=== {task}", flush=True)
-        command = [sys.executable, "-m", PROGRAM, task, upstream, *words]
+        command = [sys.executable, "-m", PROGRAM, task, upstream, *overrides]
         status = run_child(command)
         if status == STOPPED:
             raise StopSignal(f"stopped in {task}")

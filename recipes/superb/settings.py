@@ -2,7 +2,7 @@
 """The configuration of a SUPERB task on an upstream: its sections, and where they come from.
 
 In order, later ones win: the task's YAML, configs/paths.yaml, the upstream's YAML, the `mini`
-section of the task where that protocol is in force, the words of the command line.
+section of the task where that protocol is in force, the command line.
 """
 
 import dataclasses
@@ -239,20 +239,20 @@ def _untrained(task: type[Task[Any]], section: str) -> dict[str, Any]:
 
 
 def keys_of(argv: list[str]) -> tuple[Parser, Stack]:
-    """All keys of a task on an upstream, and what files and words say of them."""
+    """All keys of a task on an upstream, and what files and the command line say of them."""
     reading = _read(*task_and_upstream(argv))
     return build_parser(reading.task), reading.files + reading.said
 
 
 def task_and_upstream(argv: list[str]) -> tuple[str, str, list[str]]:
-    """Task, upstream and the words behind them.
+    """Task, upstream and the overrides behind them.
 
     Raises:
-        ConfigError: if they are not the first two words.
+        ConfigError: if they are not the first two arguments.
     """
     if len(argv) < 2 or any(word.startswith("--") for word in argv[:2]):
         tasks = ", ".join([*task_names(), *task_names("finetuning")])
-        raise ConfigError(f"the first two words must be a task and an upstream; tasks: {tasks}")
+        raise ConfigError(f"the first two arguments must be a task and an upstream; tasks: {tasks}")
     return argv[0], argv[1], argv[2:]
 
 
@@ -281,34 +281,34 @@ class Reading(NamedTuple):
         return resolved.into(TaskSettings, **fields)
 
 
-def read_probe_settings(task: str, upstream: str, words: list[str]) -> TaskSettings:
+def read_probe_settings(task: str, upstream: str, overrides: list[str]) -> TaskSettings:
     """Settings of a task on a frozen upstream.
 
     Args:
         task: A name of `downstream.tasks`.
         upstream: A name in configs/upstream, or a checkpoint or folder.
-        words: Of the command line, such as `--optim.lr=1e-3`.
+        overrides: Arguments of the command line, such as `--optim.lr=1e-3`.
 
     Raises:
         ConfigError: naming the key, what it must be and what it is.
     """
-    reading = _read(task, upstream, words)
+    reading = _read(task, upstream, overrides)
     return reading.resolve(build_parser(reading.task))
 
 
-def _read(task: str, upstream: str, words: list[str]) -> Reading:
+def _read(task: str, upstream: str, overrides: list[str]) -> Reading:
     if load_task(task).suite != "superb":
         raise ConfigError(f"{task} trains its encoder: make finetune TASK={task}")
-    return read_files(task, upstream, words, [CONFIGS / "superb" / f"{task}.yaml"])
+    return read_files(task, upstream, overrides, [CONFIGS / "superb" / f"{task}.yaml"])
 
 
-def read_files(task: str, upstream: str, words: list[str], files: list[Path]) -> Reading:
+def read_files(task: str, upstream: str, overrides: list[str], files: list[Path]) -> Reading:
     """Read every file that a task's configuration comes from, once.
 
     Args:
         task: A name of `downstream.tasks`.
         upstream: A name in configs/upstream, or a checkpoint or folder.
-        words: Of the command line.
+        overrides: Arguments of the command line.
         files: Of the task, the weaker first.
 
     Raises:
@@ -320,7 +320,7 @@ def read_files(task: str, upstream: str, words: list[str], files: list[Path]) ->
     if (CONFIGS / "paths.yaml").is_file():
         stack = stack.plus_file(CONFIGS / "paths.yaml")
     stack, below = (stack + _upstream_stack(upstream)).take(*OVERLAYS)
-    said, above = Stack.of_words(words).take(*OVERLAYS)
+    said, above = Stack.of_overrides(overrides).take(*OVERLAYS)
     of_kinds, mini, large, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
     where = _kind_of_recordings(kind, stack + said)
     upstream_kind = str((stack + said).get("upstream.kind"))

@@ -37,11 +37,11 @@ def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
     try:
         split = argv.index("--") if "--" in argv else len(argv)
-        options, words = _options(argv[:split]), argv[split + 1 :]
+        options, overrides = _options(argv[:split]), argv[split + 1 :]
         name, content = sweep_of(options.sweep)
-        resume = not any(_is_new(word) for word in words)
-        words = [word for word in words if not _is_new(word)]
-        config = complete(content, options.upstream, words, name=name, local=options.local)
+        resume = not any(_is_new(word) for word in overrides)
+        overrides = [word for word in overrides if not _is_new(word)]
+        config = complete(content, options.upstream, overrides, name=name, local=options.local)
         source = check_trial(config, name)
         if not options.local:
             check_account(options.sweep)
@@ -58,7 +58,9 @@ def main(argv: list[str]) -> int:
 
 def _options(argv: list[str]) -> Any:
     if not argv or argv[0].startswith("--"):
-        raise ConfigError(f"a sweep is wanted: {', '.join(_names())}, or a file of your own")
+        raise ConfigError(
+            f"the first argument must be a sweep: {', '.join(_names())}, or a file of your own"
+        )
     parser = Parser(prog="recipes.sweep", description=__doc__)
     parser.add_argument("sweep", type=str, help="name in configs/sweeps, or a file")
     parser.add_argument("--upstream", type=str, default="", help="in place of the file's")
@@ -67,9 +69,9 @@ def _options(argv: list[str]) -> Any:
     parser.add_argument("--seed", type=int, default=0, help="of a random or Bayesian search here")
     options = parser.parse_args(argv)
     if options.count is not None and options.count < 1:
-        raise ConfigError(f"a number of trials is at least 1, got {options.count}")
+        raise ConfigError(f"--count must be at least 1 (got {options.count})")
     if options.seed < 0:
-        raise ConfigError(f"a seed is at least 0, got {options.seed}")
+        raise ConfigError(f"--seed must be at least 0 (got {options.seed})")
     return options
 
 
@@ -107,14 +109,14 @@ def _is_new(word: str) -> bool:
 
 
 def complete(
-    config: dict[str, Any], upstream: str, words: list[str], *, name: str, local: bool
+    config: dict[str, Any], upstream: str, overrides: list[str], *, name: str, local: bool
 ) -> dict[str, Any]:
-    """A sweep with another upstream and fixed words in its command.
+    """A sweep with another upstream and fixed overrides in its command.
 
     Args:
         config: Of W&B's format.
         upstream: Takes the place of the one behind `recipes.superb TASK`; "" keeps that.
-        words: Appended to the command, such as `--optim.total_updates=50`.
+        overrides: Appended to the command, such as `--optim.total_updates=50`.
         name: What errors call it.
         local: Without the account that `--wandb.mode=online` in the command would need.
 
@@ -132,15 +134,15 @@ def complete(
         command[command.index(PROGRAM) + 2] = upstream
     if local:
         command = [item for item in command if not item.startswith("--wandb.mode=")]
-    for word in words:
+    for word in overrides:
         key, equals, _ = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not equals:
-            raise ConfigError(f"a word such as --key=value is wanted, got {word}")
+            raise ConfigError(f"an argument behind -- must be --key=value (got {word})")
         if key in config["parameters"]:
             raise ConfigError(f"{key} is searched by {name}: it cannot be set as well")
         if local and key in OWN_FOLDERS:
             raise ConfigError(f"{key} cannot be set here: each trial has its own, in {RUNS}")
-    return {**config, "command": command + words}
+    return {**config, "command": command + overrides}
 
 
 def check_trial(config: dict[str, Any], name: str) -> str | None:
@@ -151,14 +153,14 @@ def check_trial(config: dict[str, Any], name: str) -> str | None:
     """
     command = [str(item) for item in config["command"]]
     values = {k: _some_value(v) for k, v in config["parameters"].items()}
-    words = [item for item in command if item.startswith("--")]
-    words += [f"--{key}={value}" for key, value in values.items() if value is not None]
+    overrides = [item for item in command if item.startswith("--")]
+    overrides += [f"--{key}={value}" for key, value in values.items() if value is not None]
     try:
         if PROGRAM in command:
             task, upstream = command[command.index(PROGRAM) + 1 :][:2]
-            return read_probe_settings(task, upstream, words).upstream.source
+            return read_probe_settings(task, upstream, overrides).upstream.source
         if PRETRAINING in command:
-            read_settings(words)
+            read_settings(overrides)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
     return None

@@ -107,7 +107,7 @@ FILES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     (
         "another shape",
         content(lambda w: w["model"].update(mask_emb=torch.ones(3))),
-        ("mask_embedding has shape (3,), (32,) is wanted",),
+        ("mask_embedding must have shape (32,) (got (3,))",),
     ),
     ("NaN", put("encoder.layers.1.fc1.weight", float("nan")), ("NaN", "1.feed_forward_in")),
     ("infinite", put("post_extract_proj.bias", float("inf")), ("NaN or infinite",)),

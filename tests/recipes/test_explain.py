@@ -88,7 +88,7 @@ def test_a_fine_tuning_shows_each_of_its_stages(encoder: Path, capsys: Output) -
             ["asv", "fbank", "--task.width=7"],
             ["--task.width=7  (a whole number, from the command line)", "of the x-vector's layers"],
         ),
-        (["--optim.lr=1"], ["the first two words must be a task and an upstream; tasks: asr,"]),
+        (["--optim.lr=1"], ["the first two arguments must be a task and an upstream; tasks: asr,"]),
     ],
 )
 def test_help_of_a_task_explains_keys(words: list[str], lines: list[str], capsys: Output) -> None:

@@ -214,7 +214,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert run(tmp_path / "gone.ckpt", "released", tmp_path / "new") == 1
     assert "error: no checkpoint at " in capsys.readouterr().err
     assert export.main([f"--ckpt={checkpoint}", "--to=released", "--out="]) == 1
-    assert "OUT=DIR, a folder that is new or empty, is wanted" in capsys.readouterr().err
+    assert "out must be a new or empty folder (got nothing). Set OUT=DIR" in capsys.readouterr().err
 
 
 def test_a_folder_is_uploaded_where_somebody_is_logged_in(

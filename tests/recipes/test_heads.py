@@ -167,7 +167,7 @@ def test_heads_are_all_combinations() -> None:
 def test_a_list_without_different_values_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"heads\.lr must hold different values"):
         heads_of(HeadsSection(lr=[0.1, 0.1]), lr=1.0, seed=0)
-    with pytest.raises(ValueError, match="lr is empty: at least one number is wanted"):
+    with pytest.raises(ValueError, match="lr must hold at least one number"):
         HeadsSection(lr=[])
 
 

@@ -92,7 +92,7 @@ def test_every_number_has_a_range(program: str, tmp_path: Path) -> None:
 
 def stack_of(words: list[str]) -> Stack:
     """Without what programs take out of the files of tasks."""
-    return Stack.of_words(words).take(*task_settings.OVERLAYS)[0]
+    return Stack.of_overrides(words).take(*task_settings.OVERLAYS)[0]
 
 
 def word_of(value: str, wanted: Any) -> str:

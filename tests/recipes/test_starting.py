@@ -45,7 +45,7 @@ def test_what_training_starts_from_may_lie_in_the_home_folder(
     save_released(encoder, tmp_path / "m.pt")
     (tmp_path / "init.yaml").write_text("init: ~/m.pt\n")
     for words in (["--init=~/m.pt"], ["--config=~/init.yaml"]):
-        found = config_of_init(Stack.of_words(words))
+        found = config_of_init(Stack.of_overrides(words))
         assert found is not None
         assert found.dim == 48
     plain = read_probe_settings("asv", "~/m.pt", [])

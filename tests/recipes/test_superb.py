@@ -263,7 +263,10 @@ def test_all_goes_on_after_a_failed_task_and_says_so(
     ("argv", "message"),
     [
         (["asx", "fbank"], "no task asx; there are asr, asv, ctc, er, ic, ks, pr, qbe, sd, sf"),
-        (["asv"], "the first two words must be a task and an upstream; tasks: asr, asv, er, ic"),
+        (
+            ["asv"],
+            "the first two arguments must be a task and an upstream; tasks: asr, asv, er, ic",
+        ),
         (["ctc", "fbank"], "ctc trains its encoder: make finetune TASK=ctc"),
         (["asv", "nobody"], "no upstream nobody: it is neither a file or folder nor one of fbank"),
         (["asv", "fbank", "--optim.lrr=1"], "optim.lrr is not a configuration key; the nearest"),

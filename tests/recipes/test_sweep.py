@@ -275,14 +275,17 @@ def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("argv", "error"),
     [
-        ([], "a sweep is wanted: asr, asv, er, "),
+        ([], "the first argument must be a sweep: asr, asv, er, "),
         (["avs"], "no sweep avs: neither a file nor one of asr, asv"),
-        (["asv", "--count=0"], "a number of trials is at least 1, got 0"),
-        (["asv", "--seed=-1"], "a seed is at least 0, got -1"),
+        (["asv", "--count=0"], "--count must be at least 1 (got 0)"),
+        (["asv", "--seed=-1"], "--seed must be at least 0 (got -1)"),
         (["asv", "--optim.lr=1"], "optim.lr is not a configuration key"),
         (["asv", "--local", "--", "--optim.lr=1"], "optim.lr is searched by asv"),
         (["asv", "--local", "--", "--run.dir=x"], "run.dir cannot be set here: each trial has"),
-        (["asv", "--local", "--", "seed=1"], "a word such as --key=value is wanted, got seed=1"),
+        (
+            ["asv", "--local", "--", "seed=1"],
+            "an argument behind -- must be --key=value (got seed=1)",
+        ),
         (["pretrain", "--upstream=a"], "pretrain.yaml searches no task on an upstream"),
     ],
 )

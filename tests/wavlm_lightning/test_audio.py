@@ -161,7 +161,7 @@ def test_a_constant_recording_is_refused_as_silent(tmp_path: Path, level: float)
 def test_a_span_beyond_the_end_is_refused(tmp_path: Path, rate: int, start: int, stop: int) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tones(1, rate), rate)
-    with pytest.raises(AudioError, match=refusal(path, f"samples {start} to {stop} are wanted")):
+    with pytest.raises(AudioError, match=refusal(path, f"must hold samples {start} to {stop}")):
         read_audio(path, start, stop)
 
 

@@ -31,7 +31,7 @@ def parser() -> Parser:
 
 
 def read(parser: Parser, *words: str) -> Any:
-    return parser.resolve(Stack.of_words(words)).sections
+    return parser.resolve(Stack.of_overrides(words)).sections
 
 
 def message(parser: Parser, *words: str) -> str:
@@ -55,7 +55,7 @@ def test_later_file_and_word_win(parser: Parser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["1e-3", "1e-03", "0.001"])
 def test_number_in_yaml_is_a_number(parser: Parser, tmp_path: Path, spelling: str) -> None:
     parsed = parser.resolve(
-        Stack.of_words([yaml(tmp_path, f"optim: {{lr: {spelling}}}\n")])
+        Stack.of_overrides([yaml(tmp_path, f"optim: {{lr: {spelling}}}\n")])
     ).sections
     assert parsed.optim.lr == 0.001
 
@@ -189,7 +189,7 @@ def test_the_home_folder_is_meant_by_a_tilde_wherever_a_path_is_said(
     text = "data: {source: ~/m.pt, folders: [~/a, b~/c]}\n"
     yaml(tmp_path, text)
     parsed = parser.resolve(
-        Stack.of_words(["--config=~/a.yaml", "--data.root=~/x", "--out=~/o"])
+        Stack.of_overrides(["--config=~/a.yaml", "--data.root=~/x", "--out=~/o"])
     ).sections
     assert parsed.data.root == str(tmp_path / "x")
     assert parsed.data.source == str(tmp_path / "m.pt")

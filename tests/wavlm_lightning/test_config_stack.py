@@ -42,7 +42,7 @@ def test_each_key_has_what_set_it(tmp_path: Path) -> None:
     a = file(tmp_path, "a.yaml", "optim: {lr: 1, steps: 5}\n")
     b = file(tmp_path, "b.yaml", "optim.steps: 6\nscores: {x: 1}\n")
     words = [f"--config={a}", f"--config={b}", "--optim.lr=2"]
-    resolved = parser().resolve(Stack.of_words(words))
+    resolved = parser().resolve(Stack.of_overrides(words))
     assert resolved.values["optim"] == {"lr": 2.0, "steps": 6, "schedule": {"rise": 0.1}}
     assert resolved.values["scores"] == {"x": 1.0}
     assert resolved.sources == {
@@ -60,12 +60,12 @@ def test_each_key_has_what_set_it(tmp_path: Path) -> None:
 def test_the_later_of_a_file_and_a_word_wins(tmp_path: Path, words: list[str], steps: int) -> None:
     a = file(tmp_path, "a.yaml", "optim: {lr: 1, steps: 5}\n")
     words = [f"--config={a}" if word == "FILE" else word for word in words]
-    assert parser().resolve(Stack.of_words(words)).sections.optim.steps == steps
+    assert parser().resolve(Stack.of_overrides(words)).sections.optim.steps == steps
 
 
 def test_a_section_may_be_said_as_a_whole_and_in_parts() -> None:
     words = ["--optim={lr: 1, schedule: {rise: 0.5}}", "--optim.schedule.rise", "0.25"]
-    optim = parser().resolve(Stack.of_words(words)).sections.optim
+    optim = parser().resolve(Stack.of_overrides(words)).sections.optim
     assert (optim.lr, optim.steps, optim.schedule.rise) == (1.0, 10, 0.25)
 
 
@@ -90,7 +90,7 @@ def test_what_is_wrong_in_a_file_names_the_file(tmp_path: Path, text: str, messa
 def test_a_word_that_replaces_a_wrong_value_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     a = file(tmp_path, "a.yaml", "optim: {lr: 1}\n")
     with pytest.raises(ConfigError) as caught:
-        parser().resolve(Stack.of_words([f"--config={a}", "--optim.lr=fast"]))
+        parser().resolve(Stack.of_overrides([f"--config={a}", "--optim.lr=fast"]))
     assert str(caught.value) == "optim.lr must be a number (got fast)"
 
 
@@ -106,7 +106,7 @@ def test_what_is_taken_out_is_merged_and_left_out() -> None:
 
 def test_get_sees_nested_dotted_and_said_values() -> None:
     stack = Stack().plus("a", {"a": {"b": {"c": 1}}}).plus("b", {"a.b": {"d": 2}})
-    stack += Stack.of_words(["--a.e={f: 3}", "--g=null", "--h=~/x"])
+    stack += Stack.of_overrides(["--a.e={f: 3}", "--g=null", "--h=~/x"])
     assert [stack.get(f"a.{key}") for key in ("b.c", "b.d", "e.f")] == [1, 2, 3]
     assert stack.plus("c", {"a": {"b": {"c": 4}}}).get("a.b.c") == 4
     assert stack.get("g", 5) is None
@@ -116,11 +116,14 @@ def test_get_sees_nested_dotted_and_said_values() -> None:
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("lr=1", "a word must be --key=value (got lr=1)"), ("--lr", "--lr has no value: --lr=VALUE")],
+    [
+        ("lr=1", "an argument must be --key=value (got lr=1)"),
+        ("--lr", "--lr has no value: --lr=VALUE"),
+    ],
 )
 def test_other_words_are_refused(word: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Stack.of_words([word])
+        Stack.of_overrides([word])
     assert str(caught.value) == said
 
 
@@ -128,6 +131,6 @@ def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     read, load = [], config.yaml.safe_load
     monkeypatch.setattr(config.yaml, "safe_load", lambda text: read.append(text) or load(text))
     a = file(tmp_path, "a.yaml", "optim: {lr: 1}\n")
-    stack = Stack.of_words([f"--config={a}"])
+    stack = Stack.of_overrides([f"--config={a}"])
     assert stack.get("optim.lr") == 1
     assert len([text for text in read if text == "optim: {lr: 1}\n"]) == 1

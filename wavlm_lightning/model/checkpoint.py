@@ -234,8 +234,8 @@ def _build(config: WavLMConfig, state: State, path: Path) -> WavLM:
     for name, tensor in model.state_dict().items():
         if name in state and state[name].shape != tensor.shape:
             raise ValueError(
-                f"{path} does not fit its configuration: {name} has shape "
-                f"{tuple(state[name].shape)}, {tuple(tensor.shape)} is wanted"
+                f"{path} does not fit its configuration: {name} must have shape "
+                f"{tuple(tensor.shape)} (got {tuple(state[name].shape)})"
             )
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:

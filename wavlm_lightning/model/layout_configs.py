@@ -168,7 +168,7 @@ def config_from_transformers(
     """
     where = "config.json of transformers"
     if values.get("model_type") != "wavlm":
-        raise ValueError(f"model_type is {values.get('model_type')}, a wavlm is wanted")
+        raise ValueError(f"model_type must be wavlm (got {values.get('model_type')})")
     wanted = {"conv_kernel": list(KERNELS), "conv_stride": list(STRIDES), "conv_bias": False}
     wanted |= {"hidden_act": "gelu", "feat_extract_activation": "gelu"}
     _check(values, wanted, where=where)

@@ -171,8 +171,8 @@ def _padded(waveforms: Tensor, lengths: Tensor | None) -> Tensor | None:
 def _check(waveforms: Tensor, lengths: Tensor) -> None:
     if waveforms.ndim != 2 or lengths.shape != waveforms.shape[:1] or len(lengths) == 0:
         raise ValueError(
-            f"waveforms (B, T) and lengths (B,) are wanted, got {tuple(waveforms.shape)} and "
-            f"{tuple(lengths.shape)}"
+            f"waveforms must be (B, T) and lengths (B,) (got {tuple(waveforms.shape)} and "
+            f"{tuple(lengths.shape)})"
         )
     if int(lengths.max()) > waveforms.shape[1]:
         raise ValueError(f"a length of {int(lengths.max())} exceeds {waveforms.shape[1]} samples")

@@ -108,7 +108,7 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
         ValueError: naming it.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} holds a {type(value).__name__}, a mapping is wanted")
+        raise ValueError(f"{name} must be a mapping (got a {type(value).__name__})")
     return value
 
 

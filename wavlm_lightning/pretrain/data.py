@@ -66,7 +66,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
     Args:
         split: utterances and labels.
         config: crops.
-        mask: draws what is hidden.
+        mask: Draws which frames are masked.
         mixer: lays other sound over utterances; None for clean speech.
         normalize: Zero mean and unit variance, which the model was trained on.
         train: crop all rows to the shortest at random places; otherwise keep the beginning of each,
@@ -151,7 +151,7 @@ class PretrainData(lightning.LightningDataModule):
         train: training split.
         dev: validation split; its two loaders give it clean and mixed.
         config: crops and batches.
-        mask: draws what is hidden.
+        mask: Draws which frames are masked.
         mixers: for training ("train") and for mixed validation ("dev").
         normalize: Zero mean and unit variance, which the model was trained on.
         seed: of plan, crops, mixing and masks.

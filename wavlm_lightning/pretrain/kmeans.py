@@ -38,8 +38,8 @@ class Quantizer:
     def __post_init__(self) -> None:
         if self.centroids.ndim != 2 or len(self.centroids) < 2:
             raise ValueError(
-                f"empty codebook: centroids of shape {tuple(self.centroids.shape)}, at least two "
-                "codes are wanted; make the labels again"
+                f"empty codebook: centroids must be at least two codes (got shape "
+                f"{tuple(self.centroids.shape)}); make the labels again"
             )
 
     def __call__(self, frames: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ def fit_kmeans(
     """
     if len(frames) < num_clusters:
         raise ValueError(
-            f"{num_clusters} clusters are wanted of {len(frames)} frames: lower "
-            "labels.num_clusters or give more audio"
+            f"labels.num_clusters must be at most the {len(frames)} frames that are clustered (got "
+            f"{num_clusters}). Lower it, or give more audio"
         )
     if preset == "fairseq":
         return _minibatch(frames, num_clusters, seed=seed)

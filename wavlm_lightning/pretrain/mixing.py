@@ -76,7 +76,9 @@ class MixingConfig(Checked):
         for name in ("speech_db", "noise_db"):
             low, high = getattr(self, name)
             if low > high:
-                raise ValueError(f"mixing.{name}=[{low:g}, {high:g}]: from low to high is wanted")
+                raise ValueError(
+                    f"mixing.{name} must go from low to high (got [{low:g}, {high:g}])"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class ObjectiveConfig(Checked):
         feature_penalty: weight of the mean square of the feature encoder's features.
         special_classes: classes before the first code that never occur; the released models carry
             the four special symbols of a fairseq dictionary.
-        unmasked_weight: weight of the same loss on frames that are not hidden; HuBERT and WavLM
+        unmasked_weight: weight of the same loss on frames that are not masked; HuBERT and WavLM
             leave them out. Where training is very short it teaches the encoder sooner what the
             codes sound like.
     """

@@ -82,7 +82,7 @@ def read_sklearn_centroids(path: Path) -> Tensor:
         FileNotFoundError: naming the file.
         ValueError: naming the file, if no finite centroids can be read from it.
     """
-    wanted = "a scikit-learn k-means of joblib, not compressed, is wanted"
+    wanted = "it must be a scikit-learn k-means of joblib, not compressed"
     try:
         with path.open("rb") as file:
             model = _Arrays(file).load()

@@ -73,7 +73,7 @@ def test_a_wrong_shape_is_named_whatever_the_name_was(
     state["model.mask_vector"] = torch.ones(3)
     content = {"state_dict": state, "hyper_parameters": {"model": model.config.to_dict()}}
     torch.save(content, tmp_path / "before.ckpt")
-    with pytest.raises(ValueError, match=r"mask_embedding has shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"mask_embedding must have shape .*\(got \(3,\)\)"):
         load_wavlm(tmp_path / "before.ckpt")
 
 

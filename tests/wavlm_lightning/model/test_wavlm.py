@@ -271,7 +271,7 @@ def test_a_short_utterance_is_refused_by_its_row(tiny, build) -> None:
     [((800,), (1,)), ((1, 1, 800), (1,)), ((2, 800), (3,)), ((2, 800), (2, 1))],
 )
 def test_shapes_that_do_not_fit_are_refused(tiny, build, waveforms, lengths) -> None:
-    with pytest.raises(ValueError, match=r"waveforms \(B, T\) and lengths \(B,\) are wanted, got"):
+    with pytest.raises(ValueError, match=r"waveforms must be \(B, T\) and lengths \(B,\) \(got"):
         build(tiny("base"))(torch.randn(waveforms), torch.full(lengths, 800))
 
 

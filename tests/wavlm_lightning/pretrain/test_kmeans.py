@@ -73,7 +73,9 @@ def test_batches_of_frames_do_not_change_the_centroids(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("preset", ["fast", "fairseq"])
 def test_too_few_frames_are_refused_with_the_key(preset: Preset) -> None:
-    with pytest.raises(ValueError, match=r"10 clusters are wanted of 9 .*labels\.num_clusters"):
+    with pytest.raises(
+        ValueError, match=r"labels\.num_clusters must be at most the 9 .*\(got 10\)"
+    ):
         fit_kmeans(torch.randn(9, 4), 10, preset=preset, seed=0)
 
 

@@ -119,5 +119,5 @@ def test_compressed_files_are_refused_by_what_is_wanted(tmp_path: Path) -> None:
     model = KMeans(2)
     model.cluster_centers_ = np.zeros((2, 2))
     joblib.dump(model, tmp_path / "km.bin", compress=3)
-    with pytest.raises(ValueError, match="not compressed, is wanted"):
+    with pytest.raises(ValueError, match="k-means of joblib, not compressed"):
         read_sklearn_centroids(tmp_path / "km.bin")
