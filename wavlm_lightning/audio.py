@@ -85,8 +85,8 @@ def read_audio(path: str | Path, start: int = 0, stop: int | None = None) -> Ten
         waveform = waveform[start - first : None if stop is None else stop - first].contiguous()
     if stop is not None and len(waveform) != stop - start:
         raise AudioError(
-            f"{path}: it must hold samples {start} to {stop} (it ends {stop - start - len(waveform)} "
-            "earlier): the manifest does not fit the file"
+            f"{path}: it must hold samples {start} to {stop} (it ends "
+            f"{stop - start - len(waveform)} earlier): the manifest does not fit the file"
         )
     return waveform
 

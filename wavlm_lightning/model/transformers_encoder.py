@@ -88,6 +88,7 @@ def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
             "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
         ) from error
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its report of weights that do not fit is our error below
     here = not download
     try:
         # The file alone, before anything else: what it says of code to run is not looked at.
