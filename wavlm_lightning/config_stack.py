@@ -81,6 +81,7 @@ class Stack:
         """What the strongest layer says of a dotted key; of an override it is the text, or None."""
         for layer in reversed(self.layers):
             found = _find(layer.values, key.split("."))
+            # A word is text until its type is known; null alone means the same for all types.
             if found == "null":
                 return None
             if found is not _MISSING:
@@ -158,6 +159,7 @@ def _find(values: Any, parts: list[str]) -> Any:
         values = mapping_or_text(values)
     if not isinstance(values, Mapping):
         return _MISSING
+    # Files mix nested and dotted keys: the longest name that is there wins.
     for count in range(len(parts), 0, -1):
         name = ".".join(parts[:count])
         if name in values:

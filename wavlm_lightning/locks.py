@@ -36,6 +36,7 @@ def take(path: Path, *, shared: bool = False, wait: bool = False) -> Lock | None
         shared: Several may hold it at once, as long as nobody holds it alone.
         wait: Wait until it is free.
     """
+    # Opened without truncation: the holder's name stays readable for who waits.
     file = path.open("r+b" if path.exists() else "w+b", buffering=0)
     try:
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -75,4 +76,5 @@ def _forget() -> None:
         lock.close()
 
 
+# A lock belongs to an open file, which a forked loading process would keep open.
 os.register_at_fork(after_in_child=_forget)

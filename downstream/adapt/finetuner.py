@@ -183,6 +183,7 @@ class Finetuner(Adapted):
 
     def _masked_features(self, batch: Batch) -> Features:
         """Features with spans masked and, while the encoder rests, without its gradient."""
+        # Of the update alone: all processes must drop the same layers, however they share batches.
         layers = torch_generator(self.learner.seed, "layer_drop", self.global_step)
         with torch.set_grad_enabled(self._encoder_learns):
             return self._features(batch, generator=layers, **self._masks(batch))
@@ -240,6 +241,7 @@ class Finetuner(Adapted):
             raise NonFiniteLossError(
                 f"update {self.global_step + 1}: {bad}: lower optim.lr, or look at these recordings"
             )
+        # The gradient is zero by now, but Adam would still apply weight decay.
         if not self._encoder_learns:
             self.model.zero_grad(set_to_none=True)
         clip = self.optim.clip or float("inf")

@@ -96,6 +96,7 @@ class Probe(Adapted):
             ]
         except torch.OutOfMemoryError as error:
             raise out_of_memory(batch.lengths, batch.ids) from error
+        # Looked at once an update, on the host: here it would wait for the device at every batch.
         together = torch.stack(losses)
         self._watch.add(together, batch.ids)
         self.latest = {"train/loss": _mean_of_finite(together.detach(), self._active())}

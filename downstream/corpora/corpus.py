@@ -142,6 +142,7 @@ def measured(found: Sequence[Recording], lengths: Lengths) -> list[Recording]:
     files = list(dict.fromkeys(r.path for r in found))
     length_of = dict(zip(files, lengths(files), strict=True))
     return [
+        # Files may be shorter than their stretches say: recordings end with them.
         replace(r, stop=length if r.stop is None else min(r.stop, length))
         for r, length in usable(found, [length_of[r.path] for r in found])
     ]

@@ -65,6 +65,7 @@ def separated(
     first = read_audio(rows[index].path, 0, length)
     second = at_level(read_audio(other.path, 0, length), first, rng)
     sources = torch.stack([first, second])
+    # Both by one factor, so that their ratio stays; the sum must fit into 16 bits.
     return sources * min(1.0, 0.95 / float(sources.sum(0).abs().max().clamp(min=1e-6)))
 
 
@@ -81,6 +82,7 @@ def conversation(
     first = read_audio(rows[index].path, 0, min(rows[index].num_samples, most))
     second = read_audio(other.path, 0, min(other.num_samples, most))
     second = at_level(second, first, rng)
+    # From a fifth of the first speaker to a little after: overlap, or a pause.
     start = int(rng.uniform(0.2, 1.1) * len(first))
     length = min(max(len(first), start + len(second)), max_samples)
     mixture = torch.zeros(length)

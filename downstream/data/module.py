@@ -122,6 +122,7 @@ class TaskData(lightning.LightningDataModule):
             if len({e.id for e in examples}) != len(examples):
                 raise ValueError(f"{task.name}: two examples of split {split} have the same id")
         self._shared = self._shared_recordings() if task.sources.own is not None else {}
+        # Of the whole training set, once: a plan is made again when a batch size changes.
         self._weights = None
         if isinstance(task, TrainedTask):
             self._weights = task.weights()

@@ -107,9 +107,11 @@ class TrainPlan:
                 if self.weights is not None:
                     made = rng.choice(total, total, p=self.weights)
             else:
+                # Equal lengths in a random order: other utterances meet in each epoch.
                 order = np.lexsort((rng.random(len(self.num_samples)), -self.num_samples))
                 batches = np.split(order, self._cuts[1:])
                 made = [batches[i] for i in rng.permutation(len(batches))]
+            # A batch may begin in one epoch and end in the next: older orders go.
             self._epochs = {e: v for e, v in self._epochs.items() if e == epoch - 1}
             self._epochs[epoch] = made
         return self._epochs[epoch]

@@ -185,6 +185,7 @@ class SymbolTask(TrainedTask[C]):
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Target and greedy hypothesis."""
+        # One copy to the host for the batch: rows are decoded there.
         logits = head(frames).float().cpu()
         best = logits.argmax(-1)
         out = []

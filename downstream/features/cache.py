@@ -118,6 +118,7 @@ class FeatureCache:
             compute: the upstream.
             read: whether a row's samples are in `waveforms`; None: all are.
         """
+        # Rows that were drawn cannot be kept: their samples never come again.
         drawn = [row for row, key in enumerate(keys) if key is None]
         if len(drawn) == len(keys):
             return compute(waveforms, lengths)
@@ -148,6 +149,7 @@ class FeatureCache:
         except (OSError, SafetensorError, KeyError, TypeError):
             self.damaged += 1
             return None
+        # Hashing costs as much as reading: once a run is enough, as nobody writes here but us.
         if path not in self._checked:
             if content_sha256(layers) != wanted:
                 self.damaged += 1
@@ -173,6 +175,7 @@ class FeatureCache:
                 f"the upstream gives NaN or infinite features for {_recording(key)}: look at the "
                 "recording and the upstream's weights, or say upstream.precision=float32"
             )
+        # Some layers of Large have values beyond float16: such an utterance is kept in float32.
         rounded = layers.to(self.dtype)
         kept = rounded if bool(torch.isfinite(rounded).all()) else layers
         path = self.files.path(key)
@@ -250,11 +253,13 @@ def open_cache(
     root = Path(config.dir)
     folder = root / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    # Parts of files that a killed run left may go, but only if no other run is writing them.
     if (lock := take(folder / LOCK)) is not None:  # nobody is writing here
         remove_parts(folder)
         lock.close()
     cache = FeatureCache(folder, dtype=dtype, load=load)
     write_text(folder / MARKER, fingerprint + "\n", sync=False)
+    # The age of a folder is the time of its last use, not of its making.
     os.utime(folder)
     _make_room(root, folder, room=config.gb * 1e9 - max(wanted, _size(folder)), tell=tell)
     if shutil.disk_usage(folder).free < wanted:

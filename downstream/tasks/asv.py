@@ -283,6 +283,7 @@ class ASV(TrainedTask[Config]):
         for epoch, index, length in zip(batch.epochs, batch.indices, frames.lengths, strict=True):
             room = max(0, int(length) - size)
             starts.append(int(generator(self.seed, "crop", epoch, index).integers(room + 1)))
+        # Gathered by places, not sliced row by row: one operation for the batch.
         places = torch.tensor(starts)[:, None] + torch.arange(size)  # (B, F'), made on the host
         places = places.to(frames.x.device, non_blocking=True)[..., None]
         x = frames.x.gather(1, places.expand(-1, -1, frames.x.shape[2]))
@@ -290,6 +291,7 @@ class ASV(TrainedTask[Config]):
 
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """Embeddings (D,) and means of frames (D',), all of length one."""
+        # Of length one, so that a cosine is one product of vectors.
         embeddings = F.normalize(head(frames).embedding.float(), dim=1).cpu().numpy()
         means = F.normalize(mean_over_time(frames), dim=1).cpu().numpy()
         rows = zip(embeddings, means, strict=True)

@@ -84,6 +84,7 @@ def _rows(sources: Sources) -> tuple[list[tuple[str, Example]], tuple[str, ...]]
     )
     found = read(corpus, needs=("label", "speaker"), lengths=sources.lengths)
     classes = tuple(corpus.classes or sorted({r.label for r in found}))
+    # Who has no folds gets one a speaker: no voice is in training and test.
     folds = [f"fold{r.extra['fold']}" if "fold" in r.extra else "" for r in found]
     if not all(folds):  # one speaker each
         folds = [f"speaker{r.speaker}" for r in found]

@@ -51,6 +51,7 @@ class IC(Classification[ClassifierConfig]):
         """A number for each slot; utterances with a value that train does not have are left out."""
         own = []
         for e in examples:
+            # No output stands for such a value: it can be neither learned nor predicted.
             if any(e.target.get(slot) not in values for slot, values in self.values.items()):
                 self._unknown += 1
                 continue

@@ -109,6 +109,7 @@ def _splits(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
             chosen[split].append(r)
     if all(chosen.values()):
         return chosen
+    # Splits by speaker, as other tasks need them, leave nobody to identify: each is split anew.
     trained = {r.speaker for r in given["train"]}
     if all({r.speaker for r in given[split]} & trained for split in ("dev", "test")):
         return given

@@ -123,6 +123,7 @@ class SS(Mixtures[Config]):
         sources = torch.stack([F.pad(s, (0, size - s.shape[1])) for s in batch.targets])
         spectra = self._spectra(sources.flatten(0, 1).to(mixture.device))
         spectra = spectra.unflatten(0, sources.shape[:2])  # (B, S, N, F)
+        # The estimate takes the mixture's phase: what is out of phase with it cannot be had.
         in_phase = torch.cos(spectra.angle() - mixture.angle()[:, None]).clamp(min=0)
         targets = (spectra.abs() * in_phase).transpose(2, 3)  # (B, S, F, N)
         lengths = self._num_frames(batch.lengths)

@@ -37,6 +37,7 @@ def _recordings(
 ) -> list[Recordings]:
     """Recordings of each iteration, checked before the first one trains, equal ones once."""
     found: dict[int, Recordings] = {}  # by the place in the chain, the last first
+    # The last iteration first: it is the one that mixes noise, so that its recordings serve others.
     for i in reversed(range(len(chain))):
         same = next((j for j in found if same_recordings(chain[i], chain[j])), None)
         if same is None:
@@ -54,6 +55,8 @@ def _iteration(
     teacher: Path | None,
     processes: Processes,
 ) -> Iteration:
+    # A finished model that is named wins over the model that training starts from, and that over
+    # the iteration before.
     if settings.labels.teacher:
         teacher = Path(settings.labels.teacher)
     elif settings.source is not None:
@@ -85,6 +88,7 @@ def _finish(
     metrics = dict(last.metrics)
     for number, iteration in enumerate(done, start=1):
         kind = iteration.label_kind
+        # Two iterations may cluster the same kind of features: the earlier one says its number.
         if kind in [later.label_kind for later in done[number:]]:
             kind = f"{kind}.iteration{number}"
         for key, value in iteration.label_report.to_dict().items():

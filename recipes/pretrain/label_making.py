@@ -51,6 +51,7 @@ def make_labels(
     if processes.first and codebook is not None and not (folder / QUANTIZER).exists():
         _take_codebook(codebook, folder / QUANTIZER, features=features, about=about)
     if processes.first and not (folder / QUANTIZER).exists():
+        # One process alone fits the codebook: k-means of a sample is short beside labelling all.
         frames = sample_frames(
             manifests["train"],
             features,
@@ -65,6 +66,7 @@ def make_labels(
         )
         centroids = fit_kmeans(frames, section.num_clusters, preset=section.preset, seed=seed)
         Quantizer(centroids, about).save(folder / QUANTIZER)
+    # All processes read what was written, so that none labels with another rounding.
     processes.barrier()
     quantizer = Quantizer.load(folder / QUANTIZER)
     _same_labels(folder, quantizer, section=section, about=about)

@@ -69,6 +69,7 @@ def check_roots(settings: Settings, *, of: str = "") -> None:
 def prepare_recordings(settings: Settings, folder: Path, processes: Processes) -> Recordings:
     """Manifests of speech and noise; made once a run, by the first process."""
     about = folder / "recordings.json"
+    # The file of counts is written last: where it is, manifests are whole.
     if processes.first and not about.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_text(about, json.dumps(_make_manifests(settings, folder), indent=2) + "\n")
@@ -90,6 +91,7 @@ def _make_manifests(settings: Settings, folder: Path) -> dict[str, float]:
         lines = [f"{path}\t{reason}" for path, reason in sorted(corpus.bad.items())]
         write_text(folder / "unusable.tsv", "\n".join(lines) + "\n")
     for split, manifest in (("train", corpus.train), ("dev", corpus.dev)):
+        # Too short for a mask with something left to see: left out here, and counted.
         filtered = drop_short(manifest, settings.data.min_samples)
         print(filtered.report(split), flush=True)
         write_manifest(filtered.manifest, folder / f"{split}.tsv")

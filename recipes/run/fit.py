@@ -80,6 +80,7 @@ def fit(
         loggers=loggers_of(settings, folder),
         callbacks=callbacks(training, folder),
     )
+    # A resumed training has its weights from the checkpoint: first weights would be overwritten.
     if resume is None:
         training.begin()
     if processes.first:
@@ -90,6 +91,7 @@ def fit(
             training.module,
             datamodule=training.data,
             ckpt_path=None if resume is None else str(resume),
+            # Tensors and plain values: no code in a checkpoint is run.
             weights_only=True,
         )
         for logger in trainer.loggers:
@@ -115,6 +117,7 @@ def once(folder: Path, processes: Processes, work: Callable[[], dict[str, Any]])
         processes: All of them call this.
         work: Returns what JSON can hold.
     """
+    # Written last: a run that was killed in its evaluation does that again, and no training.
     done = folder / DONE
     if not done.exists():
         left = work()

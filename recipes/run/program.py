@@ -147,12 +147,15 @@ def _run(read: Callable[[list[str]], Job], argv: list[str]) -> int:
     job.check()
     settings = job.settings
     check_loggers(settings.wandb, tensorboard=settings.tensorboard)
+    # The mini model is made on first use, in minutes: what is wrong with the recordings is said
+    # before.
     if is_missing(job.starts_from):
         job.check_recordings()
         train_mini()
         job = read(argv)
     count = wanted_devices(settings.trainer)
     set_tf32(settings.trainer)  # before anything is computed
+    # In the process that starts others this returns their status; in each of those, None.
     status = start_all(job.program, argv, count=count)
     if status is not None:
         return status

@@ -90,6 +90,7 @@ class KeepRecent(Callback):
         """Write this one, and remove what is too old or of a later update than this."""
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
+        # After a resume, files of updates that are not done yet again may lie here: they go.
         now = trainer.global_step
         write_portable(recently_kept(self.learner, self.folder, now), self.module, self.learner)
         kept = recent_updates(self.learner, self.folder)
@@ -115,6 +116,7 @@ class KeepEvenly(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Save once, after a complete update."""
         update = trainer.global_step
+        # A batch of an accumulated update ends here too, with the number of the update before.
         if update in self.updates and update != self._kept:
             self._kept = update
             trainer.save_checkpoint(evenly_kept(self.folder, update), weights_only=True)

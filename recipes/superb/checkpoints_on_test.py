@@ -39,6 +39,7 @@ def scores_on_test(
     for number, update in enumerate(updates, 1):
         if tell is not None:
             tell(f"testing {number} of {len(updates)} checkpoints")
+        # The upstream is absent from checkpoints, so this loads heads and layer weights alone.
         probe.load_state_dict(read_checkpoint(evenly_kept(folder, update))["state_dict"])
         for name, metrics in test().items():
             found[name][update] = metrics[probe.task.headline]

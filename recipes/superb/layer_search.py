@@ -41,6 +41,7 @@ def score_layers(
     curves: Scores = {}
     kept: dict[str, dict[str, Any]] = {}  # predictions by split, of the best layer so far
     try:
+        # Predictions of the best layer alone are kept: those of all layers would fill the memory.
         for split in task.splits:  # dev before test
             for layer, features in _by_layer(data, split, upstream, source, device):
                 found = task.compare(split, features, device=device)
@@ -108,6 +109,7 @@ def _by_layer(
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Each layer and its features (F, D) by id, on the CPU."""
     frames = sum(example.num_samples for example in data.splits[split]) / upstream.stride
+    # The upstream gives all layers at once, so fewer turns are worth memory.
     at_once = max(1, int(MOST_BYTES // (4 * frames * upstream.dim)))
     for first in range(0, upstream.num_layers, at_once):
         layers = range(first, min(first + at_once, upstream.num_layers))

@@ -102,6 +102,7 @@ def finish(done: Finished) -> None:
         ValueError: if no rate is left in all variants.
     """
     rate = chosen_rate(done.heads, done.variants, mode=done.task.mode)
+    # The run folder holds one result, that of the first seed; every seed has its file of results.
     for number, head in enumerate(h for h in done.heads if h.lr == rate):
         metrics, path = _metrics(done, head), _result_path(done, head.seed)
         for place in (done.folder / RESULT, path) if number == 0 else (path,):
@@ -166,6 +167,7 @@ def _drawn(variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return dict(variants[0])
     parts = [drawn.get("confusion", []) for drawn in variants]
     titles = [[(m["title"], m["classes"]) for m in part] for part in parts]
+    # Folds of a corpus of speakers or languages may have other classes: sums would mean nothing.
     if any(t != titles[0] for t in titles):
         return {}
     matrices = []
@@ -179,6 +181,7 @@ def _drawn(variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _config(done: Finished, head: Head) -> dict[str, Any]:
     """What a run of this head alone would say."""
     config = flat(done.settings.values) | {"optim.lr": head.lr, "seed": head.seed}
+    # Side by side, heads see the batches of the first seed: alone, this one must be told so.
     if head.seed != done.settings.seed and config.get("data.seed") is None:
         config["data.seed"] = done.settings.seed
     return config
