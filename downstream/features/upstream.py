@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which upstream, and how it is loaded: kinds are found by name in `downstream/upstreams`."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
 from downstream.features.kinds import kind_module, kind_names
+from wavlm_lightning.model.checkpoint import local_path
 from wavlm_lightning.runtime import computes_bfloat16
 
 # Of the code that computes features: raised when they change, so that older kept ones are not used.
@@ -44,6 +46,13 @@ def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
     of_kind = _kind(config.kind).depends_on(config)
     about = f"{config.kind} {digest} {of_kind}"
     return f"{FEATURES_VERSION} {about} {config.masked_group_norm} {wanted}"
+
+
+def hub_kind(name: str) -> str:
+    """The kind of a hub id: what its files say if they are here, else what its name says."""
+    with suppress(FileNotFoundError):
+        return kind_of(local_path(name, download=False))
+    return "wavlm" if "wavlm" in name.lower() else "transformers"
 
 
 def kind_of(path: Path) -> str:

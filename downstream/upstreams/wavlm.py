@@ -28,14 +28,22 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
     try:
         path = local_path(config.source, download=config.download)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}: say UPSTREAM=FILE, or upstream.source=FILE"
-            + ("; make pretrain makes this one" if "runs/pretrain" in config.source else "")
-        ) from error
+        raise FileNotFoundError(_missing(config.source, error)) from error
     # True leaves it to the file: a model that was trained without masks has none.
     masked = None if config.masked_group_norm else False
     model = load_wavlm(path, masked_group_norm=masked)
     return frozen_wavlm(model, config), source_sha256(path)
+
+
+def _missing(source: str, error: FileNotFoundError) -> str:
+    """What is not there, and how to get it."""
+    if "hub id" in str(error):
+        return (
+            f"the hub id {source} is not on this machine: the same command with "
+            "upstream.download=true fetches it (make setup EXTRAS=hf)"
+        )
+    made_here = "; make pretrain makes this one" if "runs/pretrain" in source else ""
+    return f"{error}: say UPSTREAM=FILE, or upstream.source=FILE{made_here}"
 
 
 def frozen_wavlm(model: WavLM, config: UpstreamConfig) -> Frozen:

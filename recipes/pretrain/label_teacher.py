@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose hidden layers are clustered: a WavLM of any layout, or a HuBERT or wav2vec 2.0."""
+"""Whose hidden layers are clustered: a WavLM of any layout, or an encoder of transformers."""
 
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.model.transformers_encoder import (
+    WAVEFORM_TYPES,
+    Loaded,
     TransformersEncoder,
     is_transformers,
     load_transformers,
@@ -16,10 +18,12 @@ from wavlm_lightning.pretrain.label_features import Teacher, WavLMTeacher
 
 
 class TransformersTeacher:
-    """A HuBERT or wav2vec 2.0 of transformers."""
+    """An encoder of transformers that reads waveforms."""
 
-    def __init__(self, model: nn.Module, sha256: str):
-        self.encoder, self._sha256 = TransformersEncoder(model.eval()), sha256
+    def __init__(self, found: Loaded, device: str):
+        model = found.model.to(device).eval()
+        self.encoder = TransformersEncoder(model, normalize=found.normalize)
+        self._sha256 = found.sha256
         self.dim, self.num_layers = self.encoder.dim, self.encoder.num_layers - 1
         self.device = next(model.parameters()).device
 
@@ -53,6 +57,11 @@ def load_teacher(source: Path) -> Teacher:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if is_transformers(source):
-        model, digest = load_transformers(str(source), download=False)
-        return TransformersTeacher(model.to(device), digest)
+        found = load_transformers(str(source), download=False)
+        if found.type not in WAVEFORM_TYPES:
+            raise ValueError(
+                f"{source} is a {found.type}: a teacher must read waveforms, as "
+                f"{', '.join(WAVEFORM_TYPES)} and WavLM do"
+            )
+        return TransformersTeacher(found, device)
     return WavLMTeacher(load_wavlm(source).to(device))

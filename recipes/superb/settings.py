@@ -17,7 +17,7 @@ from downstream.config import DataConfig, OptimConfig
 from downstream.features.cache import CacheConfig
 from downstream.features.config import UpstreamConfig
 from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.upstream import kind_of
+from downstream.features.upstream import hub_kind, kind_of
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
 from recipes.run.devices import with_precision
@@ -31,6 +31,9 @@ from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.names import safe_name
 
 CONFIGS = Path("configs")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+FILES = (".ckpt", ".pt", ".safetensors")  # a missing file, no hub id
+CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
 # Sections of a task's YAML that no run is configured by: what is added to the others for upstreams
 # of a kind and for mini corpora, and what tables and hints say.
@@ -349,12 +352,18 @@ def _upstream_stack(upstream: str) -> Stack:
     if file.is_file():
         return Stack().plus_file(file).plus("UPSTREAM", {"upstream.name": upstream})
     path = Path(with_home(upstream))
-    if not path.exists():
+    if path.exists():
+        about = {"kind": kind_of(path), "source": str(path), "name": _name_of(path)}
+    elif CLASS.fullmatch(upstream):
+        about = {"kind": "python", "source": upstream, "name": plain(upstream.replace(":", "."))}
+    elif HUB_ID.fullmatch(upstream) and path.suffix not in FILES:
+        about = {"kind": hub_kind(upstream), "source": upstream, "name": upstream.split("/")[1]}
+    else:
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise ConfigError(
-            f"no upstream {upstream}: it is neither a file or folder nor one of {known}"
+            f"no upstream {upstream}: it is neither a file, a folder, a hub id (owner/name) or a "
+            f"class (module:Class) nor one of {known}"
         )
-    about = {"kind": kind_of(path), "source": str(path), "name": _name_of(path)}
     return Stack().plus("UPSTREAM", {"upstream": about})
 
 

@@ -78,7 +78,7 @@ def archive(path: Path) -> None:
 
 
 FILES: list[tuple[str, Spoil, tuple[str, ...]]] = [
-    ("missing", Path.unlink, ("neither a file or folder",)),
+    ("missing", Path.unlink, ("neither a file, a folder",)),
     ("empty", lambda p: p.write_bytes(b""), ("cannot be read", "empty")),
     ("text", lambda p: p.write_text("no weights at all"), ("cannot be read",)),
     ("zeros", lambda p: p.write_bytes(bytes(4096)), ("cannot be read",)),

@@ -186,7 +186,7 @@ def local_path(source: str, *, download: bool) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
-            f"no checkpoint at {source}; if it is a hub id: make setup EXTRAS=hf"
+            f"{source} is not on this machine; for a hub id: make setup EXTRAS=hf"
         ) from error
     here = not download
     try:
@@ -194,8 +194,13 @@ def local_path(source: str, *, download: bool) -> Path:
         if download and not any(Path(found).glob("*.safetensors")):
             found = snapshot_download(source, allow_patterns=[*HUB_FILES, *HUB_PICKLES])
     except LocalEntryNotFoundError as error:
-        hint = "the hub cannot be reached" if download else "download=true fetches a hub id"
-        raise FileNotFoundError(f"no checkpoint at {source}; {hint}") from error
+        if download:
+            raise FileNotFoundError(
+                f"no checkpoint at {source}; the hub cannot be reached"
+            ) from error
+        raise FileNotFoundError(
+            f"the hub id {source} is not on this machine; download=true fetches it"
+        ) from error
     except HfHubHTTPError as error:
         raise FileNotFoundError(f"no checkpoint at {source}; the hub: {error}") from error
     return Path(found)

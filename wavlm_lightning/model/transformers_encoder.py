@@ -1,57 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HuBERT and wav2vec 2.0 as transformers has them: teachers of labels, and upstreams."""
+"""Speech encoders as transformers has them: teachers of labels, and upstreams."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from wavlm_lightning.files import read_json
-from wavlm_lightning.lengths import padding_mask
-from wavlm_lightning.model.checkpoint import CONFIG
+from wavlm_lightning.lengths import conv_lengths, padding_mask
+from wavlm_lightning.model.checkpoint import CONFIG, EXTRACTOR
 from wavlm_lightning.model.layouts import some
 from wavlm_lightning.model.wavlm import normalize_waveforms
 from wavlm_lightning.model.weights import check_finite_weights, mapping, source_sha256
 
 NEVER_READ = {"masked_spec_embed"}  # weights of transformers that evaluation does without
-TYPES = ("hubert", "wav2vec2")
+# Model types of config.json, and their classes: those that read waveforms, and spectrograms.
+WAVEFORM_TYPES = {
+    "hubert": "HubertModel",  # mHuBERT too
+    "wav2vec2": "Wav2Vec2Model",  # XLS-R and MMS too
+    "wav2vec2-conformer": "Wav2Vec2ConformerModel",
+    "data2vec-audio": "Data2VecAudioModel",
+    "unispeech": "UniSpeechModel",
+    "unispeech-sat": "UniSpeechSatModel",
+}
+SPECTROGRAM_TYPES = {"wav2vec2-bert": "Wav2Vec2BertModel", "whisper": "WhisperModel"}
+TYPES = WAVEFORM_TYPES | SPECTROGRAM_TYPES
+# In these a padded row gives what it gives alone: padding is masked wherever frames meet.
+MASKED_THROUGHOUT = ("hubert", "wav2vec2")
+
+
+class Loaded(NamedTuple):
+    """A model of transformers, and what goes with it."""
+
+    model: nn.Module
+    type: str  # of config.json
+    sha256: str  # of its weights
+    normalize: bool | None  # waveforms, as its feature extractor's file says; None if it is silent
 
 
 class TransformersEncoder(nn.Module):
-    """All layers of a HuBERT or wav2vec 2.0 of transformers.
+    """All layers of an encoder that reads waveforms.
 
-    Their base models normalise the first convolution over time, padding included: rows of such a
-    model are run one by one unless they are equally long, so that none depends on another.
+    Models that normalise the first convolution over time, padding included, and those that let
+    padding into the convolution between frames, run rows one by one unless they are equally long,
+    so that none depends on another.
+
+    Args:
+        model: Of one of `WAVEFORM_TYPES`.
+        normalize: Whether it was trained on waveforms of zero mean and unit variance; None: those
+            with layer norm in their convolutions were.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *, normalize: bool | None = None):
         super().__init__()
         self.model = model
         config: Any = model.config
         self.dim, self.num_layers = config.hidden_size, config.num_hidden_layers + 1
-        self.over_time = config.feat_extract_norm == "group"
-        self.pre_norm = bool(getattr(config, "do_stable_layer_norm", False))
+        self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+        self.stride = math.prod(self.strides)
+        over_time = getattr(config, "feat_extract_norm", "layer") == "group"
+        kind = config.model_type
+        # The files of HuBERT and wav2vec 2.0 say it of Base's too, which were trained without.
+        by_norm = normalize is None or kind in MASKED_THROUGHOUT
+        self.normalize = not over_time if by_norm else bool(normalize)
+        self.alone = over_time or kind not in MASKED_THROUGHOUT
+        stable = bool(getattr(config, "do_stable_layer_norm", False))
+        self.pre_norm = stable or kind == "wav2vec2-conformer"
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance, as the convolutions count them."""
+        return conv_lengths(num_samples, self.kernels, self.strides)
 
     def normalized(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T) -> (B, T): the models with layer norm were trained on normalised waveforms."""
-        return waveforms if self.over_time else normalize_waveforms(waveforms, lengths)
+        """(B, T) -> (B, T), of zero mean and unit variance where the model was trained so."""
+        return normalize_waveforms(waveforms, lengths) if self.normalize else waveforms
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """Normalized waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D)."""
         if bool((lengths == waveforms.shape[1]).all()):
             return self.layers(waveforms, None)
-        if self.over_time:
+        if self.alone:
             rows = [
                 self.layers(row[None, : int(n)], None)
                 for row, n in zip(waveforms, lengths, strict=True)
             ]
-            padded = (
-                nn.utils.rnn.pad_sequence([x[0] for x in layer], batch_first=True)
-                for layer in zip(*rows, strict=True)
-            )
-            return tuple(padded)
+            return padded_layers(rows)
         padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
         return self.layers(waveforms, (~padding).long())
 
@@ -64,16 +100,24 @@ class TransformersEncoder(nn.Module):
         return layers
 
 
+def padded_layers(rows: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Layers (1, F_i, D) of each row -> layers (B, F, D) of all, zero on padding."""
+    return tuple(
+        nn.utils.rnn.pad_sequence([x[0] for x in layer], batch_first=True)
+        for layer in zip(*rows, strict=True)
+    )
+
+
 def is_transformers(path: Path) -> bool:
-    """Whether a folder's config.json is of a HuBERT or wav2vec 2.0."""
+    """Whether a folder's config.json is of one of these models."""
     if not (path.is_dir() and (path / CONFIG).is_file()):
         return False
     about = mapping(read_json(path / CONFIG), str(path / CONFIG))
     return about.get("model_type") in TYPES
 
 
-def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
-    """A HuBERT or wav2vec 2.0 of transformers, and the SHA-256 of its weights.
+def load_transformers(source: str, *, download: bool) -> Loaded:
+    """A model of transformers; of an encoder with a decoder, the encoder.
 
     Raises:
         FileNotFoundError: if there is nothing at the source.
@@ -81,7 +125,7 @@ def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
         ValueError: naming the source, if it is another model or does not fit.
     """
     try:
-        from transformers import HubertModel, PretrainedConfig, Wav2Vec2Model
+        import transformers
         from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
@@ -92,19 +136,19 @@ def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
     here = not download
     try:
         # The file alone, before anything else: what it says of code to run is not looked at.
-        about, _ = PretrainedConfig.get_config_dict(source, local_files_only=here)
-        kind = about.get("model_type")
-        if kind not in TYPES:
-            raise ValueError(
-                f"{source} is a {kind}: HuBERT and wav2vec 2.0 are read this way, a WavLM with "
-                "upstream.kind=wavlm"
-            )
+        about, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=here)
     except OSError as error:
-        hint = "" if download else "; upstream.download=true fetches a hub id"
+        hint = "" if download else ": the same command with upstream.download=true fetches a hub id"
         raise FileNotFoundError(f"no transformers model at {source}{hint}") from error
-    cls = HubertModel if kind == "hubert" else Wav2Vec2Model
+    kind = str(about.get("model_type"))
+    if kind not in TYPES:
+        raise ValueError(
+            f"{source} is a {kind}: {', '.join(TYPES)} are read this way, a WavLM with "
+            "upstream.kind=wavlm"
+        )
+    cls: Any = getattr(transformers, TYPES[kind])
     try:
-        model, loaded = cast(Any, cls).from_pretrained(
+        model, loaded = cls.from_pretrained(
             source,
             use_safetensors=True,
             trust_remote_code=False,
@@ -113,20 +157,30 @@ def load_transformers(source: str, *, download: bool) -> tuple[nn.Module, str]:
         )
     except Exception as error:  # on rubbish, transformers fails in any way
         raise ValueError(f"{source} does not load as a {kind}: {error}") from error
-    _check_loaded(model, loaded, kind, source)
+    _check_loaded(model, loaded, cls.base_model_prefix, source)
     check_finite_weights(model.state_dict(), source)
     path = Path(source)
-    return model, source_sha256(path) if path.exists() else _digest_of_tensors(model)
+    digest = source_sha256(path) if path.exists() else digest_of_tensors(model)
+    encoder = model.encoder if kind == "whisper" else model
+    return Loaded(encoder, kind, digest, _normalizes(path / EXTRACTOR))
 
 
-def _check_loaded(model: nn.Module, loaded: Mapping[str, Any], kind: str, source: str) -> None:
+def _normalizes(extractor: Path) -> bool | None:
+    """What a folder's file of the feature extractor says of waveforms."""
+    if not extractor.is_file():
+        return None
+    said = mapping(read_json(extractor), str(extractor)).get("do_normalize")
+    return None if said is None else bool(said)
+
+
+def _check_loaded(model: nn.Module, loaded: Mapping[str, Any], prefix: str, source: str) -> None:
     """Refuse weights of another encoder, which transformers would pass over with a warning.
 
     A head is left over as it should be.
     """
     own = {name.partition(".")[0] for name in model.state_dict()}
     lacking = sorted(set(loaded["missing_keys"]) - NEVER_READ)
-    names = (name.removeprefix(f"{kind}.") for name in loaded["unexpected_keys"])
+    names = (name.removeprefix(f"{prefix}.") for name in loaded["unexpected_keys"])
     over = sorted(name for name in names if name.partition(".")[0] in own)
     if lacking or over:
         raise ValueError(
@@ -135,8 +189,8 @@ def _check_loaded(model: nn.Module, loaded: Mapping[str, Any], kind: str, source
         )
 
 
-def _digest_of_tensors(model: nn.Module) -> str:
-    """Hash of weights that lie in a hub's cache: their names and values."""
+def digest_of_tensors(model: nn.Module) -> str:
+    """Hash of weights that lie in no file of ours: their names and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
