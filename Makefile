@@ -16,6 +16,7 @@ SEED ?=
 COUNT ?=
 CKPT ?= runs/pretrain/mini/latest/checkpoints/last.ckpt
 TO ?= transformers
+IN ?=
 OUT ?=
 LOCAL ?=
 DRY ?=
@@ -39,7 +40,7 @@ said = $(filter command% environment%,$(origin $(1)))
 words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
 
 # make takes any word of the form NAME=value and says nothing about a name that it has no use for.
-KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO OUT LOCAL DRY ALLOC UV SHELL
+KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO IN OUT LOCAL DRY ALLOC UV SHELL
 typed := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $(v))),$(v)))
 unknown := $(firstword $(foreach v,$(filter-out $(KNOWN),$(typed)),$(if $(call is_config,$(v)),,$(v))))
 nearest = import difflib, sys; name, *known = sys.argv[1:]; found = difflib.get_close_matches(name.upper(), known, 1, 0.4); \
@@ -57,7 +58,7 @@ export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
 $(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
 endif
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest config bench gpu-check test test-all mutate check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest predict config bench gpu-check test test-all mutate check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -120,6 +121,9 @@ export: .venv/.run ## export a model to other libraries:  make export CKPT=... T
 tuned = $(if $(call said,TASK),$(TASK),ctc)
 finetune: .venv/.run ## train encoder and head:  make finetune TASK=er [UPSTREAM=wavlm_mini or CKPT] [CONFIG=configs/finetune/ctc_100h.yaml] [key=value ...]
 	@$(if $(filter config,$(MAKECMDGOALS)),:,python -m recipes.finetune) $(call quoted,$(tuned)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))) $(words)
+
+predict: .venv/.run ## predict with a trained head:  make predict CKPT=runs/superb/.../best.ckpt IN=FILE|DIR OUT=DIR [upstream=SOURCE]
+	@python -m recipes.predict $(call quoted,--ckpt=$(CKPT)) $(call quoted,--input=$(IN)) $(call quoted,--out=$(OUT)) $(words)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
 	@python -m recipes.report.submission $(call quoted,$(UPSTREAM)) $(words)

@@ -147,7 +147,6 @@ class Task(ABC, Generic[C]):
     ) -> None:
         self.config, self.sources, self.framing = config, sources, framing
         self.seed, self.variant = seed, variant
-        self.gain_db = 0.0  # on every recording that `load` reads
 
     @classmethod
     def variants(cls, sources: Sources) -> list[str]:
@@ -173,7 +172,16 @@ class Task(ABC, Generic[C]):
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """Read an example; `rng` is there in training alone, for crops and mixtures."""
         waveform = read_audio(example.path, example.start, example.stop)
-        return Item(waveform * 10 ** (self.gain_db / 20), self.target(example))
+        return Item(self.prepared(waveform), self.target(example))
+
+    @property
+    def gain_db(self) -> float:
+        """Gain on every recording."""
+        return 0.0
+
+    def prepared(self, waveform: Tensor) -> Tensor:
+        """Samples (T,) of a recording -> samples (T',) that the upstream is given."""
+        return waveform * 10 ** (self.gain_db / 20)
 
     def target(self, example: Example) -> Any:
         """What `load` gives beside the samples, where it follows from the example alone.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downstream.features.frames import Frames
-from downstream.task import Batch, Task, TaskConfig
+from downstream.features.frames import Frames, Framing
+from downstream.task import Batch, Sources, Task, TaskConfig
 
 C = TypeVar("C", bound=TaskConfig)
 
@@ -24,6 +24,32 @@ class TrainedTask(Task[C]):
         self.chosen: dict[str, float] = {}  # what `tune` chose on dev
         self.classes: Sequence[str] = ()  # names of a classifier's outputs
         self.symbols: list[str] = []  # of the outputs of a head that writes text
+
+    @classmethod
+    def rebuilt(
+        cls, config: C, vocabulary: Mapping[str, Any], framing: Framing, chosen: Mapping[str, float]
+    ) -> Self:
+        """The task without a corpus, as `vocabulary` of one with its corpus described it.
+
+        Args:
+            config: Section `task`.
+            vocabulary: What the outputs of the head stand for.
+            framing: Of the upstream.
+            chosen: What `tune` chose.
+        """
+        task = cls.__new__(cls)
+        TrainedTask.__init__(task, config, Sources("none", {}), framing=framing)
+        task.chosen = dict(chosen)
+        task.take_vocabulary(vocabulary)
+        return task
+
+    def vocabulary(self) -> dict[str, Any]:
+        """What the outputs of the head stand for, as plain values."""
+        return {"classes": list(self.classes)}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take what `vocabulary` gave."""
+        self.classes = list(vocabulary["classes"])
 
     def with_seed(self, seed: int) -> Self:
         """The same task with draws and choices of its own; examples are shared."""
@@ -46,6 +72,13 @@ class TrainedTask(Task[C]):
     @abstractmethod
     def predict(self, head: nn.Module, frames: Frames, batch: Batch) -> list[Any]:
         """One plain value for each row, on the CPU: what `score` needs."""
+
+    @abstractmethod
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """What is heard in each row, for a user: plain values; waveforms (T,) under "audio".
+
+        Targets of the batch are not looked at.
+        """
 
     def tune(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Choose on dev what the test shall use, keep it in `chosen`, and return it."""

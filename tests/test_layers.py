@@ -26,6 +26,7 @@ LAYERS = [
     ("downstream.tasks", 8),
     ("downstream.task", 6),
     ("downstream.trained_task", 6),
+    ("downstream.predictor", 9),
     ("downstream.", 7),
     ("downstream", 9),
     ("recipes", 10),
@@ -41,6 +42,7 @@ ROOMS = {
     "report": {"run", "superb"},
     "export": {"run", "report"},
     "config": {"run", "pretrain", "superb", "finetune"},
+    "predict": {"run"},
     "slim": set[str](),
 }
 

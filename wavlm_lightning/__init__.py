@@ -23,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from wavlm_lightning.pretrain.pretrainer import Pretrainer
 
         return Pretrainer
+    if name == "Predictor":
+        from downstream.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -33,6 +33,7 @@ class ClassifierConfig(TaskConfig):
 
 C = TypeVar("C", bound=ClassifierConfig)
 MOST_DRAWN = 40  # classes
+MOST_SHOWN = 10  # classes of a prediction
 
 
 class Classification(TrainedTask[C]):
@@ -81,6 +82,10 @@ class Classification(TrainedTask[C]):
         """Right class and predicted one."""
         predicted = head(frames).argmax(1).tolist()
         return list(zip(batch.targets, predicted, strict=True))
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """The class, and the probabilities of the likeliest ones."""
+        return [ranked(self.classes, row) for row in head(frames).float().softmax(-1).tolist()]
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of utterances."""
@@ -135,6 +140,17 @@ class Classification(TrainedTask[C]):
             for name, (target, predicted) in predictions.items()
         ]
         return sorted(rows, key=lambda row: -row["error"])
+
+
+def ranked(classes: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
+    """The likeliest class and the probabilities of the first few, the likeliest first.
+
+    >>> ranked(["a", "b"], [0.25, 0.75])
+    {'label': 'b', 'probabilities': {'b': 0.75, 'a': 0.25}}
+    """
+    order = sorted(range(len(classes)), key=lambda i: -probabilities[i])[:MOST_SHOWN]
+    found = {classes[i]: round(probabilities[i], 4) for i in order}
+    return {"label": classes[order[0]], "probabilities": found}
 
 
 def confusion(

@@ -18,10 +18,11 @@ from downstream.features.frames import Frames
 from downstream.heads.recurrent import ProjectedBlstm
 from downstream.metrics.text import word_errors
 from downstream.task import Batch, Example, TaskConfig, example_of
-from downstream.text.symbols import BLANK, collapse
+from downstream.text.symbols import BLANK, Run, collapse, symbol_runs
 from downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
+from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.names import safe_field
 from wavlm_lightning.seeding import generator
 
@@ -80,6 +81,14 @@ def ctc_loss(
         reduction=reduction,
         zero_infinity=True,
     )
+
+
+def _span(runs: Sequence[Run], seconds: float) -> dict[str, float]:
+    """Begin and end of a word, in seconds."""
+    return {
+        "start": round(runs[0].first * seconds, 3),
+        "stop": round((runs[-1].last + 1) * seconds, 3),
+    }
 
 
 class SymbolTask(TrainedTask[C]):
@@ -195,6 +204,25 @@ class SymbolTask(TrainedTask[C]):
             found = {"reference": text, "hypothesis": self.decode(numbers)}
             out.append(found | self.beside(logits[row, :length]))
         return out
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """The text, and when each of its words begins and ends, in seconds."""
+        best = head(frames).argmax(-1).cpu()
+        seconds = self.framing.stride / SAMPLE_RATE
+        found = []
+        for row, length in enumerate(frames.lengths.tolist()):
+            runs = symbol_runs(best[row, :length].tolist())
+            words = [
+                {"word": self.decode([r.symbol for r in word]), **_span(word, seconds)}
+                for word in self.words(runs)
+            ]
+            text = self.decode([r.symbol for r in runs])
+            found.append({"text": text, "words": [w for w in words if w["word"]]})
+        return found
+
+    def words(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Runs of symbols that make a word each; every symbol by itself if they are none."""
+        return [[run] for run in runs]
 
     def beside(self, logits: Tensor) -> dict[str, Any]:
         """What else is kept of an utterance's logits (F, U)."""

@@ -2,7 +2,7 @@
 """Tasks with a logit for each character and frame: transcripts, and how good they are."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from downstream.families.symbols import SymbolTask
 from downstream.metrics.text import character_error_rate, word_error_rate
 from downstream.task import TaskConfig
 from downstream.text.decoding import LanguageModelConfig, LexiconDecoder
-from downstream.text.symbols import UNKNOWN, Characters
+from downstream.text.symbols import UNKNOWN, WORD_END, Characters, Run, split_runs
 from wavlm_lightning.tables import spoken_text
 
 C = TypeVar("C", bound=TaskConfig)
@@ -31,15 +31,33 @@ class Transcription(SymbolTask[C]):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # Another language may have other letters than those of the published set.
-        self.characters = Characters({c for e in self._splits["train"] for c in e.target})
-        self.symbols = self.characters.symbols
+        self._spell({c for e in self._splits["train"] for c in e.target})
         texts = (e.target for examples in self._splits.values() for e in examples)
         self.spaced = any(" " in text for text in texts)
         if not self.spaced:  # as in Chinese: a text is one word, and any error makes it wrong
             self.monitor, self.headline = "dev/cer", "test/cer"
+
+    def _spell(self, letters: Iterable[str]) -> None:
+        """Use these letters beside those of English, and the language model if there is one."""
+        self.characters = Characters(letters)
+        self.symbols = self.characters.symbols
         self._decoder: LexiconDecoder | None = None
         if self.language_model.file:
             self._decoder = LexiconDecoder(self.language_model, self.characters, self.sources.cache)
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Letters, in any order."""
+        return {"letters": [s for s in self.symbols if len(s) == 1]}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take them; without a language model, which predictions are not decoded with."""
+        self.characters = Characters(vocabulary["letters"])
+        self.symbols = self.characters.symbols
+        self._decoder = None
+
+    def words(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Between word ends."""
+        return split_runs(runs, self.symbols.index(WORD_END))
 
     def text(self, recording: Recording) -> str:
         """Text in upper case, words separated by one space."""

@@ -131,7 +131,7 @@ class ASV(TrainedTask[Config]):
         return read(corpus, needs=self.needs, lengths=measure)
 
     def _trimmed_length(self, path: Path) -> int:
-        length = len(self._prepared(read_audio(path)))
+        length = len(self.prepared(read_audio(path)))
         if length == 0:
             raise AudioError(f"{path}: silent, nothing is left of it without its silence")
         return length
@@ -236,14 +236,15 @@ class ASV(TrainedTask[Config]):
         """Targets are numbers of training speakers, names elsewhere."""
         return self._splits[split]
 
-    def _prepared(self, waveform: Tensor) -> Tensor:
+    def prepared(self, waveform: Tensor) -> Tensor:
+        """Samples (T,) -> samples (T'), with the gain, and without silence if it is removed."""
         waveform = waveform * 10 ** (self.config.gain_db / 20)
         return remove_silence(waveform) if self.config.remove_silence else waveform
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
         """A random crop in training if waveforms are cropped, whole otherwise."""
         # Halves of a recording are counted in what is left of it, so that they share nothing.
-        waveform = self._prepared(read_audio(example.path))[example.start : example.stop]
+        waveform = self.prepared(read_audio(example.path))[example.start : example.stop]
         most = round(self.config.max_seconds * SAMPLE_RATE)
         if rng is not None and self.config.crop == "waveform" and len(waveform) > most:
             start = int(rng.integers(len(waveform) - most + 1))
@@ -296,6 +297,19 @@ class ASV(TrainedTask[Config]):
         means = F.normalize(mean_over_time(frames), dim=1).cpu().numpy()
         rows = zip(embeddings, means, strict=True)
         return [{EMBEDDING: embedding, MEAN: mean} for embedding, mean in rows]
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Training speakers: the head has a vector for each."""
+        return {"speakers": list(self.speakers)}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take them."""
+        self.speakers = self.classes = list(vocabulary["speakers"])
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """The embedding, of length one: the cosine of two is the score of a trial."""
+        embeddings = F.normalize(head(frames).embedding.float(), dim=1)
+        return [{"embedding": [round(x, 6) for x in row]} for row in embeddings.tolist()]
 
     def scores(
         self, split: str, predictions: Mapping[str, Any], *, of: str = EMBEDDING

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from downstream.corpora.corpus import Corpus, Recording, by_split
 from downstream.corpora.fluent_commands import FluentCommands
-from downstream.families.classification import Classification, ClassifierConfig, confusion
+from downstream.families.classification import Classification, ClassifierConfig, confusion, ranked
 from downstream.features.frames import Frames
 from downstream.task import Batch, Example, example_of
 from wavlm_lightning.names import safe_field
@@ -96,6 +96,23 @@ class IC(Classification[ClassifierConfig]):
         """Right values and predicted ones."""
         predicted = torch.stack([x.argmax(1) for x in self._by_slot(head(frames))], dim=1)
         return list(zip(batch.targets, predicted.tolist(), strict=True))
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Values of each slot."""
+        return {"values": self.values}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take them."""
+        self.values = {slot: list(values) for slot, values in vocabulary["values"].items()}
+        self.classes = [f"{slot}={v}" for slot, values in self.values.items() for v in values]
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """Value and probabilities of each slot."""
+        slots = [x.float().softmax(-1).tolist() for x in self._by_slot(head(frames))]
+        return [
+            {"slots": {s: ranked(v, p) for (s, v), p in zip(self.values.items(), row, strict=True)}}
+            for row in zip(*slots, strict=True)
+        ]
 
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Percent of utterances, and of each slot."""

@@ -48,7 +48,6 @@ class KS(Classification[Config]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.gain_db = self.config.gain_db
         corpus = self.open_corpus()
         found = by_split(self.read(corpus), self.splits, corpus)
         labels = [r.label for own in found.values() for r in own]
@@ -57,6 +56,11 @@ class KS(Classification[Config]):
         self._splits = {
             split: [example_of(r, numbers[r.label]) for r in own] for split, own in found.items()
         }
+
+    @property
+    def gain_db(self) -> float:
+        """Gain of the protocol."""
+        return self.config.gain_db
 
     def official(self) -> Corpus:
         """Words, and silence cut from the background recordings."""

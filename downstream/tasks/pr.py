@@ -55,6 +55,14 @@ class PR(SymbolTask[Config]):
         train = {p for e in self._splits["train"] for p in e.target.split()}
         self.phones = Tokens([*lexicon.PHONES, *sorted(train.difference(lexicon.PHONES))])
 
+    def vocabulary(self) -> dict[str, Any]:
+        """Phones in their order."""
+        return {"phones": self.phones.symbols[len(Tokens.SPECIAL) :]}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take them."""
+        self.phones = Tokens(vocabulary["phones"])
+
     def official(self) -> Corpus:
         """LibriSpeech with lexicons."""
         root = self.sources.folder("librispeech")

@@ -69,7 +69,6 @@ class QbE(Search[Config]):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.gain_db = self.config.gain_db
         collection = self.sources.choose(own=self._of_texts, official=self._official)
         documents = self._examples_of(collection.documents(), DOCUMENT)
         usable = {e.id for e in documents}
@@ -78,6 +77,11 @@ class QbE(Search[Config]):
             queries = self._examples_of(collection.queries(split), QUERY)
             self._examples[split] = queries + documents
             self._truth[split] = collection.truth(split, usable=usable)
+
+    @property
+    def gain_db(self) -> float:
+        """Gain of the protocol."""
+        return self.config.gain_db
 
     def _official(self) -> "Collection":
         return quesst14.Quesst14(self.sources.folder("quesst14"))

@@ -148,6 +148,25 @@ class SD(Mixtures[Config]):
             out.append({"probabilities": own, "turns": turns, "seconds": seconds})
         return out
 
+    def vocabulary(self) -> dict[str, Any]:
+        """Nothing: outputs are speakers of each recording, in any order."""
+        return {}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """Who speaks when, in seconds, by the threshold and filter that dev chose."""
+        unknown = batch._replace(targets=[[] for _ in batch.ids])
+        found = []
+        for prediction in self.predict(head, frames, unknown):
+            turns = self._hypothesis(
+                prediction, self.chosen["threshold"], int(self.chosen["median"])
+            )
+            rows = [[t.speaker, round(t.start, 3), round(t.stop, 3)] for t in turns]
+            found.append({"turns": rows})
+        return found
+
     def score(self, split: str, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Frame accuracy on dev; error rates on test, and the best of all settings there."""
         if split == "dev":

@@ -24,7 +24,7 @@ from downstream.features.frames import Frames
 from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
 from downstream.metrics.text import word_error_rate
 from downstream.task import Batch
-from downstream.text.symbols import Tokens
+from downstream.text.symbols import Run, Tokens, split_runs
 from wavlm_lightning.tables import spoken_text
 
 # s3prl ec8064b5, downstream/ctc/vocab/character.txt
@@ -67,6 +67,22 @@ class SF(SymbolTask[Config]):
         marks = [mark + kind for kind in self.source.classes or found for mark in (OPEN, CLOSE)]
         self.tokens = Tokens([*CHARACTERS, *sorted(letters - set(CHARACTERS)), *marks])
         self._marks = set(marks)
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Symbols in their order, and those that are marks of slots."""
+        return {
+            "symbols": self.tokens.symbols[len(Tokens.SPECIAL) :],
+            "marks": sorted(self._marks),
+        }
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Take them."""
+        self.tokens = Tokens(vocabulary["symbols"])
+        self._marks = set(vocabulary["marks"])
+
+    def words(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Between blanks; marks of slots stand with their words."""
+        return split_runs(runs, self.tokens.symbols.index(" "))
 
     def official(self) -> Corpus:
         """Audio SNIPS in the voices of the protocol."""

@@ -198,6 +198,20 @@ class SS(Mixtures[Config]):
             out.append(found)
         return out
 
+    def vocabulary(self) -> dict[str, Any]:
+        """Nothing: outputs are speakers of each recording, in any order."""
+        return {}
+
+    def take_vocabulary(self, vocabulary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def readable(self, head: nn.Module, frames: Frames, batch: Batch) -> list[dict[str, Any]]:
+        """Each speaker alone."""
+        return [
+            {"audio": {f"speaker{i}": x.cpu() for i, x in enumerate(row, start=1)}}
+            for row in self.separate(head, frames, batch)
+        ]
+
     def trivial(self, predictions: Mapping[str, Any]) -> dict[str, float]:
         """Score of the mixture for each source: no improvement, by definition."""
         return {"si_sdri": 0.0}

@@ -2,6 +2,8 @@
 """Symbols of transcripts, phones and slots, and what CTC makes of a sequence of them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 # fairseq's special symbols, in its order; `<s>` serves as the CTC blank.
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -75,6 +77,44 @@ class Tokens:
     def decode(self, numbers: Sequence[int]) -> list[str]:
         """Symbols of collapsed numbers; special ones are left out."""
         return [self.symbols[n] for n in numbers if n >= len(self.SPECIAL)]
+
+
+class Run(NamedTuple):
+    """Frames in which one symbol stands for itself, by CTC's rule."""
+
+    symbol: int
+    first: int  # frame
+    last: int
+
+
+def symbol_runs(numbers: Sequence[int], blank: int = BLANK) -> list[Run]:
+    """The symbols that `collapse` gives, and the frames of each.
+
+    >>> symbol_runs([0, 5, 5, 0, 5, 6])
+    [Run(symbol=5, first=1, last=2), Run(symbol=5, first=4, last=4), Run(symbol=6, first=5, last=5)]
+    """
+    found, frame = [], 0
+    for symbol, group in groupby(numbers):
+        length = len(list(group))
+        if symbol != blank:
+            found.append(Run(symbol, frame, frame + length - 1))
+        frame += length
+    return found
+
+
+def split_runs(runs: Sequence[Run], separator: int) -> list[list[Run]]:
+    """Runs between separators, which are left out.
+
+    >>> [[r.symbol for r in word] for word in split_runs(symbol_runs([4, 9, 5, 6, 9]), 9)]
+    [[4], [5, 6]]
+    """
+    words: list[list[Run]] = [[]]
+    for run in runs:
+        if run.symbol == separator:
+            words.append([])
+        else:
+            words[-1].append(run)
+    return [word for word in words if word]
 
 
 def collapse(numbers: Sequence[int], blank: int = BLANK) -> list[int]:

@@ -110,7 +110,7 @@ class OwnUpstream(nn.Module):
         self._count = getattr(made, "num_frames", None)
 
     def num_frames(self, num_samples: int) -> int:
-        """As the class counts them, or one every stride that fits whole."""
+        """Frames as the class counts them, or one every stride that fits whole."""
         return num_samples // self.stride if self._count is None else int(self._count(num_samples))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:

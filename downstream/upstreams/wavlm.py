@@ -64,20 +64,30 @@ def recognizes(path: Path) -> bool:
 
 
 class WavLMUpstream(nn.Module):
-    """All layers of a WavLM."""
+    """All layers of a WavLM, or one.
+
+    Args:
+        model: The encoder.
+        layer: The only one that is given; "last" for the last one after the final norm; None for
+            all.
+    """
 
     stride = HOP
 
-    def __init__(self, model: WavLM):
+    def __init__(self, model: WavLM, *, layer: int | str | None = None):
         super().__init__()
-        self.model = model
-        self.dim, self.num_layers = model.config.dim, model.config.num_layers + 1
+        self.model, self.layer = model, layer
+        self.dim = model.config.dim
+        self.num_layers = model.config.num_layers + 1 if layer is None else 1
 
     def num_frames(self, num_samples: int) -> int:
         """Frames as the convolutions count them."""
         return conv_lengths(num_samples)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Features:
-        """Waveforms (B, T) with lengths (B,) -> num_layers + 1 of (B, F, D), lengths (B,)."""
-        features = self.model(waveforms, lengths)
-        return Features(features.layers, features.lengths)
+        """Waveforms (B, T) with lengths (B,) -> num_layers of (B, F, D), lengths (B,)."""
+        found = self.model(waveforms, lengths)
+        if self.layer is None:
+            return Features(found.layers, found.lengths)
+        only = found.output if self.layer == "last" else found.layers[int(self.layer)]
+        return Features((only,), found.lengths)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints that a task is evaluated from: one learner each, with its encoder if that trained."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from downstream.adapt.policy import AdaptationConfig
 from recipes.run.callbacks import KeepBest
 from recipes.run.checkpoints import BEST, CHECKPOINTS
 from recipes.run.processes import Processes
+from recipes.superb.settings import TaskSettings
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 
 TAKEN = "taken.ckpt"  # the last weights, or an average
@@ -51,6 +53,27 @@ def write_portable(
     about = {"task": task.name, "head": type(head).__name__, "classes": list(task.classes)}
     state = module.portable_state(learner) if state is None else state
     write_checkpoint(path, {"state_dict": state, **about, **module.about})
+
+
+def describe(path: Path, settings: TaskSettings, learner: Learner) -> None:
+    """Add to a checkpoint what it takes to predict with it, without corpus and configuration.
+
+    Args:
+        path: As `write_portable` left it.
+        settings: Of the training.
+        learner: Whose weights it holds, with what its task chose on dev.
+    """
+    task = learner.task
+    about = {
+        "task": task.name,
+        "config": asdict(task.config),
+        "vocabulary": task.vocabulary(),
+        "chosen": dict(task.chosen),
+        "featurizer": asdict(settings.featurizer),
+        "tuned": settings.tuned,
+        "upstream": settings.values["upstream"],
+    }
+    write_checkpoint(path, {**read_checkpoint(path), "predictor": about})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

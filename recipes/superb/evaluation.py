@@ -18,7 +18,7 @@ from downstream.trained_task import TrainedTask
 from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves
 from recipes.run.processes import Processes
 from recipes.run.trainer import build_evaluator
-from recipes.superb.checkpoints import best_checkpoint, read_state, take
+from recipes.superb.checkpoints import best_checkpoint, describe, read_state, take
 from recipes.superb.checkpoints_on_test import (
     Scores,
     best_on_test,
@@ -87,6 +87,10 @@ def evaluate(
         dev, task = learner.predictions["dev"], learner.task
         on_dev[learner.name] = {f"dev/{k}": v for k, v in task.score("dev", dev).items()}
         on_dev[learner.name] |= {f"dev/{k}": v for k, v in task.tune(dev).items()}
+    if processes.first:
+        for learner in probe.active_learners():
+            describe(taken[learner.name], settings, learner)
+    processes.barrier()  # hashes below are of what is on disk
     tested = _test(evaluator, probe, data)
     curves = _curves_by_head(probe, read_curves(folder))
     counts = data.counts() | source.counts

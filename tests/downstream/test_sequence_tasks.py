@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from downstream import load_task
+from downstream.features.frames import Frames
 from downstream.task import Sources, Task
 
 from .conftest import FRAMING, small_config
@@ -124,3 +126,58 @@ def test_sf_of_a_manifest_wants_a_slot_for_each_word(tmp_path: Path) -> None:
     rows[1]["extra"] = {"slots": ["O"]}
     with pytest.raises(ValueError, match="column extra of u1 has no slot for each of its 2 words"):
         on(folder_of(tmp_path, rows), "sf")
+
+
+class Said:
+    """A head that says these symbols, three frames each."""
+
+    def __init__(self, numbers: list[int], count: int):
+        self.numbers, self.count = numbers, count
+
+    def __call__(self, frames: Frames) -> torch.Tensor:
+        best = torch.tensor(self.numbers).repeat_interleave(3)
+        logits = torch.nn.functional.one_hot(best, self.count).float()
+        assert frames.x.shape[1] == len(logits)
+        return logits[None]
+
+
+def heard(task: Any, numbers: list[int], count: int) -> dict[str, Any]:
+    frames = Frames(torch.zeros(1, 3 * len(numbers), 4), torch.tensor([3 * len(numbers)]))
+    batch: Any = None  # nothing of it is read
+    (found,) = task.readable(Said(numbers, count), frames, batch)
+    return found
+
+
+def test_words_have_times_and_blanks_between_equal_letters_do_not_end_them(
+    make_task: MakeTask,
+) -> None:
+    task: Any = make_task("asr")
+    o, t, a, end = (task.symbols.index(c) for c in "OTA|")
+    found = heard(task, [0, t, o, 0, o, end, 0, a, end], len(task.symbols))
+    assert found == {
+        "text": "TOO A",
+        "words": [
+            {"word": "TOO", "start": 0.06, "stop": 0.3},  # frames 3 to 14, of 20 ms
+            {"word": "A", "start": 0.42, "stop": 0.48},
+        ],
+    }
+
+
+def test_each_phone_has_its_time(make_task: MakeTask) -> None:
+    task: Any = make_task("pr")
+    b, ah = (task.phones.symbols.index(p) for p in ("B", "AH0"))
+    found = heard(task, [b, 0, ah, ah], len(task.phones))
+    assert found["text"] == "B AH0"
+    assert found["words"] == [
+        {"word": "B", "start": 0.0, "stop": 0.06},
+        {"word": "AH0", "start": 0.12, "stop": 0.24},
+    ]
+
+
+def test_marks_of_slots_stand_with_their_words(make_task: MakeTask) -> None:
+    task: Any = make_task("sf")
+    kind = next(mark for mark in task.tokens.symbols if mark.startswith("B-"))
+    numbers = [task.tokens.symbols.index(s) for s in ("A", " ", kind, "B")]
+    found = heard(task, numbers, len(task.tokens))
+    assert found["text"] == f"A {kind} B"
+    assert [w["word"] for w in found["words"]] == ["A", f"{kind} B"]

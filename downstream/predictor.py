@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trained head hears in recordings: from a checkpoint alone, without a corpus."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+
+from downstream import load_task
+from downstream.adapt.learner import Learner
+from downstream.adapt.policy import ENCODER
+from downstream.features.config import UpstreamConfig
+from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.frozen import Frozen
+from downstream.features.upstream import load_upstream
+from downstream.task import Batch
+from downstream.trained_task import TrainedTask
+from downstream.upstreams.wavlm import WavLMUpstream
+from wavlm_lightning.audio import read_audio
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.fields import nested
+from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch, similar_lengths
+from wavlm_lightning.model.checkpoint import load_wavlm
+
+GROUP_RATIO = 0.8  # shortest over longest of the recordings that run together
+
+
+class Predictor:
+    """A task's head and its upstream, as a checkpoint of `make superb` or `make finetune` has them.
+
+    Args:
+        path: The checkpoint.
+        upstream: Where the upstream is now, if it is not where it was: file, folder or hub id.
+        device: "cuda", "cpu" or the like; None: a GPU if there is one.
+        precision: Of the upstream: auto, float32 or bfloat16.
+        seconds_per_batch: Most seconds of audio, with padding, that run together.
+
+    Raises:
+        FileNotFoundError: if the checkpoint or the upstream is not there.
+        ValueError: if it is no checkpoint of a task, or the upstream is another one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        upstream: str | None = None,
+        device: str | None = None,
+        precision: str = "auto",
+        seconds_per_batch: float = 120.0,
+    ):
+        content = read_checkpoint(Path(path))
+        if "predictor" not in content:
+            raise ValueError(
+                f"{path} must be a checkpoint that make superb or make finetune left since 28 "
+                "November 2026, such as checkpoints/best.ckpt of a finished run"
+            )
+        about = content["predictor"]
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.seconds_per_batch = seconds_per_batch
+        frozen = _upstream(Path(path), about, upstream, precision)
+        kind = load_task(about["task"])
+        assert issubclass(kind, TrainedTask)
+        task = kind.rebuilt(
+            _config(kind.Config, about["config"]), about["vocabulary"], frozen, about["chosen"]
+        )
+        featurizer = about["featurizer"] | ({"layer": None} if about["tuned"] else {})
+        learner = Learner(task, frozen, FeaturizerConfig(**featurizer), lr=1.0, seed=0)
+        learner.task.chosen = dict(about["chosen"])
+        state = content["state_dict"]
+        learner.load_state_dict({n: v for n, v in state.items() if not n.startswith(ENCODER)})
+        self.upstream = frozen.to(self.device)
+        self.learner = learner.to(self.device).eval().requires_grad_(False)
+        self.task: TrainedTask[Any] = learner.task
+
+    def __call__(self, recordings: Sequence[str | Path | Tensor]) -> list[dict[str, Any]]:
+        """What is heard in each recording, in their order.
+
+        Args:
+            recordings: Files at any rate, or samples (T,) float32 at 16 kHz.
+
+        Raises:
+            AudioError: for a file that cannot be read.
+            ValueError: for a recording that is shorter than one frame.
+        """
+        waveforms = [self.task.prepared(_samples(r)) for r in recordings]
+        for recording, waveform in zip(recordings, waveforms, strict=True):
+            if len(waveform) < RECEPTIVE_FIELD:
+                name = recording if isinstance(recording, str | Path) else "a recording"
+                raise ValueError(f"{name} must hold at least 25 ms (got {len(waveform)} samples)")
+        found: list[dict[str, Any]] = [{}] * len(waveforms)
+        most = round(self.seconds_per_batch * SAMPLE_RATE)
+        lengths = [len(waveform) for waveform in waveforms]
+        for rows in similar_lengths(lengths, ratio=GROUP_RATIO, most=most):
+            for row, heard in zip(rows, self._batch([waveforms[r] for r in rows]), strict=True):
+                found[row] = heard
+        return found
+
+    @torch.inference_mode()
+    def _batch(self, waveforms: list[Tensor]) -> list[dict[str, Any]]:
+        padded, lengths = pad_batch(waveforms)
+        padded = padded.to(self.device)
+        count = len(waveforms)
+        batch = Batch(
+            padded,
+            lengths,
+            targets=[None] * count,
+            ids=[str(i) for i in range(count)],
+            indices=list(range(count)),
+            epochs=[0] * count,
+            keys=[None] * count,
+            read=[True] * count,
+        )
+        frames = self.learner(self.upstream(padded, lengths), batch)
+        return self.task.readable(self.learner.head, frames, batch)
+
+    def similarity(self, first: str | Path | Tensor, second: str | Path | Tensor) -> float:
+        """Cosine of the embeddings of two recordings, of a verification head.
+
+        Args:
+            first: A file, or samples (T,) float32 at 16 kHz.
+            second: Another one.
+
+        Raises:
+            ValueError: if the head gives no embeddings.
+        """
+        found = self([first, second])
+        if "embedding" not in found[0]:
+            raise ValueError(
+                f"similarity needs a head of verification (got one of {self.task.name})"
+            )
+        a, b = (torch.tensor(one["embedding"]) for one in found)
+        return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def _samples(recording: str | Path | Tensor) -> Tensor:
+    return recording if isinstance(recording, Tensor) else read_audio(Path(recording))
+
+
+def _upstream(path: Path, about: Mapping[str, Any], now: str | None, precision: Any) -> Frozen:
+    """The upstream that a head was trained on; of a tuned encoder, what the checkpoint holds."""
+    if about["tuned"]:
+        model = load_wavlm(path)
+        layer = about["featurizer"]["layer"]
+        return Frozen(WavLMUpstream(model, layer=layer), precision=precision)
+    known = {field.name for field in fields(UpstreamConfig)}
+    values = {key: value for key, value in about["upstream"].items() if key in known}
+    values |= {"precision": precision} | ({"source": now} if now else {})
+    frozen, digest = load_upstream(UpstreamConfig(**values))
+    wanted = about["upstream"]["sha256"]
+    if digest != wanted:
+        raise ValueError(
+            f"{values['source']} is not the upstream that {path} was trained on: its hash is "
+            f"{digest[:12]}, that one's {wanted[:12]}. Set upstream to that one"
+        )
+    return frozen
+
+
+def _config(cls: type, values: Mapping[str, Any]) -> Any:
+    """A section with the sections in it, from plain values."""
+    hints = get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        inner = nested(hints[name])
+        built[name] = value if inner is None or value is None else _config(inner, value)
+    return cls(**built)
