@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -25,11 +25,16 @@ def test_examples_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.Mo
         soundfile.write(tmp_path / name, noise.numpy(), 8_000)
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    examples = [e for e in examples if "Predictor" not in e]  # tests/recipes/test_predict.py
-    assert len(examples) == 2
+    # The others are run by tests/recipes/test_predict.py and test_api.py.
+    examples = [e for e in examples if "Predictor" not in e and "evaluate" not in e]
+    assert len(examples) == 3
     found: dict[str, object] = {}
     exec(examples[0], found)
     layers = found["features"].layers  # type: ignore[attr-defined]
     assert [layer.shape for layer in layers] == [(1, 99, 192)] * 5
+    again = load_wavlm(tmp_path / "my-wavlm").extract(found["waveform"])  # type: ignore[arg-type]
+    torch.testing.assert_close(again.layers, layers)
     exec(examples[1], found)
+    assert found["maps"].weights[0].shape == (1, 3, 99, 99)  # type: ignore[attr-defined]
+    exec(examples[2], found)
     assert found["features"].lengths.tolist() == [99, 149]  # type: ignore[attr-defined]

@@ -18,11 +18,16 @@ __all__ = ["Features", "Pretrainer", "WavLM", "WavLMConfig", "load_wavlm"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lightning takes seconds to import, and whoever needs features alone can do without.
+    # Lightning takes seconds to import, and whoever needs features alone can do without. What is
+    # above this package is imported when it is asked for, so that nothing here depends on it.
     if name == "Pretrainer":
         from wavlm_lightning.pretrain.pretrainer import Pretrainer
 
         return Pretrainer
+    if name == "evaluate":
+        from recipes.superb.api import evaluate
+
+        return evaluate
     if name == "Predictor":
         from downstream.predictor import Predictor
 

@@ -122,7 +122,7 @@ def run_program(
     if PRINT in argv:
         arguments = [word for word in argv if word != PRINT]
         return exit_status(lambda: _show(read(arguments).config()))
-    return exit_status(lambda: _run(read, argv))
+    return exit_status(lambda: run_job(read, argv))
 
 
 def _help(
@@ -141,7 +141,13 @@ def _show(text: str) -> int:
     return 0
 
 
-def _run(read: Callable[[list[str]], Job], argv: list[str]) -> int:
+def run_job(read: Callable[[list[str]], Job], argv: list[str]) -> int:
+    """The same without a shell around it: errors are raised.
+
+    Args:
+        read: Makes the job from the arguments of the command line.
+        argv: These arguments.
+    """
     started = time.perf_counter()
     job = read(argv)
     job.check()

@@ -14,16 +14,8 @@ from recipes.run.mini_model import is_missing, train_mini
 from recipes.run.processes import STOPPED
 from recipes.run.program import run_program
 from recipes.run.signals import StopSignal
-from recipes.superb.job import TaskJob
-from recipes.superb.settings import keys_of, read_probe_settings, task_and_upstream
-
-PROGRAM = "recipes.superb"
-
-
-def task_job(argv: list[str]) -> TaskJob:
-    """The job that the command line asks for."""
-    task, upstream, overrides = task_and_upstream(argv)
-    return TaskJob(PROGRAM, task, [read_probe_settings(task, upstream, overrides)])
+from recipes.superb.job import PROGRAM, task_job
+from recipes.superb.settings import keys_of, task_and_upstream
 
 
 def run_all(argv: list[str]) -> int:

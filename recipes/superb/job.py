@@ -9,8 +9,10 @@ from downstream.features.upstream import load_upstream
 from downstream.task import Sources
 from recipes.run.explain import config_text
 from recipes.run.processes import Processes
-from recipes.superb.settings import TaskSettings, stem
+from recipes.superb.settings import TaskSettings, read_probe_settings, stem, task_and_upstream
 from recipes.superb.sources import sources_of
+
+PROGRAM = "recipes.superb"  # what probes a frozen upstream
 
 
 class TaskJob:
@@ -99,3 +101,9 @@ class TaskJob:
             hint = f"; published scores of this upstream are known to need LR={known:g}"
         folder = settings.data.manifest or self.where.folder(corpus)
         return f"corpus: {folder}; {settings.protocol} protocol{hint}"
+
+
+def task_job(argv: list[str]) -> TaskJob:
+    """The job that a command line asks for: task, upstream, overrides."""
+    task, upstream, overrides = task_and_upstream(argv)
+    return TaskJob(PROGRAM, task, [read_probe_settings(task, upstream, overrides)])

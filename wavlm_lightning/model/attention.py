@@ -59,6 +59,24 @@ def dense_table(table: Tensor) -> Tensor:
     return rows[..., frames - 1 :]
 
 
+def attention_weights(q: Tensor, k: Tensor, gate: Tensor | None, bias: Bias) -> Tensor:
+    """(B, H, F, F) float32, rows of queries that sum to one, for `Bias.table` (H, F, F).
+
+    Args:
+        q: (B, H, F, d) queries.
+        k: (B, H, F, d) keys.
+        gate: (B, H, F) factors on the position bias of each query; None: no bias.
+        bias: Position bias and padding of the batch.
+    """
+    # Scores, bias and softmax in float32: half precision loses the small ones of a long row.
+    scores = scaled_scores(q, k)
+    if bias.table is not None and gate is not None:
+        scores = scores + gate[..., None].float() * bias.table.float()
+    if bias.padding is not None:
+        scores = scores.masked_fill(bias.padding[:, None, None], -torch.inf)
+    return scores.softmax(-1)
+
+
 def attend_eager(
     q: Tensor, k: Tensor, v: Tensor, *, gate: Tensor | None, bias: Bias, dropout: float
 ) -> Tensor:
@@ -72,13 +90,7 @@ def attend_eager(
         bias: Position bias and padding of the batch.
         dropout: Rate at which attention weights are dropped.
     """
-    # Scores, bias and softmax in float32: half precision loses the small ones of a long row.
-    scores = scaled_scores(q, k)
-    if bias.table is not None and gate is not None:
-        scores = scores + gate[..., None].float() * bias.table.float()
-    if bias.padding is not None:
-        scores = scores.masked_fill(bias.padding[:, None, None], -torch.inf)
-    weights = F.dropout(scores.softmax(-1), dropout)
+    weights = F.dropout(attention_weights(q, k, gate, bias), dropout)
     return weights.to(v.dtype) @ v
 
 
@@ -188,8 +200,9 @@ class SelfAttention(nn.Module):
             self.gate = nn.Linear(dim // self.num_heads, 8)
             self.gate_scale = nn.Parameter(torch.ones(1, self.num_heads, 1, 1))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, F, d)
+    def heads(self, x: Tensor) -> Tensor:
+        """(B, F, D) -> (B, H, F, d)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def gates(self, x: Tensor) -> Tensor | None:
         """Factor (B, H, F) on the position bias of each query, of the module's input (B, F, D)."""
@@ -211,7 +224,7 @@ class SelfAttention(nn.Module):
             bias: Position bias and padding, shared by all blocks.
             backend: What computes attention; "auto" is resolved before.
         """
-        q, k, v = (self._heads(linear(p, x)) for p in (self.query, self.key, self.value))
+        q, k, v = (self.heads(linear(p, x)) for p in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
         y = BACKENDS[backend](q, k, v, gate=self.gates(x), bias=bias, dropout=dropout)
         return linear(self.output, y.transpose(1, 2).flatten(2))

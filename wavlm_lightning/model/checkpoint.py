@@ -105,9 +105,13 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def load_wavlm(
-    source: str | Path, *, download: bool = False, masked_group_norm: bool | None = None
+    source: str | Path,
+    *,
+    download: bool = False,
+    masked_group_norm: bool | None = None,
+    train: bool = False,
 ) -> WavLM:
-    """A WavLM in evaluation mode, from any of the layouts.
+    """A WavLM from any of the layouts, in evaluation mode if nothing else is said.
 
     Args:
         source: one of our `.ckpt` files; a released `.pt` file (`cfg` and `model`); a folder with
@@ -115,6 +119,7 @@ def load_wavlm(
             with the state dict of torchaudio's WavLM (torch or safetensors).
         download: fetch a hub id that is not on this machine yet.
         masked_group_norm: in place of what the file says; False is the released behaviour.
+        train: in training mode, with dropout and LayerDrop, to be trained further.
 
     Raises:
         ValueError: naming what is missing, left over or unreadable.
@@ -124,7 +129,7 @@ def load_wavlm(
     config, state = _read(path)
     if masked_group_norm is not None:
         config = dataclasses.replace(config, masked_group_norm=masked_group_norm)
-    return _build(config, state, path)
+    return _build(config, state, path).train(train)
 
 
 def read_config(path: Path) -> WavLMConfig:

@@ -4,13 +4,21 @@
 WavLM: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing (Chen et al. 2021).
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavlm_lightning.lengths import RECEPTIVE_FIELD, block_lengths, conv_lengths, padding_mask
+from wavlm_lightning.lengths import (
+    RECEPTIVE_FIELD,
+    block_lengths,
+    conv_lengths,
+    pad_batch,
+    padding_mask,
+)
 from wavlm_lightning.model.config import COMPILABLE, WavLMConfig
 from wavlm_lightning.model.earlier_names import current_parameters
 from wavlm_lightning.model.encoder import Encoder
@@ -51,6 +59,62 @@ class WavLM(nn.Module):
         self.mask_embedding = nn.Parameter(torch.rand(config.dim))
         self.encoder = Encoder(config)
         self.register_load_state_dict_pre_hook(_rename_earlier)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, download: bool = False) -> "WavLM":
+        """Load a file, a folder or a hub id by `load_wavlm`, in evaluation mode."""
+        from wavlm_lightning.model.checkpoint import load_wavlm
+
+        return load_wavlm(source, download=download)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that transformers' `WavLMModel.from_pretrained` and ours read."""
+        from wavlm_lightning.model.checkpoint import save_transformers
+
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_transformers(self, Path(folder))
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Upload such a folder to where the user is logged in, and return its address.
+
+        Raises:
+            ModuleNotFoundError: without huggingface_hub.
+        """
+        from tempfile import TemporaryDirectory
+
+        try:
+            from huggingface_hub import HfApi
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("push_to_hub needs make setup EXTRAS=hf") from error
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api = HfApi()
+            address = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(repo_id=address.repo_id, folder_path=folder)
+        return str(address)
+
+    @torch.no_grad()
+    def extract(self, recordings: Tensor | Sequence[Tensor]) -> Features:
+        """Features in evaluation mode, without gradient; padding is seen to.
+
+        Args:
+            recordings: Samples at 16 kHz: (T,), (B, T) of equal lengths, or a list of (T_i,).
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        lengths = None
+        if not isinstance(recordings, Tensor):
+            recordings, lengths = pad_batch(recordings)
+        elif recordings.ndim == 1:
+            recordings = recordings[None]
+        device = self.mask_embedding.device
+        was_training = self.training
+        try:
+            features: Features = self.eval()(recordings.float().to(device), lengths)
+        finally:
+            self.train(was_training)
+        return features
 
     def recompute_blocks(self, recompute: bool) -> None:
         """Whether blocks keep their input alone in training, and run again in the backward pass."""

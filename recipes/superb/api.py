@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A task from Python: the same as `make superb`, with its result as a value."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from downstream import load_task
+from downstream.corpora.manifest import NAME
+from recipes.run.folder import LATEST, RESULT
+from recipes.run.program import run_job
+from recipes.superb.job import task_job
+from wavlm_lightning.files import read_json
+
+
+def evaluate(
+    task: str,
+    upstream: str = "wavlm_mini",
+    *,
+    corpus: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train and test the heads of a task on a frozen upstream, in a new run.
+
+    Args:
+        task: A name of `downstream.tasks`.
+        upstream: A name in configs/upstream, a path, a hub id or module:Class.
+        corpus: Its corpus in the official layout, or a folder with a manifest.tsv; None: the mini
+            one.
+        overrides: Further keys, such as {"optim.lr": 1e-3}.
+
+    Returns:
+        What `result.json` of the run holds: "metrics", "counts", "config" and the like.
+
+    Raises:
+        ConfigError: naming a key.
+        ValueError, OSError: for recordings or an upstream that cannot be used.
+    """
+    said = dict(overrides or {})
+    if corpus is not None:
+        own = (Path(corpus) / NAME).is_file()
+        said["data.manifest" if own else f"paths.{load_task(task).corpus}"] = str(corpus)
+    argv = [task, upstream, *(f"--{key}={_word(value)}" for key, value in said.items())]
+    status = run_job(task_job, argv)
+    if status != 0:  # of processes of its own, whose errors are printed by now
+        raise RuntimeError(f"{task} on {upstream} ended with status {status}")
+    job = task_job(argv)
+    result: dict[str, Any] = read_json(Path(job.settings.run.dir) / job.name / LATEST / RESULT)
+    return result
+
+
+def _word(value: Any) -> str:
+    """A value as the command line has it, which reads YAML."""
+    return value if isinstance(value, str) else json.dumps(value)
