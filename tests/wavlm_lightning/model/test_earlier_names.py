@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.model.earlier_names import current_parameters
 
 PARAMETERS = {"feature_encoder.": "frontend.", "mask_embedding": "mask_vector"}
 KEYS = {
@@ -51,6 +52,15 @@ def test_names_outside_the_encoder_stay(tiny: Any, build: Any) -> None:
     state = earlier(first.state_dict(), "model.")
     second.load_state_dict(state)
     torch.testing.assert_close(dict(second.state_dict()), dict(first.state_dict()), rtol=0, atol=0)
+
+
+def test_only_names_that_begin_as_those_of_before_are_changed() -> None:
+    names = {"mask_vector": 1, "model.head.frontend.bias": 2, "model.frontend.bias": 3}
+    assert current_parameters(names, prefix="model.") == {
+        "mask_vector": 1,
+        "model.head.frontend.bias": 2,
+        "model.feature_encoder.bias": 3,
+    }
 
 
 def test_a_checkpoint_of_before_is_read(tmp_path: Path, tiny: Any, build: Any) -> None:
