@@ -14,9 +14,10 @@ class UpstreamConfig(Checked):
 
     Args:
         kind: a file of downstream/upstreams: wavlm (a checkpoint or folder of any layout),
-            transformers (HuBERT, wav2vec 2.0, Whisper's encoder and others), python (a class of
-            your own), fbank, or random: a WavLM that was never trained, as a control.
-        source: file, folder or hub id; module:Class of your own.
+            transformers (HuBERT, wav2vec 2.0, Whisper's encoder and others), torchaudio (its
+            bundles), python (a class of your own), fbank, or random: a WavLM that was never
+            trained, as a control.
+        source: file, folder or hub id; name of a bundle; module:Class of your own.
         size: of a random WavLM.
         seed: of a random WavLM's weights.
         masked_group_norm: Base's group norm leaves padding out; false is the released behaviour.

@@ -17,6 +17,7 @@ from downstream.config import DataConfig, OptimConfig
 from downstream.features.cache import CacheConfig
 from downstream.features.config import UpstreamConfig
 from downstream.features.featurizer import FeaturizerConfig
+from downstream.features.kinds import kind_names
 from downstream.features.upstream import hub_kind, kind_of
 from downstream.task import Task
 from downstream.trained_task import TrainedTask
@@ -354,6 +355,9 @@ def _upstream_stack(upstream: str) -> Stack:
     path = Path(with_home(upstream))
     if path.exists():
         about = {"kind": kind_of(path), "source": str(path), "name": _name_of(path)}
+    elif upstream.partition(":")[0] in kind_names() and upstream.partition(":")[2]:
+        kind, _, source = upstream.partition(":")
+        about = {"kind": kind, "source": source, "name": plain(source)}
     elif CLASS.fullmatch(upstream):
         about = {"kind": "python", "source": upstream, "name": plain(upstream.replace(":", "."))}
     elif HUB_ID.fullmatch(upstream) and path.suffix not in FILES:
@@ -361,8 +365,8 @@ def _upstream_stack(upstream: str) -> Stack:
     else:
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise ConfigError(
-            f"no upstream {upstream}: it is neither a file, a folder, a hub id (owner/name) or a "
-            f"class (module:Class) nor one of {known}"
+            f"no upstream {upstream}: it is neither a file, a folder, a hub id (owner/name), a "
+            f"class (module:Class) or a bundle (torchaudio:NAME) nor one of {known}"
         )
     return Stack().plus("UPSTREAM", {"upstream": about})
 
