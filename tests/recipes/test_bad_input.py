@@ -101,7 +101,7 @@ def test_dropped_recordings_are_counted_in_the_result(
         (["--data.audio_seconds_per_update=9000"], "lower data.audio_seconds_per_update"),
         (["--labels.folders=[nowhere]"], "no labels or teacher at nowhere"),
         (["--labels.teacher=nowhere.ckpt"], "no labels or teacher at nowhere.ckpt"),
-        (["--labels.num_clusters=100000"], "lower labels.num_clusters"),
+        (["--labels.num_clusters=100000"], "(got 100000). Lower it"),
         (["--labels.layer=9"], "labels.layer=9: the teacher has layers 1 to 2"),
         (["--data.noise=null"], "mixing.noise_prob=0.3 needs noise"),
         (["--iterations=[]"], "labels.features=hidden needs a teacher"),

@@ -8,16 +8,18 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.checkpoint_file import DamagedFileError, read_checkpoint
 from wavlm_lightning.files import naming, read_json, replacing, write_text
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.earlier_names import current_parameters
+from wavlm_lightning.model.fairseq import encoder_of, is_fairseq, read_arrays
 from wavlm_lightning.model.layout_configs import (
     config_from_released,
     config_from_torchaudio,
@@ -114,7 +116,8 @@ def load_wavlm(
     """A WavLM from any of the layouts, in evaluation mode if nothing else is said.
 
     Args:
-        source: one of our `.ckpt` files; a released `.pt` file (`cfg` and `model`); a folder with
+        source: one of our `.ckpt` files; a released `.pt` file (`cfg` and `model`), also of
+            fairseq's HuBERT, which is a WavLM without position bias; a folder with
             transformers' `config.json` and weights, of any of its classes; a hub id of one; a file
             with the state dict of torchaudio's WavLM (torch or safetensors).
         download: fetch a hub id that is not on this machine yet.
@@ -154,10 +157,24 @@ def _read(path: Path) -> tuple[WavLMConfig, State]:
     with naming(path):
         if path.suffix == ".safetensors":
             return _from_torchaudio(read_weights(path), path)
-        return _from_content(read_checkpoint(path), path)
+        return _from_content(_content(path), path)
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """What a torch file holds; of one with objects beside its arrays, the arrays of a HuBERT."""
+    try:
+        return read_checkpoint(path)
+    except DamagedFileError as error:
+        with suppress(ValueError):
+            content = read_arrays(path)
+            if isinstance(content, Mapping) and is_fairseq(content):
+                return content
+        raise error
 
 
 def _from_content(content: Mapping[str, Any], path: Path) -> tuple[WavLMConfig, State]:
+    if is_fairseq(content):
+        return encoder_of(content)
     if "cfg" in content and "model" in content:
         state = rename(tensors(content["model"], "model"), "released", "ours")
         return config_from_released(mapping(content["cfg"], "cfg")), state

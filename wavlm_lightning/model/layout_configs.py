@@ -235,24 +235,40 @@ def config_from_torchaudio(state: Mapping[str, Tensor]) -> WavLMConfig:
     Raises:
         ValueError: if an entry is missing from which a size is taken.
     """
+    if (bias := state.get("encoder.position_bias.weight")) is None:
+        raise ValueError("no WavLM of torchaudio: it has no encoder.position_bias.weight")
+    num_buckets, num_heads = bias.shape
+    config = config_from_shapes(state, num_heads=num_heads, size="torchaudio")
+    return dataclasses.replace(config, num_buckets=num_buckets)
+
+
+def config_from_shapes(state: Mapping[str, Tensor], *, num_heads: int, size: str) -> WavLMConfig:
+    """The configuration that fits all shapes; what has none is as in the published sizes.
+
+    Args:
+        state: under our names.
+        num_heads: of attention.
+        size: what the configuration is called.
+
+    Raises:
+        ValueError: if an entry is missing from which a size is taken.
+    """
     try:
         channels = state["feature_encoder.layers.0.conv.weight"].shape[0]
         dim, groups_dim, kernel = state["encoder.position.weight_v"].shape
-        num_buckets, num_heads = state["encoder.position_bias.weight"].shape
         ffn_dim = state["encoder.layers.0.feed_forward_in.weight"].shape[0]
     except KeyError as error:
-        raise ValueError(f"no WavLM of torchaudio: it has no {error.args[0]}") from error
+        raise ValueError(f"no model of {size}: it has no {error.args[0]}") from error
     layers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
     large = "feature_encoder.layers.1.norm.weight" in state
     return dataclasses.replace(
         _published(large=large),
-        size="torchaudio",
+        size=size,
         num_layers=len(layers),
         dim=dim,
         ffn_dim=ffn_dim,
         num_heads=num_heads,
         feature_encoder_dim=channels,
-        num_buckets=num_buckets,
         position_kernel=kernel,
         position_groups=dim // groups_dim,
     )
