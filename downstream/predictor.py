@@ -19,7 +19,7 @@ from downstream.features.upstream import load_upstream
 from downstream.task import Batch
 from downstream.trained_task import TrainedTask
 from downstream.upstreams.wavlm import WavLMUpstream
-from wavlm_lightning.audio import read_audio
+from wavlm_lightning.audio import AudioError, sound_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.fields import nested
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch, similar_lengths
@@ -65,11 +65,11 @@ class Predictor:
         kind = load_task(about["task"])
         assert issubclass(kind, TrainedTask)
         task = kind.rebuilt(
-            _config(kind.Config, about["config"]), about["vocabulary"], frozen, about["chosen"]
+            _config(kind.Config, about["config"]), about["vocabulary"], framing=frozen
         )
         featurizer = about["featurizer"] | ({"layer": None} if about["tuned"] else {})
         learner = Learner(task, frozen, FeaturizerConfig(**featurizer), lr=1.0, seed=0)
-        learner.task.chosen = dict(about["chosen"])
+        learner.task.chosen = dict(about["chosen"])  # a learner's task begins without
         state = content["state_dict"]
         learner.load_state_dict({n: v for n, v in state.items() if not n.startswith(ENCODER)})
         self.upstream = frozen.to(self.device)
@@ -83,14 +83,31 @@ class Predictor:
             recordings: Files at any rate, or samples (T,) float32 at 16 kHz.
 
         Raises:
-            AudioError: for a file that cannot be read.
-            ValueError: for a recording that is shorter than one frame.
+            AudioError: as `prepared`.
         """
-        waveforms = [self.task.prepared(_samples(r)) for r in recordings]
-        for recording, waveform in zip(recordings, waveforms, strict=True):
-            if len(waveform) < RECEPTIVE_FIELD:
-                name = recording if isinstance(recording, str | Path) else "a recording"
-                raise ValueError(f"{name} must hold at least 25 ms (got {len(waveform)} samples)")
+        return self.hear([self.prepared(recording) for recording in recordings])
+
+    def prepared(self, recording: str | Path | Tensor) -> Tensor:
+        """Samples (T,) of a recording as the upstream is given them.
+
+        Args:
+            recording: A file at any rate, or samples (T,) float32 at 16 kHz.
+
+        Raises:
+            AudioError: for a file that cannot be read, or a recording that is silent, or shorter
+                than one frame once the task has removed what it removes.
+        """
+        waveform = recording if isinstance(recording, Tensor) else sound_of(recording)
+        waveform = self.task.prepared(waveform)
+        if len(waveform) < RECEPTIVE_FIELD:
+            name = "a recording" if isinstance(recording, Tensor) else recording
+            raise AudioError(
+                f"{name}: {len(waveform)} samples, at least {RECEPTIVE_FIELD} are needed"
+            )
+        return waveform
+
+    def hear(self, waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """What is heard in recordings (T_i,) that are `prepared`, in their order."""
         found: list[dict[str, Any]] = [{}] * len(waveforms)
         most = round(self.seconds_per_batch * SAMPLE_RATE)
         lengths = [len(waveform) for waveform in waveforms]
@@ -134,10 +151,6 @@ class Predictor:
             )
         a, b = (torch.tensor(one["embedding"]) for one in found)
         return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
-
-
-def _samples(recording: str | Path | Tensor) -> Tensor:
-    return recording if isinstance(recording, Tensor) else read_audio(Path(recording))
 
 
 def _upstream(path: Path, about: Mapping[str, Any], now: str | None, precision: Any) -> Frozen:

@@ -26,20 +26,16 @@ class TrainedTask(Task[C]):
         self.symbols: list[str] = []  # of the outputs of a head that writes text
 
     @classmethod
-    def rebuilt(
-        cls, config: C, vocabulary: Mapping[str, Any], framing: Framing, chosen: Mapping[str, float]
-    ) -> Self:
+    def rebuilt(cls, config: C, vocabulary: Mapping[str, Any], *, framing: Framing) -> Self:
         """The task without a corpus, as `vocabulary` of one with its corpus described it.
 
         Args:
             config: Section `task`.
             vocabulary: What the outputs of the head stand for.
             framing: Of the upstream.
-            chosen: What `tune` chose.
         """
         task = cls.__new__(cls)
         TrainedTask.__init__(task, config, Sources("none", {}), framing=framing)
-        task.chosen = dict(chosen)
         task.take_vocabulary(vocabulary)
         return task
 

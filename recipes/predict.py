@@ -10,13 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from downstream.corpora.librimix import rttm
+from downstream.metrics.der import Turn
 from recipes.run.counter import counter
 from recipes.run.exit_status import exit_status
 from wavlm_lightning.audio import AudioError, write_audio
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.fields import Range
-from wavlm_lightning.files import read_json, replacing, write_text
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.names import safe_name, write_index
 from wavlm_lightning.pretrain.walk import Walk
@@ -47,12 +51,18 @@ def _predict(argv: list[str]) -> int:
     options = build_parser().parse_args(argv)
     root, names = _recordings(Path(options.input))
     out = Path(options.out)
-    _claim(out, Path(options.ckpt))
+    if Path(options.input).is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(
+            f"out={out} must not lie in input={root}: what is written there would be read the next "
+            "time"
+        )
+    digest = _digest(Path(options.ckpt))
+    _refuse_others(out, digest)
     left = [name for name in names if not _file(out, name).is_file()]
     print(f"{len(names)} recordings, {len(names) - len(left)} of them done before", flush=True)
     if not left:
         return 0
-    # Torch and the upstream take seconds: what is wrong with the folders is said by now.
+    # Models take seconds to load: what is wrong with the folders is said by now.
     from downstream.predictor import Predictor
 
     predictor = Predictor(
@@ -61,15 +71,17 @@ def _predict(argv: list[str]) -> int:
         device=options.device or None,
         seconds_per_batch=options.seconds_per_batch,
     )
+    _claim(out, options.ckpt, digest)
     bad: dict[str, str] = {}
     show, done = counter("predicting"), 0
     for part in _parts(left):
         done += len(part)
-        usable = _usable(root, part, bad)
-        for name, heard in zip(usable, predictor([root / n for n in usable]), strict=True):
+        usable = _usable(predictor, root, part, bad)
+        for name, heard in zip(usable, predictor.hear(list(usable.values())), strict=True):
             _write(out, name, heard)
         show(done, len(left))
-    write_index(out, [Path(name).with_suffix("").as_posix() for name in names])
+    write_index(out, names)
+    (out / UNUSABLE).unlink(missing_ok=True)  # of the last time
     if bad:
         write_text(out / UNUSABLE, "".join(f"{name}\t{why}\n" for name, why in bad.items()))
         reasons = "; ".join(list(bad.values())[:3])
@@ -97,29 +109,40 @@ def _recordings(path: Path) -> tuple[Path, list[str]]:
     return path, names
 
 
-def _claim(out: Path, checkpoint: Path) -> None:
+def _digest(checkpoint: Path) -> str:
+    """Hash of a checkpoint.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if not checkpoint.is_file():
+        raise ConfigError(f"ckpt={checkpoint}: there is no such file")
+    return file_sha256(checkpoint)
+
+
+def _refuse_others(out: Path, digest: str) -> None:
     """Keep predictions of different checkpoints apart.
 
     Raises:
         ConfigError: if the folder has those of another one.
     """
-    if not checkpoint.is_file():
-        raise ConfigError(f"ckpt={checkpoint}: there is no such file")
-    digest = file_sha256(checkpoint)
-    if (out / MODEL).is_file():
-        if (known := read_json(out / MODEL)["sha256"]) != digest:
-            raise ConfigError(
-                f"out={out} holds predictions of another checkpoint ({known[:12]}, this one is "
-                f"{digest[:12]}). Set out to another folder"
-            )
-        return
+    if (out / MODEL).is_file() and (known := read_json(out / MODEL)["sha256"]) != digest:
+        raise ConfigError(
+            f"out={out} holds predictions of another checkpoint ({known[:12]}, this one is "
+            f"{digest[:12]}). Set out to another folder"
+        )
+
+
+def _claim(out: Path, checkpoint: str, digest: str) -> None:
+    """Say whose predictions the folder has from now on."""
     out.mkdir(parents=True, exist_ok=True)
-    about = {"checkpoint": str(checkpoint), "sha256": digest}
+    about = {"checkpoint": checkpoint, "sha256": digest}
     write_text(out / MODEL, json.dumps(about, indent=2) + "\n")
 
 
-def _file(out: Path, name: str) -> Path:
-    return out / f"{safe_name(Path(name).with_suffix('').as_posix())}.json"
+def _file(out: Path, name: str, ending: str = "json") -> Path:
+    """File of a recording, under its whole name: a.wav and a.flac are two."""
+    return out / f"{safe_name(name)}.{ending}"
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -127,46 +150,34 @@ def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[first : first + AT_ONCE]
 
 
-def _usable(root: Path, names: Sequence[str], bad: dict[str, str]) -> list[str]:
-    """Those that can be read and are long enough; the others are noted, with the reason."""
-    from wavlm_lightning.audio import check_audio
-    from wavlm_lightning.lengths import RECEPTIVE_FIELD
-
-    found = []
+def _usable(
+    predictor: Any, root: Path, names: Sequence[str], bad: dict[str, str]
+) -> dict[str, Tensor]:
+    """Waveforms of those that can be read and are long enough; of the others, the reason."""
+    found = {}
     for name in names:
         try:
-            length = check_audio(root / name)
+            found[name] = predictor.prepared(root / name)
         except AudioError as error:
             bad[name] = str(error)
-            continue
-        if length < RECEPTIVE_FIELD:
-            bad[name] = f"{root / name}: {length} samples, at least {RECEPTIVE_FIELD} are needed"
-        else:
-            found.append(name)
     return found
 
 
 def _write(out: Path, name: str, heard: dict[str, Any]) -> None:
     """The files of one recording; the JSON file last, so that where it is all others are."""
-    target = _file(out, name)
     about = {key: value for key, value in heard.items() if key != "audio"}
     files = {}
     for part, waveform in heard.get("audio", {}).items():
-        path = target.with_suffix(f".{part}.wav")
-        with replacing(path) as temporary:
-            sound = temporary.with_suffix(".wav")
-            write_audio(sound, waveform)
-            sound.rename(temporary)
+        path = _file(out, name, f"{part}.wav")
+        write_audio(path, waveform)
         files[part] = path.name
     if "turns" in heard:
-        lines = [
-            f"SPEAKER {target.stem} 1 {start:.3f} {stop - start:.3f} <NA> <NA> {who} <NA> <NA>\n"
-            for who, start, stop in heard["turns"]
-        ]
-        write_text(target.with_suffix(".rttm"), "".join(lines))
-        files["rttm"] = target.with_suffix(".rttm").name
+        path = _file(out, name, "rttm")
+        turns = [Turn(*turn) for turn in heard["turns"]]
+        write_text(path, rttm(Path(name).with_suffix("").as_posix(), turns))
+        files["rttm"] = path.name
     content = {"recording": name, **about} | ({"files": files} if files else {})
-    write_text(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(_file(out, name), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,22 @@ def check_audio(path: str | Path, start: int = 0, stop: int | None = None) -> in
     """Read everything and return the samples at 16 kHz.
 
     Raises:
-        AudioError: as `read_audio`, and if there is no sample or every sample is the same.
+        AudioError: as `sound_of`.
+    """
+    return len(sound_of(path, start, stop))
+
+
+def sound_of(path: str | Path, start: int = 0, stop: int | None = None) -> Tensor:
+    """Waveform (T,) as of `read_audio`, in which there is something to hear.
+
+    Args:
+        path: a file.
+        start: first sample wanted, counted at 16 kHz.
+        stop: sample after the last one, counted at 16 kHz; None for the end.
+
+    Raises:
+        AudioError: as `read_audio`, and if the file is cut off, there is no sample or every sample
+            is the same.
     """
     promised = audio_length(path)  # refuses what is cut off
     waveform = read_audio(path, start, stop)
@@ -108,7 +123,7 @@ def check_audio(path: str | Path, start: int = 0, stop: int | None = None) -> in
         raise AudioError(f"{path}: empty, 0 samples")
     if float(waveform.max()) == float(waveform.min()):
         raise AudioError(f"{path}: silent, all {len(waveform)} samples are the same")
-    return len(waveform)
+    return waveform
 
 
 def write_audio(path: Path, waveform: Tensor | NDArray[np.float32]) -> None:

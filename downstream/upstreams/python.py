@@ -8,7 +8,6 @@ waveforms (B, T), float32 at 16 kHz, and lengths (B,); it returns its layers, `n
 """
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from downstream.features.config import UpstreamConfig
 from downstream.features.frames import Features
 from downstream.features.frozen import Frozen
 from wavlm_lightning.model.transformers_encoder import digest_of_tensors
+from wavlm_lightning.user_classes import user_class
 
 NEEDED = ("dim", "num_layers", "stride")
 
@@ -31,7 +31,7 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
     Raises:
         ValueError: naming the key, if there is no such class, or it lacks what is needed.
     """
-    cls = _class(str(config.source))
+    cls: Any = user_class(str(config.source), key="upstream.source")
     made = cls()
     module = made if isinstance(made, nn.Module) else _Wrapped(made)
     for name in NEEDED:
@@ -54,25 +54,6 @@ def depends_on(config: UpstreamConfig) -> str:
 def recognizes(path: Path) -> bool:
     """Nothing: a class is no file."""
     return False
-
-
-def _class(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        raise ValueError(
-            f"upstream.source must be module:Class where upstream.kind=python (got {name})"
-        )
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        if error.name != module:  # the module is there, what it needs is not
-            raise
-        raise ValueError(
-            f"upstream.source={name}: there is no module {module} here or among installed packages"
-        ) from error
-    if not isinstance(found, type):
-        raise ValueError(f"upstream.source={name}: there is no class {attribute} in {module}")
-    return found
 
 
 def _source(cls: type) -> bytes:

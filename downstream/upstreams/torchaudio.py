@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HuBERT, wav2vec 2.0 and WavLM as torchaudio bundles them, `UPSTREAM=torchaudio:HUBERT_BASE`."""
 
+import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
 from downstream.upstreams.python import OwnUpstream
+from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.transformers_encoder import digest_of_tensors
 
 
@@ -18,13 +21,11 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
     """The bundle called `upstream.source`, and the hash of its weights.
 
     Raises:
-        ValueError: naming the key, if there is no such bundle.
+        ValueError: naming the key, if there is no such bundle, or its file, if it is damaged.
         FileNotFoundError: if it is not here and `upstream.download` is not set.
     """
     bundle = _bundle(str(config.source))
-    _check_download(bundle, config)
-    # A bundle is tensors alone: no code in a file is executed.
-    model = bundle.get_model(dl_kwargs={"weights_only": True})
+    model = _model(bundle, config)
     layers = BundledLayers(getattr(model, "model", model), normalize=bundle._normalize_waveform)
     digest = digest_of_tensors(layers)
     # Its group norm sees padding, so no row is given any.
@@ -44,7 +45,8 @@ def recognizes(path: Path) -> bool:
 def _bundle(name: str) -> Any:
     from torchaudio import pipelines
 
-    names = [n for n in dir(pipelines) if isinstance(getattr(pipelines, n), _kinds())]
+    kind = pipelines.Wav2Vec2Bundle
+    names = [n for n in dir(pipelines) if isinstance(getattr(pipelines, n), kind)]
     if name not in names:
         raise ValueError(
             f"upstream.source must be a bundle of torchaudio where upstream.kind=torchaudio (got "
@@ -53,19 +55,17 @@ def _bundle(name: str) -> Any:
     return getattr(pipelines, name)
 
 
-def _kinds() -> Any:
-    from torchaudio.pipelines import Wav2Vec2Bundle
-
-    return Wav2Vec2Bundle
-
-
-def _check_download(bundle: Any, config: UpstreamConfig) -> None:
+def _model(bundle: Any, config: UpstreamConfig) -> Any:
     file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(bundle._path).name
-    if not file.is_file() and not config.download:
+    if file.is_file():
+        read_checkpoint(file)  # says what is wrong with a file that was cut off
+    elif not config.download:
         raise FileNotFoundError(
             f"torchaudio's {config.source} is not on this machine ({file}): add "
             f"upstream.download=true to fetch it"
         )
+    # A bundle is tensors alone: no code in a file is executed.
+    return bundle.get_model(dl_kwargs={"weights_only": True})
 
 
 class BundledLayers(nn.Module):
@@ -81,20 +81,16 @@ class BundledLayers(nn.Module):
         self.model, self.normalize = model, normalize
         parts: Any = model
         self._transformer = parts.encoder.transformer
-        self._convolutions = [
-            (layer.kernel_size, layer.stride) for layer in parts.feature_extractor.conv_layers
-        ]
+        convolutions = parts.feature_extractor.conv_layers
+        self.kernels = tuple(layer.kernel_size for layer in convolutions)
+        self.strides = tuple(layer.stride for layer in convolutions)
+        self.stride = math.prod(self.strides)
         self.dim = int(self._transformer.layer_norm.normalized_shape[0])
         self.num_layers = len(self._transformer.layers) + 1
-        self.stride = 1
-        for _, stride in self._convolutions:
-            self.stride *= stride
 
     def num_frames(self, num_samples: int) -> int:
         """Frames as the convolutions count them."""
-        for kernel, stride in self._convolutions:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
+        return conv_lengths(num_samples, self.kernels, self.strides)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         """Waveforms (B, T) without padding, lengths (B,) -> num_layers of (B, F, D)."""

@@ -22,6 +22,7 @@ from wavlm_lightning.model.checkpoint import (
     save_transformers,
 )
 from wavlm_lightning.model.export import save_exported
+from wavlm_lightning.model.hub import upload
 
 RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
 
@@ -65,7 +66,7 @@ def _main(argv: list[str]) -> int:
     write_text(out / "README.md", card)
     print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     if args.push_to_hub:
-        print(f"pushed: {_push(out, args.push_to_hub)}")
+        print(f"pushed: {upload(out, args.push_to_hub)}")
     return 0
 
 
@@ -93,29 +94,6 @@ def _write(fitted: TrainedHead, layout: str, out: Path) -> str:
         "read it with: torchaudio.models.wavlm_model(**arguments.json)"
         '.load_state_dict(torch.load("wavlm.pt"))'
     )
-
-
-def _push(folder: Path, name: str) -> str:
-    """Upload a folder where the user is logged in, and return its address.
-
-    Raises:
-        ConfigError: without huggingface_hub, or if the hub refuses.
-    """
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-    except ModuleNotFoundError as error:
-        raise ConfigError("push_to_hub needs huggingface_hub: make setup EXTRAS=hf") from error
-    api = HfApi()
-    try:
-        api.whoami()
-        address = api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder)
-    except LocalTokenNotFoundError as error:
-        raise ConfigError("push_to_hub: nobody is logged in here: hf auth login") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ConfigError(f"push_to_hub={name}: {error}") from error
-    return str(address)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from recipes.run.devices import set_tf32
 from recipes.run.exit_status import end_with_reader, exit_status
@@ -122,7 +122,7 @@ def run_program(
     if PRINT in argv:
         arguments = [word for word in argv if word != PRINT]
         return exit_status(lambda: _show(read(arguments).config()))
-    return exit_status(lambda: run_job(read, argv))
+    return exit_status(lambda: run_job(read, argv).status)
 
 
 def _help(
@@ -141,7 +141,14 @@ def _show(text: str) -> int:
     return 0
 
 
-def run_job(read: Callable[[list[str]], Job], argv: list[str]) -> int:
+class Ended(NamedTuple):
+    """How a job ended, and where."""
+
+    status: int
+    folder: Path | None  # of the run; None if other processes did it
+
+
+def run_job(read: Callable[[list[str]], Job], argv: list[str]) -> Ended:
     """The same without a shell around it: errors are raised.
 
     Args:
@@ -164,10 +171,10 @@ def run_job(read: Callable[[list[str]], Job], argv: list[str]) -> int:
     # In the process that starts others this returns their status; in each of those, None.
     status = start_all(job.program, argv, count=count)
     if status is not None:
-        return status
+        return Ended(status, None)
     processes = join()
     job.prepare(processes)
     parent, resume = Path(settings.run.dir) / job.name, settings.run.resume
     with running(parent, job.settings.values, resume=resume, processes=processes) as folder:
         job.run(folder, processes, started=started)
-    return 0
+    return Ended(0, folder)

@@ -42,11 +42,14 @@ def evaluate(
         own = (Path(corpus) / NAME).is_file()
         said["data.manifest" if own else f"paths.{load_task(task).corpus}"] = str(corpus)
     argv = [task, upstream, *(f"--{key}={_word(value)}" for key, value in said.items())]
-    status = run_job(task_job, argv)
-    if status != 0:  # of processes of its own, whose errors are printed by now
-        raise RuntimeError(f"{task} on {upstream} ended with status {status}")
-    job = task_job(argv)
-    result: dict[str, Any] = read_json(Path(job.settings.run.dir) / job.name / LATEST / RESULT)
+    ended = run_job(task_job, argv)
+    if ended.status != 0:  # of processes of its own, whose errors are printed by now
+        raise RuntimeError(f"{task} on {upstream} ended with status {ended.status}")
+    folder = ended.folder
+    if folder is None:
+        job = task_job(argv)
+        folder = Path(job.settings.run.dir) / job.name / LATEST
+    result: dict[str, Any] = read_json(folder / RESULT)
     return result
 
 

@@ -219,7 +219,7 @@ def test_its_features_are_kept_apart_from_those_of_another_version(
     [
         ("my_upstreams:Nothing", "there is no class Nothing in my_upstreams"),
         ("no_such_module:X", "there is no module no_such_module"),
-        ("my_upstreams", "must be module:Class where upstream.kind=python"),
+        ("my_upstreams", "must be module:Class, such as my_module:MyClass"),
         ("my_upstreams:Nameless", r"stride must be a whole number above 0 \(got None\)"),
     ],
 )

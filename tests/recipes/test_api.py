@@ -2,6 +2,7 @@
 """A task from Python is the task from the command line, and its errors are raised."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,20 @@ def test_a_result_is_that_of_the_command_line(
     assert found["metrics"]
     for key in FROM_RUN:
         assert found[key] == wanted[key]
+
+
+def test_a_result_is_that_of_its_own_run_whatever_else_ends_there(
+    overrides: dict[str, Any], mini_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = superb_corpus(load_task("ks").corpus, mini_cache, tiny=True)
+    first = evaluate("ks", "fbank", corpus=corpus, overrides=overrides)
+    # Another run of the same name ends last, and `latest` stays with it.
+    for name, module in list(sys.modules.items()):
+        if name.startswith("recipes.") and hasattr(module, "point_to"):
+            monkeypatch.setattr(module, "point_to", lambda path: None)
+    found = evaluate("ks", "fbank", corpus=corpus, overrides=overrides | {"optim.lr": 0.02})
+    assert found["config"]["optim.lr"] == 0.02 != first["config"]["optim.lr"]
+    assert found["run"] != first["run"]
 
 
 def test_a_folder_with_a_manifest_is_a_corpus(overrides: dict[str, Any], tmp_path: Path) -> None:

@@ -228,14 +228,18 @@ def test_a_folder_is_uploaded_where_somebody_is_logged_in(
 
     done: list[Any] = []
 
+    class Address(str):
+        repo_id = "me/it"
+
     class Api:
         def whoami(self) -> None:
             if not logged_in:
                 raise LocalTokenNotFoundError("no token")
 
-        def create_repo(self, name: str, *, exist_ok: bool) -> str:
-            done.append(name)
-            return f"hub/{name}"
+        def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> Address:
+            assert exist_ok
+            done.append((name, private))
+            return Address(f"hub/{name}")
 
         def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
             done.append(sorted(path.name for path in folder_path.iterdir()))
@@ -248,4 +252,4 @@ def test_a_folder_is_uploaded_where_somebody_is_logged_in(
     assert run(checkpoint, "transformers", tmp_path / "b", "--push_to_hub=me/it") == 0
     assert "pushed: hub/me/it" in capsys.readouterr().out
     files = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
-    assert done == ["me/it", files]
+    assert done == [("me/it", False), files]

@@ -20,7 +20,7 @@ from downstream.trained_task import TrainedTask
 from recipes.predict import main as predict
 from recipes.superb.__main__ import main as superb
 from recipes.superb.settings import read_probe_settings
-from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.audio import AudioError, read_audio, write_audio
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 from wavlm_lightning.names import safe_field
 
@@ -191,15 +191,66 @@ def test_a_folder_is_predicted_once_and_what_cannot_be_is_listed(
     assert "left out, unusable: 2 files" in said
     assert "predictions of ks for 3 recordings" in said
     found = {p.name: json.loads(p.read_text()) for p in out.glob("*.json") if p.stem != "model"}
-    assert set(found) == {"0.json", "deep%2F1.json", "deep%2F2.json"}
-    assert found["deep%2F1.json"]["recording"] == "deep/1.wav"
+    assert set(found) == {"0.wav.json", "deep%2F1.wav.json", "deep%2F2.wav.json"}
+    assert found["deep%2F1.wav.json"]["recording"] == "deep/1.wav"
     wanted = Predictor(checkpoint, device="cpu")([source / "0.wav"])[0]
-    assert found["0.json"] == {"recording": "0.wav", **wanted}
+    assert found["0.wav.json"] == {"recording": "0.wav", **wanted}
     assert len((out / "unusable.tsv").read_text().splitlines()) == 2
-    (out / "0.json").unlink()
+    (out / "0.wav.json").unlink()
     assert predict(words) == 0
     assert "5 recordings, 2 of them done before" in capsys.readouterr().out
-    assert (out / "0.json").is_file()
+    assert (out / "0.wav.json").is_file()
+    for name in ("broken.wav", "short.wav"):
+        (source / name).unlink()
+    (out / "0.wav.json").unlink()
+    assert predict(words) == 0
+    assert not (out / "unusable.tsv").exists()
+
+
+def test_recordings_that_differ_in_their_ending_are_two(
+    trained: Callable[..., tuple[Path, dict[str, Path]]], tmp_path: Path
+) -> None:
+    checkpoint, files = trained("ks")
+    (tmp_path / "in").mkdir()
+    for name, path in zip(("model.wav", "model.flac"), files.values(), strict=False):
+        write_audio(tmp_path / "in" / name, read_audio(path))
+    out = tmp_path / "out"
+    words = [f"--ckpt={checkpoint}", f"--input={tmp_path / 'in'}", f"--out={out}"]
+    assert predict([*words, "--device=cpu"]) == 0
+    names = {json.loads(p.read_text()).get("recording") for p in out.glob("*.json")}
+    assert names == {None, "model.wav", "model.flac"}  # None: what says whose they are
+
+
+def test_a_checkpoint_that_cannot_predict_leaves_the_folder_to_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_audio(tmp_path / "a.wav", 0.1 * torch.randn(8_000))
+    write_checkpoint(tmp_path / "a.ckpt", {"state_dict": {}})
+    words = [f"--ckpt={tmp_path / 'a.ckpt'}", f"--input={tmp_path / 'a.wav'}"]
+    assert predict([*words, f"--out={tmp_path / 'out'}"]) == 1
+    assert "must be a checkpoint that make superb" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_too_short_without_its_silence_is_left_out(
+    trained: Callable[..., tuple[Path, dict[str, Path]]], tmp_path: Path
+) -> None:
+    checkpoint, files = trained("asv", "fbank", "--task.remove_silence=true")
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    click = torch.zeros(16_000)
+    click[8_000:8_100] = 0.5
+    write_audio(source / "click.wav", click)
+    write_audio(source / "speech.wav", read_audio(next(iter(files.values()))))
+    predictor = Predictor(checkpoint, device="cpu")
+    with pytest.raises(AudioError, match=r"click\.wav: \d+ samples, at least 400 are needed"):
+        predictor([source / "click.wav"])
+    with pytest.raises(AudioError, match=r"a recording: 10 samples"):
+        predictor([torch.ones(10)])
+    words = [f"--ckpt={checkpoint}", f"--input={source}", f"--out={out}", "--device=cpu"]
+    assert predict(words) == 0
+    assert (out / "speech.wav.json").is_file()
+    assert (out / "unusable.tsv").read_text().startswith("click.wav\t")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +260,7 @@ def test_a_folder_is_predicted_once_and_what_cannot_be_is_listed(
         ("--ckpt=/nowhere", "ckpt=/nowhere: there is no such file"),
         ("--input={empty}", "there are no recordings in it"),
         ("--out={other}", "holds predictions of another checkpoint"),
+        ("--out={in}/heard", "must not lie in input="),
         ("--seconds_per_batch=0", "seconds_per_batch must be above 0"),
     ],
 )
@@ -236,9 +288,10 @@ def test_separated_speakers_and_turns_are_files(
     path = next(iter(files.values()))
     out = tmp_path / "out"
     assert predict([f"--ckpt={checkpoint}", f"--input={path}", f"--out={out}", "--device=cpu"]) == 0
-    found = json.loads((out / f"{path.stem}.json").read_text())
-    assert found["files"] == {"rttm": f"{path.stem}.rttm"}
-    turns = read_rttm(out / f"{path.stem}.rttm").get(path.stem, [])
+    found = json.loads((out / f"{path.name}.json").read_text())
+    assert found["files"] == {"rttm": f"{path.name}.rttm"}
+    assert found["turns"]
+    turns = read_rttm(out / f"{path.name}.rttm")[path.stem]
     assert [[t.speaker, t.start, t.stop] for t in turns] == [
         [who, *map(pytest.approx, span)] for who, *span in found["turns"]
     ]
@@ -252,6 +305,10 @@ def test_separated_speakers_are_written_as_audio(
     path = next(iter(files.values()))
     out = tmp_path / "out"
     assert predict([f"--ckpt={checkpoint}", f"--input={path}", f"--out={out}", "--device=cpu"]) == 0
-    found = json.loads((out / f"{path.stem}.json").read_text())
-    waveforms = [read_audio(out / name) for name in found["files"].values()]
-    assert [len(w) for w in waveforms] == [len(read_audio(path))] * 2
+    found = json.loads((out / f"{path.name}.json").read_text())
+    wanted = Predictor(checkpoint, device="cpu")([path])[0]["audio"]
+    assert found["files"].keys() == wanted.keys() == {"speaker1", "speaker2"}
+    for part, waveform in wanted.items():
+        assert float(waveform.abs().max()) > 1e-3
+        written = read_audio(out / found["files"][part])
+        torch.testing.assert_close(written, waveform, rtol=0, atol=1e-4)

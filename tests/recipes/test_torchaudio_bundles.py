@@ -126,6 +126,13 @@ def test_the_hash_is_of_the_weights(bundled: tuple[str, Any], tmp_path: Path) ->
     assert upstream(bundled[0])[1] != first
 
 
+def test_a_file_that_was_cut_off_is_named(bundled: tuple[str, Any], tmp_path: Path) -> None:
+    (file,) = (tmp_path / "hub" / "checkpoints").iterdir()
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=rf"{bundled[0]}-small\.pth cannot be read: it is cut off"):
+        upstream(bundled[0])
+
+
 def test_a_bundle_is_not_fetched_unless_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

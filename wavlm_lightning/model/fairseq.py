@@ -76,18 +76,14 @@ def read_arrays(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            (root,) = (n.removesuffix("data.pkl") for n in archive.namelist() if is_pickle(n))
+            found = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
+            (root,) = (name.removesuffix("data.pkl") for name in found)
             with archive.open(f"{root}data.pkl") as file:
                 return _Reader(file, archive, root).load()
     except OSError:
         raise
     except Exception as error:  # on rubbish, a pickle fails in any way
         raise ValueError(f"{path} cannot be read for its arrays: {error}") from error
-
-
-def is_pickle(name: str) -> bool:
-    """Whether a member of a torch file is the one that describes the others."""
-    return name.endswith("/data.pkl") and name.count("/") == 1
 
 
 class _Reader(pickle.Unpickler):

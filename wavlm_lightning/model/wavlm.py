@@ -6,6 +6,7 @@ WavLM: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from wavlm_lightning.model.config import COMPILABLE, WavLMConfig
 from wavlm_lightning.model.earlier_names import current_parameters
 from wavlm_lightning.model.encoder import Encoder
 from wavlm_lightning.model.feature_encoder import FeatureEncoder
+from wavlm_lightning.model.hub import upload
 from wavlm_lightning.model.kernels.dropout import dropout
 
 
@@ -78,20 +80,11 @@ class WavLM(nn.Module):
         """Upload such a folder to where the user is logged in, and return its address.
 
         Raises:
-            ModuleNotFoundError: without huggingface_hub.
+            ModuleNotFoundError, OSError: as `upload`.
         """
-        from tempfile import TemporaryDirectory
-
-        try:
-            from huggingface_hub import HfApi
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("push_to_hub needs make setup EXTRAS=hf") from error
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            api = HfApi()
-            address = api.create_repo(name, private=private, exist_ok=True)
-            api.upload_folder(repo_id=address.repo_id, folder_path=folder)
-        return str(address)
+            return upload(Path(folder), name, private=private)
 
     @torch.no_grad()
     def extract(self, recordings: Tensor | Sequence[Tensor]) -> Features:

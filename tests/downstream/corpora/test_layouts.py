@@ -71,7 +71,7 @@ def test_a_field_that_it_lacks_is_named(folder: Path) -> None:
     [
         ("my_folders", "must be module:Class"),
         ("no_such_module_here:Folders", "there is no module no_such_module_here"),
-        ("my_folders:Nothing", "Nothing must be a class of downstream.corpora.corpus.Corpus"),
+        ("my_folders:Nothing", "there is no class Nothing in my_folders"),
         ("my_folders:Recording", "Recording must be a class of"),
     ],
 )

@@ -3,7 +3,6 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,20 +82,30 @@ def test_a_model_to_train_further_is_in_training_mode(tmp_path: Path, model: Wav
 def test_a_folder_is_uploaded_under_its_name(
     monkeypatch: pytest.MonkeyPatch, model: WavLM, batch
 ) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    errors = pytest.importorskip("huggingface_hub.errors")
     waveforms, uploaded = batch(8000)[0], {}
 
     class Address(str):
         repo_id = "someone/model"
 
     class Api:
+        def whoami(self) -> None:
+            if not logged_in:
+                raise errors.LocalTokenNotFoundError("no token")
+
         def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> Address:
             uploaded["asked"] = (name, private, exist_ok)
             return Address("https://hub/someone/model")
 
-        def upload_folder(self, *, repo_id: str, folder_path: str) -> None:
+        def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
             uploaded["id"], uploaded["model"] = repo_id, load_wavlm(folder_path)
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=Api))
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    logged_in = False
+    with pytest.raises(PermissionError, match="nobody is logged in here: hf auth login"):
+        model.push_to_hub("model")
+    logged_in = True
     assert model.push_to_hub("model", private=True) == "https://hub/someone/model"
     assert uploaded["asked"] == ("model", True, True)
     assert uploaded["id"] == "someone/model"
