@@ -163,11 +163,11 @@ def _upstream(path: Path, about: Mapping[str, Any], now: str | None, precision: 
     values = {key: value for key, value in about["upstream"].items() if key in known}
     values |= {"precision": precision} | ({"source": now} if now else {})
     frozen, digest = load_upstream(UpstreamConfig(**values))
-    wanted = about["upstream"]["sha256"]
-    if digest != wanted:
+    expected = about["upstream"]["sha256"]
+    if digest != expected:
         raise ValueError(
             f"{values['source']} is not the upstream that {path} was trained on: its hash is "
-            f"{digest[:12]}, that one's {wanted[:12]}. Set upstream to that one"
+            f"{digest[:12]}, that one's {expected[:12]}. Set upstream to that one"
         )
     return frozen
 

@@ -40,12 +40,12 @@ def load_upstream(config: UpstreamConfig) -> tuple[Frozen, str]:
 
 def fingerprint(config: UpstreamConfig, digest: str, device: str) -> str:
     """What features depend on beside the samples: code, weights, settings, number format."""
-    wanted = config.precision
-    if wanted == "auto":
-        wanted = "bfloat16" if computes_bfloat16(device) else "float32"
+    precision = str(config.precision)
+    if precision == "auto":
+        precision = "bfloat16" if computes_bfloat16(device) else "float32"
     of_kind = _kind(config.kind).depends_on(config)
     about = f"{config.kind} {digest} {of_kind}"
-    return f"{FEATURES_VERSION} {about} {config.masked_group_norm} {wanted}"
+    return f"{FEATURES_VERSION} {about} {config.masked_group_norm} {precision}"
 
 
 def hub_kind(name: str) -> str:

@@ -236,9 +236,14 @@ class ASV(TrainedTask[Config]):
         """Targets are numbers of training speakers, names elsewhere."""
         return self._splits[split]
 
+    @property
+    def gain_db(self) -> float:
+        """That of the configuration."""
+        return self.config.gain_db
+
     def prepared(self, waveform: Tensor) -> Tensor:
         """Samples (T,) -> samples (T'), with the gain, and without silence if it is removed."""
-        waveform = waveform * 10 ** (self.config.gain_db / 20)
+        waveform = super().prepared(waveform)
         return remove_silence(waveform) if self.config.remove_silence else waveform
 
     def load(self, example: Example, rng: np.random.Generator | None) -> Item:
@@ -256,8 +261,8 @@ class ASV(TrainedTask[Config]):
         drawn = training and self.config.crop == "waveform"
         if drawn and example.num_samples > self.config.max_seconds * SAMPLE_RATE:
             return None
-        made = f"{self.config.gain_db} dB, silence removed {self.config.remove_silence}"
-        return f"{super().key(example, training=training)} {made}"
+        key = super().key(example, training=training)
+        return f"{key} silence removed {self.config.remove_silence}"
 
     def head(self, dim: int) -> nn.Module:
         """Embedding, and one vector a training speaker."""

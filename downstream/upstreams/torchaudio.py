@@ -3,6 +3,7 @@
 
 import math
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from downstream.features.config import UpstreamConfig
 from downstream.features.frozen import Frozen
 from downstream.upstreams.python import OwnUpstream
-from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.checkpoint_file import DamagedFileError, why_unreadable
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.transformers_encoder import digest_of_tensors
 
@@ -57,15 +58,19 @@ def _bundle(name: str) -> Any:
 
 def _model(bundle: Any, config: UpstreamConfig) -> Any:
     file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(bundle._path).name
-    if file.is_file():
-        read_checkpoint(file)  # says what is wrong with a file that was cut off
-    elif not config.download:
+    if not file.is_file() and not config.download:
         raise FileNotFoundError(
             f"torchaudio's {config.source} is not on this machine ({file}): add "
             f"upstream.download=true to fetch it"
         )
-    # A bundle is tensors alone: no code in a file is executed.
-    return bundle.get_model(dl_kwargs={"weights_only": True})
+    try:
+        # A bundle is tensors alone: no code in a file is executed.
+        return bundle.get_model(dl_kwargs={"weights_only": True})
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        reason = why_unreadable(file, kind="torch")
+        raise DamagedFileError(
+            f"{file} cannot be read: {reason}. Remove it, and upstream.download=true fetches it"
+        ) from error
 
 
 class BundledLayers(nn.Module):

@@ -2,7 +2,7 @@
 """Files of fairseq's HuBERT and wav2vec 2.0, read for their arrays alone.
 
 They hold objects of classes that are not installed here, dictionaries and settings. Nothing of
-these is imported or called: whatever is no array becomes an empty placeholder.
+these is imported or called: what is not an array becomes an empty placeholder.
 
 Names and sizes: facebookresearch/fairseq 3d262bb, torchaudio 2.11 (its bundles of the same models).
 """
@@ -69,7 +69,7 @@ def encoder_of(content: Mapping[str, Any]) -> tuple[WavLMConfig, State]:
 
 
 def read_arrays(path: Path) -> Any:
-    """The content of a torch file with placeholders for whatever is no array or plain value.
+    """The content of a torch file with placeholders for all but arrays and plain values.
 
     Raises:
         ValueError: if it cannot be read so.
