@@ -24,7 +24,9 @@ from recipes.run.processes import join
 from recipes.run.sections import TrainerSection
 from recipes.superb.sources import sources_of
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.model import fairseq
 from wavlm_lightning.model.checkpoint import save_released
+from wavlm_lightning.model.layouts import rename
 
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
@@ -261,3 +263,19 @@ def test_what_is_wrong_is_said_in_a_line(
     assert "no task avs; there are asr, asv, ctc, " in capsys.readouterr().err
     assert main(["qbe", *words[1:]]) == 1
     assert "qbe trains nothing" in capsys.readouterr().err
+
+
+def test_a_hubert_of_fairseq_is_fine_tuned(
+    encoder: WavLM, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fairseq.HEADS, SHAPE["dim"], SHAPE["num_heads"])
+    hubert = WavLM(dataclasses.replace(encoder.config, position_bias="none"))
+    weights = rename(hubert.state_dict(), "ours", "released")
+    torch.save({"cfg": None, "model": weights}, tmp_path / "encoder.pt")
+    assert main(words) == 0
+    tuned = load_wavlm(latest(tmp_path) / "checkpoints" / "best.ckpt")
+    assert tuned.config.position_bias == "none"
+    name = "encoder.layers.1.feed_forward_in.weight"
+    assert not torch.equal(tuned.state_dict()[name], hubert.state_dict()[name])
+    name = "feature_encoder.layers.0.conv.weight"  # that rests
+    assert torch.equal(tuned.state_dict()[name], hubert.state_dict()[name])
