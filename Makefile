@@ -8,17 +8,6 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 EXTRAS ?=
 SLIM ?=
-CONFIG ?= configs/pretrain/mini.yaml
-TASK ?= all
-UPSTREAM ?= wavlm_mini
-LR ?=
-SEED ?=
-COUNT ?=
-CKPT ?= runs/pretrain/mini/latest/checkpoints/last.ckpt
-TO ?= transformers
-IN ?=
-OUT ?=
-LOCAL ?=
 DRY ?=
 # Another allocator for this command: less memory, some more time (README, Speed).
 ALLOC ?=
@@ -32,15 +21,20 @@ INSTALL := VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --require-hashes
 # `wandb agent` starts the word python: ours comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# key=value words of the command line, each quoted once for the shell.
+# key=value words of the command line, each quoted once for the shell; recipes/cli.py reads them.
 quoted = '$(subst ','\'',$(1))'
 lower := $(shell echo {a..z})
 is_config = $(if $(filter command%,$(origin $(1))),$(if $(filter $(addsuffix %,$(lower)),$(1)),$(1)))
-said = $(filter command% environment%,$(origin $(1)))
-words = $(foreach v,$(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v)))),$(call quoted,--$(v)=$(value $(v))))
+keys = $(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v))))
+words = $(foreach v,$(keys),$(call quoted,$(v)=$(value $(v))))
+options = $(foreach v,$(keys),$(call quoted,--$(v)=$(value $(v))))
+# Upper-case words: all that were typed, and of the environment's those that the program takes.
+WORDS := CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO IN OUT LOCAL
+passed = $(foreach v,$(WORDS),$(if $(filter command%,$(origin $(v)))$(and $(filter environment%,$(origin $(v))),$(filter $(v),$(1))),$(call quoted,$(v)=$(value $(v)))))
+run = python -m recipes.cli $(1) $(call passed,$(2)) $(words)
 
 # make takes any word of the form NAME=value and says nothing about a name that it has no use for.
-KNOWN := PYTHON EXTRAS SLIM CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO IN OUT LOCAL DRY ALLOC UV SHELL
+KNOWN := PYTHON EXTRAS SLIM $(WORDS) DRY ALLOC UV SHELL
 typed := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $(v))),$(v)))
 unknown := $(firstword $(foreach v,$(filter-out $(KNOWN),$(typed)),$(if $(call is_config,$(v)),,$(v))))
 nearest = import difflib, sys; name, *known = sys.argv[1:]; found = difflib.get_close_matches(name.upper(), known, 1, 0.4); \
@@ -78,9 +72,10 @@ endef
 	@$(check_python)
 	@$(UV) venv -q --python "$$(command -v $(PYTHON))" .venv
 
-.venv/.run: requirements.lock | .venv/bin/python
+.venv/.run: requirements.lock pyproject.toml | .venv/bin/python
 	@echo "setting up: packages of requirements.lock into .venv (2.7 GB to fetch the first time, once a machine)"
 	@$(INSTALL) -r $(if $(SLIM),<(.venv/bin/python -m recipes.slim requirements.lock $(SLIM_PACKAGES)),requirements.lock)
+	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.dev: requirements-dev.lock | .venv/.run
@@ -94,57 +89,52 @@ setup: .venv/.run ## set up the environment alone (SLIM=1: without what only a G
 setup-dev: .venv/.dev ## set up the environment with test tools
 
 pretrain: .venv/.run ## train WavLM:  make pretrain [CONFIG=configs/pretrain/mini.yaml] [data.root=DIR] [key=value ...]
-	@python -m recipes.pretrain $(call quoted,--config=$(CONFIG)) $(words)
-
-# One value is configuration; several, or sweep, are heads that train side by side.
-comma := ,
-heads = $(if $(2),$(call quoted,$(if $(findstring $(comma),$(2)),--heads.$(1)=[$(2)],$(if $(filter sweep,$(2)),--heads.$(1)=sweep,--$(3)=$(2)))))
+	@$(call run,pretrain,CONFIG)
 
 superb: .venv/.run ## evaluate a frozen upstream:  make superb TASK=asv|...|all [UPSTREAM=wavlm_mini] [LR=1e-3|1e-4,1e-3|sweep] [SEED=0,1,2] [key=value ...]
-	@python -m recipes.superb $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(call heads,lr,$(LR),optim.lr) $(call heads,seed,$(SEED),seed) $(words)
+	@$(call run,superb,TASK UPSTREAM LR SEED)
 
 tasks: .venv/.run ## list the tasks of make superb
-	@python -m recipes.superb.tasks
+	@$(call run,tasks)
 
 sweep: .venv/.run ## search settings with W&B:  make sweep TASK=asv|pretrain [UPSTREAM=wavlm_base] [LOCAL=1: here, no account] [COUNT=10] [key=value ...]
-	@python -m recipes.sweep $(call quoted,$(TASK)) $(if $(call said,UPSTREAM),$(call quoted,--upstream=$(UPSTREAM))) $(if $(COUNT),$(call quoted,--count=$(COUNT))) $(if $(LOCAL),--local) -- $(words)
+	@$(call run,sweep,TASK UPSTREAM COUNT LOCAL)
 
 table: .venv/.run ## tabulate results beside published ones: results/table.md and results/report.html
-	@python -m recipes.report $(words)
+	@$(call run,table)
 
 fidelity: .venv/.run ## compare the tasks with their published protocols, value by value
-	@python -m recipes.report.fidelity $(if $(call said,TASK),$(call quoted,$(TASK)))
+	@$(call run,fidelity,TASK)
 
 export: .venv/.run ## export a model to other libraries:  make export CKPT=... TO=transformers|released|torchaudio|torch_export OUT=DIR [push_to_hub=NAME]
-	@python -m recipes.export $(call quoted,--ckpt=$(CKPT)) $(call quoted,--to=$(TO)) $(call quoted,--out=$(OUT)) $(words)
+	@$(call run,export,CKPT TO OUT)
 
-tuned = $(if $(call said,TASK),$(TASK),ctc)
 finetune: .venv/.run ## train encoder and head:  make finetune TASK=er [UPSTREAM=wavlm_mini or CKPT] [CONFIG=configs/finetune/ctc_100h.yaml] [key=value ...]
-	@$(if $(filter config,$(MAKECMDGOALS)),:,python -m recipes.finetune) $(call quoted,$(tuned)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))) $(words)
+	@$(if $(filter config,$(MAKECMDGOALS)),:,$(call run,finetune,TASK UPSTREAM CONFIG))
 
 predict: .venv/.run ## predict with a trained head:  make predict CKPT=runs/superb/.../best.ckpt IN=FILE|DIR OUT=DIR [upstream=SOURCE]
-	@python -m recipes.predict $(call quoted,--ckpt=$(CKPT)) $(call quoted,--input=$(IN)) $(call quoted,--out=$(OUT)) $(words)
+	@$(call run,predict,CKPT IN OUT)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
-	@python -m recipes.report.submission $(call quoted,$(UPSTREAM)) $(words)
+	@$(call run,submission,UPSTREAM)
 
 lexicon: .venv/.run ## spell words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
-	@python -m recipes.superb.lexicon $(words)
+	@$(call run,lexicon)
 
 labels: .venv/.run ## label recordings:  make labels root=DIR out=DIR features=hidden teacher=CKPT layer=6 num_clusters=500
-	@python -m recipes.pretrain.labels $(words)
+	@$(call run,labels)
 
 manifest: .venv/.run ## list recordings in fairseq's tsv:  make manifest root=DIR out=DIR
-	@python -m recipes.pretrain.manifest $(words)
+	@$(call run,manifest)
 
 config: .venv/.run ## show a configuration and what set each key:  make config [CONFIG=...] or [finetune] TASK=asv [UPSTREAM=...] [key=value ...]
-	@python -m recipes.config $(if $(call said,TASK),$(if $(filter finetune,$(MAKECMDGOALS)),finetune) $(call quoted,$(TASK)) $(call quoted,$(UPSTREAM)) $(if $(call said,CONFIG),$(call quoted,--config=$(CONFIG))),$(call quoted,--config=$(CONFIG))) $(words)
+	@$(call run,config $(filter finetune,$(MAKECMDGOALS)),CONFIG TASK UPSTREAM)
 
 bench: .venv/.dev ## measure speed and memory beside transformers and torchaudio:  make bench [runs=5] [parts=time,memory,loading,probing]
-	@python -m benchmarks.bench $(words)
+	@python -m benchmarks.bench $(options)
 
 gpu-check: .venv/.run ## check correctness and speed on this GPU in six minutes:  make gpu-check [DRY=1: run it on a CPU]
-	@python -m benchmarks.gpu_check$(if $(DRY), --sizes=base --out=.cache/gpu-check --dry) $(words)
+	@python -m benchmarks.gpu_check$(if $(DRY), --sizes=base --out=.cache/gpu-check --dry) $(options)
 
 test: .venv/.dev ## run the tests but the slow ones, in two processes
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -162,8 +152,8 @@ format: .venv/.dev ## format the code
 	@ruff format . && ruff check --fix .
 
 lock: | $(UV) ## resolve the dependencies into requirements.lock and requirements-dev.lock
-	@$(COMPILE) --extra mini pyproject.toml -o requirements.lock
-	@$(COMPILE) --extra mini --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(COMPILE) --extra mini --group build pyproject.toml -o requirements.lock
+	@$(COMPILE) --extra mini --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove environments and caches; runs and results stay
 	@rm -rf .venv .uv .cache .pytest_cache .ruff_cache .mypy_cache

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     """See the module."""
     name, what, about, process = argv
     if process == "tuned":
-        import recipes  # noqa: F401  # sets them
+        import wavlm_lightning.recipes  # noqa: F401  # sets them
     import torch
 
     from benchmarks.contenders import Setting, inference, training

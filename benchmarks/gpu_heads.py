@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_setting import Check, Fact
-from downstream.features.featurizer import Featurizer, FeaturizerConfig
-from downstream.features.frames import Features, Frames
-from downstream.features.frozen import Frozen
-from downstream.heads.linear import FrameLinear
-from downstream.heads.mask import MaskBlstm
-from downstream.heads.pooling import MeanPoolLinear
-from downstream.heads.recurrent import LstmActivity, ProjectedBlstm
-from downstream.heads.xvector import XVector
-from downstream.upstreams.wavlm import WavLMUpstream
+from wavlm_lightning.downstream.features.featurizer import Featurizer, FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import Features, Frames
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.heads.linear import FrameLinear
+from wavlm_lightning.downstream.heads.mask import MaskBlstm
+from wavlm_lightning.downstream.heads.pooling import MeanPoolLinear
+from wavlm_lightning.downstream.heads.recurrent import LstmActivity, ProjectedBlstm
+from wavlm_lightning.downstream.heads.xvector import XVector
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 
 SIDE_BY_SIDE = 8  # learning rates of a sweep
 

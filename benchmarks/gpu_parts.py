@@ -262,7 +262,7 @@ def programs(check: Check) -> Iterator[Fact]:
     updates = 30 if check.dry else 1000
     with tempfile.TemporaryDirectory() as folder:
         pretrain = [
-            "recipes.pretrain", "--config=configs/pretrain/mini.yaml", device,
+            "wavlm_lightning.recipes.pretrain", "--config=configs/pretrain/mini.yaml", device,
             f"--run.dir={folder}", "--run.name=check", "--iterations=[]", "--labels.features=mfcc",
             "--labels.max_fit_frames=20000", "--optim.warmup_updates=10", "--wandb.mode=disabled",
             f"--optim.total_updates={updates}", f"--run.validate_updates={updates}",
@@ -271,7 +271,13 @@ def programs(check: Check) -> Iterator[Fact]:
         yield _program(pretrain, stop_at=Path(folder))
         yield _program(pretrain)
         (checkpoint,) = Path(folder).glob("check/latest/checkpoints/last.ckpt")
-        superb = ["recipes.superb", "ks", str(checkpoint), f"--run.dir={folder}/superb", device]
+        superb = [
+            "wavlm_lightning.recipes.superb",
+            "ks",
+            str(checkpoint),
+            f"--run.dir={folder}/superb",
+            device,
+        ]
         yield _program([*superb, "--optim.total_updates=20", "--wandb.mode=disabled"])
 
 

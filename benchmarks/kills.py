@@ -25,19 +25,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import recipes  # isort: skip  (first: it sets how torch's threads wait)
+import wavlm_lightning.recipes  # isort: skip  (first: it sets how torch's threads wait)
 import numpy as np
 import soundfile
 import torch
 
 import wavlm_lightning.checkpoint_file
 import wavlm_lightning.files
-from recipes.pretrain.__main__ import main as pretrain
-from recipes.run.curves import read_curves
-from recipes.run.folder import RESULT
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.recipes.pretrain.__main__ import main as pretrain
+from wavlm_lightning.recipes.run.curves import read_curves
+from wavlm_lightning.recipes.run.folder import RESULT
 
-assert recipes
+assert wavlm_lightning.recipes
 CONFIG = """
 model: {size: mini, num_layers: 2, dim: 32, ffn_dim: 64, num_heads: 4, feature_encoder_dim: 16,
   position_kernel: 16, position_groups: 4, dropout: 0.1, layer_drop: 0.1}

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from recipes.pretrain.iteration import build_data
-from recipes.pretrain.recordings import prepare_recordings
-from recipes.pretrain.settings import read_settings
-from recipes.run.processes import Processes
 from wavlm_lightning.lengths import SAMPLE_RATE, conv_lengths
 from wavlm_lightning.pretrain.batches import PlanSampler
 from wavlm_lightning.pretrain.data import Split
 from wavlm_lightning.pretrain.labels import Labels
 from wavlm_lightning.pretrain.manifest import Manifest
+from wavlm_lightning.recipes.pretrain.iteration import build_data
+from wavlm_lightning.recipes.pretrain.recordings import prepare_recordings
+from wavlm_lightning.recipes.pretrain.settings import read_settings
+from wavlm_lightning.recipes.run.processes import Processes
 
 WORKERS = (0, 1, 2)
 BATCHES = 150

@@ -14,23 +14,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import recipes  # isort: skip  (first: it sets how torch's threads wait)
 import torch
 
-from downstream import load_task
-from downstream.adapt.learner import Learner
-from downstream.data.module import TaskData
-from downstream.features.frames import ConvolutionFraming
-from downstream.features.frozen import Frozen
-from downstream.features.upstream import load_upstream
-from downstream.results import ProbeResult, read_probe_results
-from downstream.trained_task import TrainedTask
-from recipes.run.processes import Processes
-from recipes.superb.settings import TaskSettings, read_probe_settings
-from recipes.superb.sources import sources_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
 
-assert recipes
+import wavlm_lightning.recipes  # isort: skip  (first: it sets how torch's threads wait)
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.results import ProbeResult, read_probe_results
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb.settings import TaskSettings, read_probe_settings
+from wavlm_lightning.recipes.superb.sources import sources_of
+
+assert wavlm_lightning.recipes
 ALONE = 1e-3  # seconds of a batch: one utterance, however long
 CONDITIONS = [
     ("float32", ALONE),

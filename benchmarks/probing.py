@@ -19,17 +19,17 @@ import torch
 from benchmarks.host import Use, measured
 from benchmarks.names import COMPUTED, EIGHT, EIGHT_RUNS, KEPT, ONE
 from benchmarks.timing import MOST_FOREIGN, Turn, figures, interleaved
-from downstream import load_task
-from downstream.adapt.learner import Learner
-from downstream.adapt.probe import Probe
-from downstream.data.module import TaskData
-from downstream.features.upstream import load_upstream
-from downstream.task import Sources
-from downstream.trained_task import TrainedTask
-from recipes.mini import superb_corpus
-from recipes.superb.feature_source import feature_source
-from recipes.superb.settings import read_probe_settings
-from recipes.superb.sources import MINI_CACHE
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.probe import Probe
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.task import Sources
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.recipes.mini import superb_corpus
+from wavlm_lightning.recipes.superb.feature_source import feature_source
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
+from wavlm_lightning.recipes.superb.sources import MINI_CACHE
 from wavlm_lightning.runtime import threads
 
 TASKS = {"er": "er", "asr": "asr", "asr, published head": "asr"}
@@ -86,7 +86,15 @@ def _run(task: str, size: str, *words: str) -> Use:
     with tempfile.TemporaryDirectory() as folder:
         own = [f"--run.dir={folder}/runs", f"--run.results={folder}/r", f"--cache.dir={folder}/c"]
         size_of_cache = "--cache.gb=20"
-        command = [sys.executable, "-m", "recipes.superb", task, "random", *own, size_of_cache]
+        command = [
+            sys.executable,
+            "-m",
+            "wavlm_lightning.recipes.superb",
+            task,
+            "random",
+            *own,
+            size_of_cache,
+        ]
         command += [f"--upstream.size={size}", *words]
         return measured(lambda: subprocess.run(command, check=True, capture_output=True))
 

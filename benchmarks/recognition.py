@@ -12,11 +12,11 @@ from benchmarks.contenders import Setting, Transformers, config
 from benchmarks.host import measured
 from benchmarks.names import HEAD_BF16, HEAD_FP32, OURS, PADDED
 from benchmarks.timing import Turn, figures, interleaved
-from downstream.features.frames import Frames
-from downstream.features.frozen import Frozen
-from downstream.heads.recurrent import ProjectedBlstm
-from downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning import WavLM
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.heads.recurrent import ProjectedBlstm
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 UTTERANCES, SHORTEST, LONGEST = 8, 1.4, 12.2  # seconds

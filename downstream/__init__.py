@@ -5,8 +5,11 @@ import importlib
 import pkgutil
 from typing import Any
 
-from downstream import tasks
-from downstream.task import Task
+if __name__ == "downstream":  # as a checkout lets it be found: every class would be there twice
+    raise ImportError("downstream is part of a package: import wavlm_lightning.downstream")
+
+from wavlm_lightning.downstream import tasks
+from wavlm_lightning.downstream.task import Task
 
 __all__ = ["load_task", "task_names"]
 
@@ -28,7 +31,7 @@ def load_task(name: str) -> type[Task[Any]]:
     """
     if name not in _modules():
         raise ValueError(f"no task {name}; there are {', '.join(_modules())}")
-    module = importlib.import_module(f"downstream.tasks.{name}")
+    module = importlib.import_module(f"wavlm_lightning.downstream.tasks.{name}")
     found = [
         value
         for value in vars(module).values()

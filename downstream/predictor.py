@@ -9,21 +9,22 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from downstream import load_task
-from downstream.adapt.learner import Learner
-from downstream.adapt.policy import ENCODER
-from downstream.features.config import UpstreamConfig
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frozen import Frozen
-from downstream.features.upstream import load_upstream
-from downstream.task import Batch
-from downstream.trained_task import TrainedTask
-from downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.audio import AudioError, sound_of
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.policy import ENCODER
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.task import Batch
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.fields import nested
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch, similar_lengths
 from wavlm_lightning.model.checkpoint import load_wavlm
+from wavlm_lightning.shipped import command
 
 GROUP_RATIO = 0.8  # shortest over longest of the recordings that run together
 
@@ -55,8 +56,8 @@ class Predictor:
         content = read_checkpoint(Path(path))
         if "predictor" not in content:
             raise ValueError(
-                f"{path} must be a checkpoint that make superb or make finetune left since 28 "
-                "November 2026, such as checkpoints/best.ckpt of a finished run"
+                f"{path} must be a checkpoint that {command()} superb or {command()} finetune left "
+                "since 28 November 2026, such as checkpoints/best.ckpt of a finished run"
             )
         about = content["predictor"]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")

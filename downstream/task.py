@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.corpora.corpus import Corpus, Recording, read
-from downstream.corpora.lengths import Reader
-from downstream.features.frames import Framing
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, read
+from wavlm_lightning.downstream.corpora.lengths import Reader
+from wavlm_lightning.downstream.features.frames import Framing
 from wavlm_lightning.fields import Checked
 
 T = TypeVar("T")

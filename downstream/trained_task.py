@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downstream.features.frames import Frames, Framing
-from downstream.task import Batch, Sources, Task, TaskConfig
+from wavlm_lightning.downstream.features.frames import Frames, Framing
+from wavlm_lightning.downstream.task import Batch, Sources, Task, TaskConfig
 
 C = TypeVar("C", bound=TaskConfig)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict with a trained head: one JSON file for each recording, beside it what is audio or RTTM.
 
-python -m recipes.predict --ckpt=FILE --input=FILE|DIR --out=DIR
+wavlm predict --ckpt=FILE --input=FILE|DIR --out=DIR
 """
 
 import json
@@ -12,18 +12,18 @@ from typing import Any
 
 from torch import Tensor
 
-from downstream.corpora.librimix import rttm
-from downstream.metrics.der import Turn
-from recipes.run.counter import counter
-from recipes.run.exit_status import exit_status
 from wavlm_lightning.audio import AudioError, write_audio
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream.corpora.librimix import rttm
+from wavlm_lightning.downstream.metrics.der import Turn
 from wavlm_lightning.fields import Range
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.names import safe_name, write_index
 from wavlm_lightning.pretrain.walk import Walk
+from wavlm_lightning.recipes.run.counter import counter
+from wavlm_lightning.recipes.run.exit_status import exit_status
 
 MODEL = "model.json"  # in the folder of predictions: whose they are
 AT_ONCE = 64  # recordings that are read before they are sorted into batches
@@ -32,8 +32,8 @@ UNUSABLE = "unusable.tsv"
 
 def build_parser() -> Parser:
     """The options."""
-    parser = Parser(prog="recipes.predict", description=__doc__)
-    parser.add_argument("--ckpt", type=str, required=True, help="of make superb or make finetune")
+    parser = Parser(prog="wavlm predict", description=__doc__)
+    parser.add_argument("--ckpt", type=str, required=True, help="of superb or finetune")
     parser.add_argument("--input", type=str, required=True, help="a recording, or a folder of them")
     parser.add_argument("--out", type=str, required=True, help="folder of predictions")
     parser.add_argument("--upstream", type=str, default="", help="where it is now, if elsewhere")
@@ -63,7 +63,7 @@ def _predict(argv: list[str]) -> int:
     if not left:
         return 0
     # Models take seconds to load: what is wrong with the folders is said by now.
-    from downstream.predictor import Predictor
+    from wavlm_lightning.downstream.predictor import Predictor
 
     predictor = Predictor(
         options.ckpt,

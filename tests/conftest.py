@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-import recipes  # noqa: F401  (first: it sets how torch's threads wait)
+import wavlm_lightning.recipes  # noqa: F401  (first: it sets how torch's threads wait)
 from wavlm_lightning import WavLMConfig
 
 

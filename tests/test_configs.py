@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.pretrain.settings import read_chain, read_settings
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.pretrain.settings import read_chain, read_settings
 
 FILES = sorted((Path(__file__).parent.parent / "configs" / "pretrain").glob("*.yaml"))
 

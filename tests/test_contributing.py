@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.mini import superb_corpus
+from wavlm_lightning.recipes.mini import superb_corpus
 
 ROOT = Path(__file__).parent.parent
 FILES = ("downstream/tasks/accent.py", "configs/superb/accent.yaml")
@@ -30,7 +30,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("copy")
     for name in ("wavlm_lightning", "downstream", "recipes", "configs"):
         ignored = shutil.ignore_patterns("__pycache__", "paths.yaml")
-        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+        shutil.copytree(ROOT / name, root / name, ignore=ignored, symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", root)
     for name, text in blocks().items():
         assert not (root / name).exists()
@@ -53,7 +53,7 @@ def test_the_text_names_two_files() -> None:
 def test_the_task_ends_with_a_finite_score(copy: Path, tmp_path: Path) -> None:
     corpus = superb_corpus("voxceleb1", tmp_path, tiny=True)
     words = [f"--paths.voxceleb1={corpus}", "--protocol=mini", "--data.num_workers=0", *FEW]
-    run(copy, "recipes.superb", "accent", "random", *words)
+    run(copy, "wavlm_lightning.recipes.superb", "accent", "random", *words)
     result = json.loads((copy / "results/random/accent.json").read_text())
     assert math.isfinite(result["metrics"]["test/balanced_accuracy"])
     assert result["headline"] == "test/balanced_accuracy"
@@ -65,7 +65,7 @@ def test_the_task_ends_with_a_finite_score(copy: Path, tmp_path: Path) -> None:
 
 def test_the_task_is_listed_with_its_first_line(copy: Path) -> None:
     title = blocks()[FILES[0]].split('"""')[1].splitlines()[0]
-    listed = run(copy, "recipes.superb.tasks").splitlines()
+    listed = run(copy, "wavlm_lightning.recipes.superb.tasks").splitlines()
     assert [line.split(maxsplit=1)[1] for line in listed if line.split()[0] == "accent"] == [title]
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.upstream import load_upstream
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.upstream import load_upstream
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.labels import _array

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from sweeps import next_runs, schema_violations_from_proposed_config
 
-from downstream import load_task, task_names
-from downstream.trained_task import TrainedTask
-from recipes.pretrain.settings import read_settings
-from recipes.run.curves import CURVES
-from recipes.superb.settings import read_probe_settings
-from recipes.sweep.__main__ import complete, sweep_of
-from recipes.sweep.local import check_config
-from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import flat
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.recipes.pretrain.settings import read_settings
+from wavlm_lightning.recipes.run.curves import CURVES
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
+from wavlm_lightning.recipes.sweep.__main__ import complete, sweep_of
+from wavlm_lightning.recipes.sweep.local import check_config
+from wavlm_lightning.recipes.sweep.trials import trial_command
 
 ROOT = Path(__file__).parent.parent
 TASKS = [name for name in task_names() if issubclass(load_task(name), TrainedTask)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from wavlm_lightning.config import ConfigError, read_yaml, refuse_classes, with_home
+from wavlm_lightning.shipped import named_file
 
 COMMAND_LINE = "the command line"
 _MISSING = object()
@@ -46,7 +47,7 @@ class Stack:
         stack = cls()
         for key, value in _pairs(overrides):
             if key == "config":
-                stack = stack.plus_file(Path(value))
+                stack = stack.plus_file(named_file(value))
             else:
                 refuse_classes({key: mapping_or_text(value)})
                 stack = stack.plus(COMMAND_LINE, {key: value})

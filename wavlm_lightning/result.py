@@ -15,6 +15,7 @@ import torch
 
 from wavlm_lightning.files import write_text
 from wavlm_lightning.hashing import file_sha256
+from wavlm_lightning.shipped import version
 
 PACKAGES = (
     "torch",
@@ -43,7 +44,7 @@ class Result:
         checkpoint_sha256: hash of that file.
         counts: utterances, hours, dropped ones.
         seconds: wall time of the start that finished the run.
-        commit: of the code, or "unknown".
+        commit: of the code; the version where it was installed without a tree; or "unknown".
         versions: of Python and packages.
     """
 
@@ -106,8 +107,13 @@ def check_finite(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 def commit() -> str:
-    """The commit of the source tree, with "+changes" if files differ from it."""
+    """The commit of the source tree, with "+changes" if files differ from it.
+
+    Without a tree, the version that is installed, such as "version 0.1.0".
+    """
     here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():  # a repository further up is somebody else's
+        return f"version {version()}"
     try:
         git = ["git", "-C", str(here)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)

@@ -8,12 +8,12 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from downstream.adapt.gathering import Rows, gathered
-from downstream.adapt.learner import Learner
-from downstream.adapt.loss_watch import LossWatch
-from downstream.config import OptimConfig
-from downstream.features.frames import Features
-from downstream.task import Batch
+from wavlm_lightning.downstream.adapt.gathering import Rows, gathered
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.loss_watch import LossWatch
+from wavlm_lightning.downstream.config import OptimConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.runtime import to_device
 
 

@@ -14,15 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.adapt.lora import add_lora, last_blocks, load_merged, load_original, merged_state
-from downstream.adapt.loss_watch import out_of_memory
-from downstream.adapt.optimizer import build_optimizer
-from downstream.adapt.policy import ENCODER, AdaptationConfig, InputMasking
-from downstream.config import OptimConfig
-from downstream.features.frames import Features
-from downstream.task import Batch
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.lora import (
+    add_lora,
+    last_blocks,
+    load_merged,
+    load_original,
+    merged_state,
+)
+from wavlm_lightning.downstream.adapt.loss_watch import out_of_memory
+from wavlm_lightning.downstream.adapt.optimizer import build_optimizer
+from wavlm_lightning.downstream.adapt.policy import ENCODER, AdaptationConfig, InputMasking
+from wavlm_lightning.downstream.config import OptimConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.seeding import generator, seed_torch, torch_generator

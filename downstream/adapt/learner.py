@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from downstream.features.featurizer import Featurizer, FeaturizerConfig
-from downstream.features.frames import Features, Frames, Framing
-from downstream.task import Batch
-from downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.features.featurizer import Featurizer, FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import Features, Frames, Framing
+from wavlm_lightning.downstream.task import Batch
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.seeding import seed_torch, torch_seed
 from wavlm_lightning.training import zero_loss
 

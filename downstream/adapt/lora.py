@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from downstream.adapt.policy import LoRAConfig
+from wavlm_lightning.downstream.adapt.policy import LoRAConfig
 from wavlm_lightning.model.encoder import Block
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.seeding import torch_generator

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from downstream.config import OptimConfig
+from wavlm_lightning.downstream.config import OptimConfig
 
 KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

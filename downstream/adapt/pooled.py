@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from downstream.features.featurizer import FeaturizerConfig, prepared
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig, prepared
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
 
 
 class MeansOverTime:

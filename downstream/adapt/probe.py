@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.adapt.loss_watch import out_of_memory
-from downstream.adapt.optimizer import build_optimizer
-from downstream.adapt.pooled import MeansOverTime
-from downstream.config import OptimConfig
-from downstream.features.cache import FeatureCache
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
-from downstream.task import Batch
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.loss_watch import out_of_memory
+from wavlm_lightning.downstream.adapt.optimizer import build_optimizer
+from wavlm_lightning.downstream.adapt.pooled import MeansOverTime
+from wavlm_lightning.downstream.config import OptimConfig
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.training import NonFiniteLossError, scheduled
 
 UPSTREAM = "upstream."

@@ -12,7 +12,7 @@ Every voice has every sentence; a voice belongs to one split.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
 
 TEXTS, SLOTS = "all.iob.snips.txt", "slots.txt"

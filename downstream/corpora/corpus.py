@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from wavlm_lightning.downstream.corpora.lengths import Lengths, audio_lengths, usable
 
 SPLITS = ("train", "dev", "test")
 

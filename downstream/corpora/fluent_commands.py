@@ -4,7 +4,7 @@
 Layout: Lugosch et al. 2019, release of fluent.ai.
 """
 
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.tables import read_csv
 
 SPLITS = {"train": "train", "dev": "valid", "test": "test"}

@@ -6,7 +6,7 @@ Layout: Busso et al. 2008, release of 2008.
 
 import re
 
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 
 SESSIONS = (1, 2, 3, 4, 5)
 # Such as: [6.2901 - 8.2357], name of the turn, neu, [2.5000, 2.5000, 2.5000]; separated by tabs.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts that users bring: a class of `Corpus` in a module of their own."""
 
-from downstream.corpora.corpus import Corpus
+from wavlm_lightning.downstream.corpora.corpus import Corpus
 from wavlm_lightning.user_classes import user_class
 
 
@@ -15,6 +15,6 @@ def load_layout(name: str) -> type[Corpus]:
     if not issubclass(found, Corpus):
         raise ValueError(
             f"data.layout={name}: {found.__name__} must be a class of "
-            f"downstream.corpora.corpus.Corpus in {found.__module__}"
+            f"wavlm_lightning.downstream.corpora.corpus.Corpus in {found.__module__}"
         )
     return found

@@ -10,8 +10,9 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
+from wavlm_lightning.shipped import command
 
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
 _CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
@@ -50,7 +51,7 @@ class Pronounced(Corpus):
             raise ValueError(
                 f"{len(missing)} words of the transcripts, such as {missing[0]}, are in no lexicon "
                 f"of task.lexicons: {where}. librispeech-lexicon.txt of openslr.org/11 goes into "
-                "paths.librispeech; make lexicon root=DIR spells what is left"
+                f"paths.librispeech; {command()} lexicon root=DIR spells what is left"
             )
         return [replace(r, extra={**r.extra, "phones": _spelled(r, lexicon)}) for r in found]
 

@@ -9,8 +9,8 @@ parts of the hour are the ten minutes; ten hours are both folders.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora.corpus import Recording
-from downstream.corpora.librispeech import LibriSpeech, utterances
+from wavlm_lightning.downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.corpora.librispeech import LibriSpeech, utterances
 
 PARTS = {"10min": ["1h/0"], "1h": [f"1h/{part}" for part in range(6)]}
 PARTS["10h"] = [*PARTS["1h"], "9h"]

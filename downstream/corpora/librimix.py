@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.metrics.der import Turn
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.metrics.der import Turn
 from wavlm_lightning.files import read_text
 from wavlm_lightning.names import safe_field
 

@@ -7,7 +7,7 @@ Layout: Panayotov et al. 2015, README.TXT of openslr.org/12.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 from wavlm_lightning.files import read_text
 
 # Of SUPERB's PR and ASR.

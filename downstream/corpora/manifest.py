@@ -9,7 +9,7 @@ is a JSON object or empty. Paths in a list `sources` of `extra` are relative to 
 import json
 from typing import Any
 
-from downstream.corpora.corpus import SPLITS, Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import SPLITS, Corpus, Recording
 from wavlm_lightning.tables import composed, read_table
 
 NAME = "manifest.tsv"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.parsers import expat
 
-from downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.corpora.corpus import Recording
 from wavlm_lightning.files import read_text
 
 SPLITS = {"dev": "dev", "test": "eval"}

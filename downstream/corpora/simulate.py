@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.corpora.corpus import Recording
-from downstream.metrics.der import Turn
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.metrics.der import Turn
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 LEVEL_DB = 5.0  # the second speaker is up to this much louder or softer than the first

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from downstream.corpora.corpus import SPLITS, Corpus, Recording
-from downstream.corpora.lengths import Lengths, audio_lengths, usable
+from wavlm_lightning.downstream.corpora.corpus import SPLITS, Corpus, Recording
+from wavlm_lightning.downstream.corpora.lengths import Lengths, audio_lengths, usable
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator
 

@@ -4,9 +4,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording, by_split, having
-from downstream.corpora.manifest import Manifest
-from downstream.corpora.quesst14 import Truth
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, by_split, having
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.corpora.quesst14 import Truth
 from wavlm_lightning.tables import spoken_text
 
 

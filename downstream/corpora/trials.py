@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from downstream.corpora.corpus import Recording, Trial
+from wavlm_lightning.downstream.corpora.corpus import Recording, Trial
 from wavlm_lightning.seeding import generator
 
 

@@ -7,7 +7,7 @@ Layout: Nagrani, Chung, Zisserman 2017; both archives may also be unpacked into 
 from collections.abc import Sequence
 from pathlib import Path
 
-from downstream.corpora.corpus import Corpus, Recording, Trial
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, Trial
 from wavlm_lightning.files import read_text
 
 # The trials of the corpus's first release, 37,720; s3prl calls the same list voxceleb1_test_v2.txt.

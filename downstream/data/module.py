@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from downstream.config import DataConfig
-from downstream.data.plan import Places, TrainPlan, TrainSampler, cut, sized
-from downstream.features.cache import KeptFiles
-from downstream.task import Batch, Example, Item, Task
-from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.data.plan import Places, TrainPlan, TrainSampler, cut, sized
+from wavlm_lightning.downstream.features.cache import KeptFiles
+from wavlm_lightning.downstream.task import Batch, Example, Item, Task
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch
 from wavlm_lightning.runtime import leave_signals
 from wavlm_lightning.same_recordings import Span, shared

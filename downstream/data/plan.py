@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from downstream.config import DataConfig
+from wavlm_lightning.downstream.config import DataConfig
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator
 

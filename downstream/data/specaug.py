@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frames import Frames
 from wavlm_lightning.fields import Checked, whole
 
 CUBIC = -0.75  # of the cubic kernel (Keys 1981), as torch's interpolation has it

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features.frames import Frames
-from downstream.heads.pooling import MeanPoolLinear
-from downstream.task import Batch, TaskConfig
-from downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.pooling import MeanPoolLinear
+from wavlm_lightning.downstream.task import Batch, TaskConfig
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.names import safe_field

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from downstream.corpora.corpus import Recording, by_split
-from downstream.corpora.simulate import check_speakers
-from downstream.task import Example, Item, TaskConfig
-from downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.corpora.corpus import Recording, by_split
+from wavlm_lightning.downstream.corpora.simulate import check_speakers
+from wavlm_lightning.downstream.task import Example, Item, TaskConfig
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.seeding import generator
 
 C = TypeVar("C", bound=TaskConfig)

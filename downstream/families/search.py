@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from downstream.task import Task, TaskConfig
+from wavlm_lightning.downstream.task import Task, TaskConfig
 
 C = TypeVar("C", bound=TaskConfig)
 

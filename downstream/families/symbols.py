@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora.corpus import Recording, by_split
-from downstream.data.specaug import SpecAugmentConfig, spec_augment
-from downstream.features.frames import Frames
-from downstream.heads.recurrent import ProjectedBlstm
-from downstream.metrics.text import word_errors
-from downstream.task import Batch, Example, TaskConfig, example_of
-from downstream.text.symbols import BLANK, Run, collapse, symbol_runs
-from downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.corpora.corpus import Recording, by_split
+from wavlm_lightning.downstream.data.specaug import SpecAugmentConfig, spec_augment
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.recurrent import ProjectedBlstm
+from wavlm_lightning.downstream.metrics.text import word_errors
+from wavlm_lightning.downstream.task import Batch, Example, TaskConfig, example_of
+from wavlm_lightning.downstream.text.symbols import BLANK, Run, collapse, symbol_runs
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from downstream.corpora.corpus import Recording
-from downstream.families.symbols import SymbolTask
-from downstream.metrics.text import character_error_rate, word_error_rate
-from downstream.task import TaskConfig
-from downstream.text.decoding import LanguageModelConfig, LexiconDecoder
-from downstream.text.symbols import UNKNOWN, WORD_END, Characters, Run, split_runs
+from wavlm_lightning.downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.families.symbols import SymbolTask
+from wavlm_lightning.downstream.metrics.text import character_error_rate, word_error_rate
+from wavlm_lightning.downstream.task import TaskConfig
+from wavlm_lightning.downstream.text.decoding import LanguageModelConfig, LexiconDecoder
+from wavlm_lightning.downstream.text.symbols import UNKNOWN, WORD_END, Characters, Run, split_runs
 from wavlm_lightning.tables import spoken_text
 
 C = TypeVar("C", bound=TaskConfig)

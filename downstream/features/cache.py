@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frames import Features
 from wavlm_lightning.fields import Checked, number
 from wavlm_lightning.files import remove_parts, replacing, write_text
 from wavlm_lightning.hashing import content_sha256

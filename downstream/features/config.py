@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from downstream.features.kinds import kind_names
+from wavlm_lightning.downstream.features.kinds import kind_names
 from wavlm_lightning.fields import Checked, seed
 
 

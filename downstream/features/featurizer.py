@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features.frames import Features, Frames
+from wavlm_lightning.downstream.features.frames import Features, Frames
 from wavlm_lightning.fields import Checked, whole
 from wavlm_lightning.lengths import padding_mask
 

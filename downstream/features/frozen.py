@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstream.features.frames import Features, Upstream
+from wavlm_lightning.downstream.features.frames import Features, Upstream
 from wavlm_lightning.lengths import similar_lengths
 from wavlm_lightning.runtime import computes_bfloat16, threads
 

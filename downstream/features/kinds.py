@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from downstream import upstreams
+from wavlm_lightning.downstream import upstreams
 
 
 def kind_names() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frames import Features
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.transformers_encoder import padded_layers
 

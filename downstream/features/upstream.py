@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import Frozen
-from downstream.features.kinds import kind_module, kind_names
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.kinds import kind_module, kind_names
 from wavlm_lightning.model.checkpoint import local_path
 from wavlm_lightning.runtime import computes_bfloat16
 

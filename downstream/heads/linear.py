@@ -3,7 +3,7 @@
 
 from torch import Tensor, nn
 
-from downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frames import Frames
 
 
 class FrameLinear(nn.Module):

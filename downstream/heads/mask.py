@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features.frames import Frames
-from downstream.heads.recurrent import Blstm
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.recurrent import Blstm
 
 
 class MaskBlstm(nn.Module):

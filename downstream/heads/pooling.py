@@ -7,7 +7,7 @@ non-linearity, no dropout.
 
 from torch import Tensor, nn
 
-from downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frames import Frames
 
 
 def mean_over_time(frames: Frames) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from downstream.features.frames import Frames
-from downstream.heads.bfloat16_lstm import packing, run_direction, takes_bfloat16
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.bfloat16_lstm import packing, run_direction, takes_bfloat16
 from wavlm_lightning.lengths import padding_mask
 from wavlm_lightning.model.kernels import use_kernels
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frames import Frames
 from wavlm_lightning.lengths import padding_mask
 
 # Width in frames and dilation of each layer; un-padded, so 14 frames are lost in all.

@@ -8,7 +8,7 @@ in s3prl ec8064b5, downstream/ctc/metric.py.
 import re
 from collections.abc import Sequence
 
-from downstream.metrics.text import character_errors
+from wavlm_lightning.downstream.metrics.text import character_errors
 
 Slots = list[tuple[str, str]]  # type, value
 SLOT = re.compile(r"(?:^|(?<= ))B-(\S+) (.+?) E-\1(?= |$)")

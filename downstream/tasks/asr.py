@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from downstream.corpora.corpus import Corpus
-from downstream.corpora.librispeech import LibriSpeech
-from downstream.families.symbols import BlstmConfig, blstm_head
-from downstream.families.transcription import Transcription
-from downstream.features.frames import Frames
-from downstream.task import Batch
-from downstream.text.decoding import LanguageModelConfig
+from wavlm_lightning.downstream.corpora.corpus import Corpus
+from wavlm_lightning.downstream.corpora.librispeech import LibriSpeech
+from wavlm_lightning.downstream.families.symbols import BlstmConfig, blstm_head
+from wavlm_lightning.downstream.families.transcription import Transcription
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.task import Batch
+from wavlm_lightning.downstream.text.decoding import LanguageModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

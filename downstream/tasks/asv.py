@@ -23,18 +23,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora import voxceleb1
-from downstream.corpora.corpus import Corpus, Recording, Trial, read
-from downstream.corpora.trials import all_trials, halves
-from downstream.data.silence import remove_silence
-from downstream.features.frames import Frames
-from downstream.heads.pooling import mean_over_time
-from downstream.heads.xvector import XVector
-from downstream.losses import am_softmax
-from downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
-from downstream.task import Batch, Example, Item, TaskConfig, example_of
-from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError, read_audio
+from wavlm_lightning.downstream.corpora import voxceleb1
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, Trial, read
+from wavlm_lightning.downstream.corpora.trials import all_trials, halves
+from wavlm_lightning.downstream.data.silence import remove_silence
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.pooling import mean_over_time
+from wavlm_lightning.downstream.heads.xvector import XVector
+from wavlm_lightning.downstream.losses import am_softmax
+from wavlm_lightning.downstream.metrics.eer import det_curve, equal_error_rate, min_dcf
+from wavlm_lightning.downstream.task import Batch, Example, Item, TaskConfig, example_of
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE

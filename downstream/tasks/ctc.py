@@ -15,14 +15,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.corpora.librilight import LibriLight
-from downstream.families.symbols import ctc_loss
-from downstream.families.transcription import Transcription
-from downstream.features.frames import Frames
-from downstream.heads.linear import FrameLinear
-from downstream.task import Batch, TaskConfig
-from downstream.text.decoding import LanguageModelConfig
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.librilight import LibriLight
+from wavlm_lightning.downstream.families.symbols import ctc_loss
+from wavlm_lightning.downstream.families.transcription import Transcription
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.linear import FrameLinear
+from wavlm_lightning.downstream.task import Batch, TaskConfig
+from wavlm_lightning.downstream.text.decoding import LanguageModelConfig
 from wavlm_lightning.fields import number
 
 

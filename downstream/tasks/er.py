@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from downstream.corpora.corpus import Corpus, read
-from downstream.corpora.iemocap import IEMOCAP
-from downstream.families.classification import Classification, ClassifierConfig
-from downstream.task import Example, Sources, example_of
+from wavlm_lightning.downstream.corpora.corpus import Corpus, read
+from wavlm_lightning.downstream.corpora.iemocap import IEMOCAP
+from wavlm_lightning.downstream.families.classification import Classification, ClassifierConfig
+from wavlm_lightning.downstream.task import Example, Sources, example_of
 from wavlm_lightning.fields import number, seed
 from wavlm_lightning.names import safe_field, safe_name
 

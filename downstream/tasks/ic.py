@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora.corpus import Corpus, Recording, by_split
-from downstream.corpora.fluent_commands import FluentCommands
-from downstream.families.classification import Classification, ClassifierConfig, confusion, ranked
-from downstream.features.frames import Frames
-from downstream.task import Batch, Example, example_of
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, by_split
+from wavlm_lightning.downstream.corpora.fluent_commands import FluentCommands
+from wavlm_lightning.downstream.families.classification import (
+    Classification,
+    ClassifierConfig,
+    confusion,
+    ranked,
+)
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.task import Batch, Example, example_of
 from wavlm_lightning.names import safe_field
 
 

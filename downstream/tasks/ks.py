@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downstream.corpora.corpus import Corpus, by_split
-from downstream.corpora.speech_commands import SpeechCommands
-from downstream.families.classification import Classification, ClassifierConfig, numbered
-from downstream.task import Example, example_of
+from wavlm_lightning.downstream.corpora.corpus import Corpus, by_split
+from wavlm_lightning.downstream.corpora.speech_commands import SpeechCommands
+from wavlm_lightning.downstream.families.classification import (
+    Classification,
+    ClassifierConfig,
+    numbered,
+)
+from wavlm_lightning.downstream.task import Example, example_of
 from wavlm_lightning.fields import number, whole
 
 

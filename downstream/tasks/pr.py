@@ -14,14 +14,14 @@ from typing import Any
 
 from torch import nn
 
-from downstream.corpora import lexicon
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.corpora.librispeech import LibriSpeech
-from downstream.families.symbols import SymbolTask
-from downstream.heads.linear import ProjectedLinear
-from downstream.metrics.text import word_error_rate
-from downstream.task import TaskConfig
-from downstream.text.symbols import Tokens
+from wavlm_lightning.downstream.corpora import lexicon
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.librispeech import LibriSpeech
+from wavlm_lightning.downstream.families.symbols import SymbolTask
+from wavlm_lightning.downstream.heads.linear import ProjectedLinear
+from wavlm_lightning.downstream.metrics.text import word_error_rate
+from wavlm_lightning.downstream.task import TaskConfig
+from wavlm_lightning.downstream.text.symbols import Tokens
 from wavlm_lightning.fields import whole
 
 WORD_BREAK = "|"  # between words; no target holds any

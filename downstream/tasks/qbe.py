@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from downstream.corpora import quesst14
-from downstream.corpora.corpus import Corpus, Recording, measured
-from downstream.corpora.spoken_terms import SpokenTerms
-from downstream.families.search import Search
-from downstream.metrics.dtw import detect
-from downstream.metrics.mtwv import mtwv
-from downstream.task import Example, TaskConfig, example_of
+from wavlm_lightning.downstream.corpora import quesst14
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording, measured
+from wavlm_lightning.downstream.corpora.spoken_terms import SpokenTerms
+from wavlm_lightning.downstream.families.search import Search
+from wavlm_lightning.downstream.metrics.dtw import detect
+from wavlm_lightning.downstream.metrics.mtwv import mtwv
+from wavlm_lightning.downstream.task import Example, TaskConfig, example_of
 from wavlm_lightning.fields import number
 from wavlm_lightning.files import write_text
 

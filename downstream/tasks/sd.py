@@ -21,22 +21,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from downstream.corpora import librimix
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.corpora.simulate import conversation
-from downstream.families.mixtures import Mixtures
-from downstream.features.frames import Frames
-from downstream.heads.recurrent import LstmActivity
-from downstream.losses import permutation_bce
-from downstream.metrics.der import (
+from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.corpora import librimix
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.simulate import conversation
+from wavlm_lightning.downstream.families.mixtures import Mixtures
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.recurrent import LstmActivity
+from wavlm_lightning.downstream.losses import permutation_bce
+from wavlm_lightning.downstream.metrics.der import (
     Turn,
     activity,
     diarization_error_rate,
     median_filter,
     turns_of,
 )
-from downstream.task import Batch, Example, Item, TaskConfig, example_of
-from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE

@@ -17,14 +17,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from downstream.corpora.audio_snips import OUTSIDE, AudioSnips
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.families.symbols import BlstmConfig, SymbolTask, blstm_head
-from downstream.features.frames import Frames
-from downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
-from downstream.metrics.text import word_error_rate
-from downstream.task import Batch
-from downstream.text.symbols import Run, Tokens, split_runs
+from wavlm_lightning.downstream.corpora.audio_snips import OUTSIDE, AudioSnips
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.families.symbols import BlstmConfig, SymbolTask, blstm_head
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.metrics.slots import slot_type_f1, slot_value_cer, words_of
+from wavlm_lightning.downstream.metrics.text import word_error_rate
+from wavlm_lightning.downstream.task import Batch
+from wavlm_lightning.downstream.text.symbols import Run, Tokens, split_runs
 from wavlm_lightning.tables import spoken_text
 
 # s3prl ec8064b5, downstream/ctc/vocab/character.txt

@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from downstream.corpora import voxceleb1
-from downstream.corpora.corpus import SPLITS, Corpus, Recording
-from downstream.families.classification import Classification, ClassifierConfig, numbered
-from downstream.task import Example, Item, example_of
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.corpora import voxceleb1
+from wavlm_lightning.downstream.corpora.corpus import SPLITS, Corpus, Recording
+from wavlm_lightning.downstream.families.classification import (
+    Classification,
+    ClassifierConfig,
+    numbered,
+)
+from wavlm_lightning.downstream.task import Example, Item, example_of
 from wavlm_lightning.fields import number
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.seeding import generator

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.corpora.corpus import Corpus, Recording
-from downstream.corpora.librimix import LibriMix
-from downstream.corpora.simulate import separated
-from downstream.families.mixtures import Mixtures
-from downstream.features.frames import Frames
-from downstream.heads.mask import MaskBlstm
-from downstream.losses import permutation_mse
-from downstream.metrics.separation import best_order, si_sdr_improvement
-from downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.librimix import LibriMix
+from wavlm_lightning.downstream.corpora.simulate import separated
+from wavlm_lightning.downstream.families.mixtures import Mixtures
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.mask import MaskBlstm
+from wavlm_lightning.downstream.losses import permutation_mse
+from wavlm_lightning.downstream.metrics.separation import best_order, si_sdr_improvement
+from wavlm_lightning.downstream.task import Batch, Example, Item, TaskConfig, example_of
 from wavlm_lightning.fields import number, whole
 from wavlm_lightning.files import write_text
 from wavlm_lightning.lengths import SAMPLE_RATE

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from downstream.text.symbols import SPECIAL, WORD_END, Characters
+from wavlm_lightning.downstream.text.symbols import SPECIAL, WORD_END, Characters
 from wavlm_lightning.fields import Checked, number, whole
 from wavlm_lightning.files import read_text, write_text
+from wavlm_lightning.shipped import extras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class LexiconDecoder:
             from torchaudio.models.decoder import ctc_decoder
         except ImportError as error:
             raise ModuleNotFoundError(
-                "task.lm.file needs flashlight-text: make setup EXTRAS=lm"
+                f"task.lm.file needs flashlight-text: {extras('lm')}"
             ) from error
         try:
             return self._decoder_of(ctc_decoder)

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE
 
 DELTA_WINDOW = 5  # frames; s3prl ec8064b5, upstream/baseline/fbank.yaml, as are the two below

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.model.transformers_encoder import digest_of_tensors
 from wavlm_lightning.user_classes import user_class
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import Frozen
-from downstream.upstreams.wavlm import frozen_wavlm
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.upstreams.wavlm import frozen_wavlm
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.seeding import torch_seed

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import Frozen
-from downstream.upstreams.python import OwnUpstream
 from wavlm_lightning.checkpoint_file import DamagedFileError, why_unreadable
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.upstreams.python import OwnUpstream
 from wavlm_lightning.lengths import conv_lengths
 from wavlm_lightning.model.transformers_encoder import digest_of_tensors
 

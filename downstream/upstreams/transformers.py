@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
-from downstream.features.spectrogram_encoders import W2vBert, WhisperEncoder
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.spectrogram_encoders import W2vBert, WhisperEncoder
 from wavlm_lightning.model.transformers_encoder import (
     Loaded,
     TransformersEncoder,

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.lengths import HOP, conv_lengths
 from wavlm_lightning.model.checkpoint import load_wavlm, local_path
 from wavlm_lightning.model.wavlm import WavLM
 from wavlm_lightning.model.weights import source_sha256
+from wavlm_lightning.shipped import command, extras
 
 
 def load(config: UpstreamConfig) -> tuple[Frozen, str]:
@@ -40,9 +41,9 @@ def _missing(source: str, error: FileNotFoundError) -> str:
     if "hub id" in str(error):
         return (
             f"the hub id {source} is not on this machine: the same command with "
-            "upstream.download=true fetches it (make setup EXTRAS=hf)"
+            f"upstream.download=true fetches it ({extras('hf')})"
         )
-    made_here = "; make pretrain makes this one" if "runs/pretrain" in source else ""
+    made_here = f"; {command()} pretrain makes this one" if "runs/pretrain" in source else ""
     return f"{error}: say UPSTREAM=FILE, or upstream.source=FILE{made_here}"
 
 

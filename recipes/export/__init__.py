@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m recipes.export`: a model in the layout of another library."""
+"""`wavlm export`: a model in the layout of another library."""

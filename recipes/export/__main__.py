@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a model in the layout of another library.
 
-python -m recipes.export --ckpt=SOURCE --to=transformers|released|torchaudio|torch_export --out=DIR
+wavlm export --ckpt=SOURCE --to=transformers|released|torchaudio|torch_export --out=DIR
                          [--results=results] [--push_to_hub=NAME]
 """
 
@@ -9,9 +9,6 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from recipes.export.model_card import model_card
-from recipes.export.trained_head import TrainedHead, read_trained_head, write_tokenizer
-from recipes.run.exit_status import exit_status
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.files import write_text
@@ -23,13 +20,20 @@ from wavlm_lightning.model.checkpoint import (
 )
 from wavlm_lightning.model.export import save_exported
 from wavlm_lightning.model.hub import upload
+from wavlm_lightning.recipes.export.model_card import model_card
+from wavlm_lightning.recipes.export.trained_head import (
+    TrainedHead,
+    read_trained_head,
+    write_tokenizer,
+)
+from wavlm_lightning.recipes.run.exit_status import exit_status
 
 RELEASED, PROGRAM = "WavLM.pt", "wavlm.pt2"
 
 
 def build_parser() -> Parser:
     """Options."""
-    parser = Parser(prog="recipes.export", description=__doc__)
+    parser = Parser(prog="wavlm export", description=__doc__)
     parser.add_argument("--ckpt", type=str, required=True, help="what load_wavlm reads")
     parser.add_argument(
         "--to",

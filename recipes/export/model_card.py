@@ -4,13 +4,13 @@
 from pathlib import Path
 from typing import Any
 
-from downstream.results import ProbeResult, read_probe_results
-from recipes.report.scores import score_of
-from recipes.run.folder import RESULT
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.downstream.results import ProbeResult, read_probe_results
 from wavlm_lightning.files import read_json
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.recipes.report.scores import score_of
+from wavlm_lightning.recipes.run.folder import RESULT
 
 LIBRARIES = ("transformers", "torchaudio")  # layouts that a library of that name reads
 UNKNOWN = "not known: no run lies beside the checkpoint"

@@ -14,19 +14,19 @@ from typing import Any
 
 from torch import Tensor
 
-from downstream.adapt.policy import ENCODER
-from downstream.features.config import UpstreamConfig
-from downstream.features.upstream import load_upstream
-from downstream.heads.linear import FrameLinear
-from downstream.heads.xvector import CONTEXT
-from downstream.text.symbols import SPECIAL, WORD_END
-from downstream.upstreams.wavlm import WavLMUpstream
-from recipes.run.folder import CONFIG
 from wavlm_lightning.checkpoint_file import read_checkpoint
 from wavlm_lightning.config import ConfigError, read_yaml
+from wavlm_lightning.downstream.adapt.policy import ENCODER
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.heads.linear import FrameLinear
+from wavlm_lightning.downstream.heads.xvector import CONTEXT
+from wavlm_lightning.downstream.text.symbols import SPECIAL, WORD_END
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.files import write_text
 from wavlm_lightning.model.checkpoint import TransformersHead, load_wavlm
 from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.recipes.run.folder import CONFIG
 
 State = dict[str, Tensor]
 ONE_LAYER = -1e4  # next to 0, nothing is left of it after a softmax in float32

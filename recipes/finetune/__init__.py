@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m recipes.finetune`: an encoder and a head trained together."""
+"""`wavlm finetune`: an encoder and a head trained together."""

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tune a WavLM for a task: encoder and head together, in one stage or several.
 
-python -m recipes.finetune TASK UPSTREAM [--config=FILE] [--key=value ...]
+wavlm finetune TASK UPSTREAM [--config=FILE] [--key=value ...]
 """
 
 import sys
 
-from recipes.finetune.settings import keys_of, read_stages
-from recipes.run.program import run_program
-from recipes.superb.job import TaskJob
-from recipes.superb.settings import task_and_upstream
+from wavlm_lightning.recipes.finetune.settings import keys_of, read_stages
+from wavlm_lightning.recipes.run.program import run_program
+from wavlm_lightning.recipes.superb.job import TaskJob
+from wavlm_lightning.recipes.superb.settings import task_and_upstream
 
-PROGRAM = "recipes.finetune"
+PROGRAM = "wavlm_lightning.recipes.finetune"
 
 
 def finetune_job(argv: list[str]) -> TaskJob:

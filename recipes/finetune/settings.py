@@ -11,13 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from downstream import load_task
-from downstream.adapt.policy import AdaptationConfig, InputMasking
-from downstream.trained_task import TrainedTask
-from recipes.run.initial_weights import check_shape, init_path
-from recipes.run.mini_model import MINI_CHECKPOINT, MINI_NAME, is_missing
-from recipes.superb.settings import (
-    CONFIGS,
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.config_stack import Layer, Stack
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.adapt.policy import AdaptationConfig, InputMasking
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.model.checkpoint import read_config
+from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.earlier_names import KEYS
+from wavlm_lightning.recipes.run.initial_weights import check_shape, init_path
+from wavlm_lightning.recipes.run.mini_model import MINI_CHECKPOINT, MINI_NAME, is_missing
+from wavlm_lightning.recipes.superb.settings import (
     Reading,
     RunSection,
     TaskSettings,
@@ -26,14 +31,9 @@ from recipes.superb.settings import (
     read_files,
     task_and_upstream,
 )
-from wavlm_lightning.config import ConfigError
-from wavlm_lightning.config_parser import Parser
-from wavlm_lightning.config_stack import Layer, Stack
-from wavlm_lightning.model.checkpoint import read_config
-from wavlm_lightning.model.config import WavLMConfig
-from wavlm_lightning.model.earlier_names import KEYS
+from wavlm_lightning.shipped import command, config_file
 
-ANY = CONFIGS / "finetune" / "any.yaml"
+ANY = "any.yaml"  # for tasks without a file of their own
 # Sections and keys that a run has once, whatever its stages are.
 OF_A_RUN = (
     *("upstream", "paths", "cache", "wandb", "tensorboard", "protocol", "stages"),
@@ -121,7 +121,7 @@ def _read(
     reading = read_files(task, upstream, overrides, _files(task))
     if reading.said.get("init"):
         raise ConfigError(
-            f"init is the second word now: make finetune UPSTREAM={reading.said.get('init')}"
+            f"init is the second word now: {command()} finetune UPSTREAM={reading.said.get('init')}"
         )
     start = WavLMConfig.mini() if mini else _encoder(reading)
     files, said = Stack().plus("the encoder", {"model": start.to_dict()}), reading.said
@@ -155,9 +155,9 @@ def _files(task: str) -> list[Path]:
     kind = load_task(task)
     if not issubclass(kind, TrainedTask):
         raise ConfigError(f"{task} trains nothing: there is no encoder to train with it")
-    own = CONFIGS / "finetune" / f"{task}.yaml"
-    files = [CONFIGS / "superb" / f"{task}.yaml"] if kind.suite == "superb" else []
-    return [*files, own if own.is_file() else ANY]
+    own = config_file("finetune", f"{task}.yaml")
+    files = [config_file("superb", f"{task}.yaml")] if kind.suite == "superb" else []
+    return [*files, own if own.is_file() else config_file("finetune", ANY)]
 
 
 def _resolved(reading: Reading, start: WavLMConfig, *later: Layer) -> TaskSettings:

@@ -11,9 +11,9 @@ real speech.
 
 from pathlib import Path
 
-from recipes.mini.build import MiniCorpus, Sizes, cached
-from recipes.mini.store import Progress
-from recipes.mini.superb import NAMES, superb_corpus
+from wavlm_lightning.recipes.mini.build import MiniCorpus, Sizes, cached
+from wavlm_lightning.recipes.mini.store import Progress
+from wavlm_lightning.recipes.mini.superb import NAMES, superb_corpus
 
 __all__ = ["NAMES", "MiniCorpus", "mini_corpus", "superb_corpus"]
 

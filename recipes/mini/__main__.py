@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from recipes.mini import NAMES, superb_corpus
+from wavlm_lightning.recipes.mini import NAMES, superb_corpus
 
 
 def main() -> None:

@@ -4,9 +4,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.mini import librispeech, noise
-from recipes.mini.speech import by_voice, speak_all
-from recipes.mini.store import Digests, Facts, Progress, Recipe, folder_name, stored
+from wavlm_lightning.recipes.mini import librispeech, noise
+from wavlm_lightning.recipes.mini.speech import by_voice, speak_all
+from wavlm_lightning.recipes.mini.store import Digests, Facts, Progress, Recipe, folder_name, stored
 
 VERSION = 2  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

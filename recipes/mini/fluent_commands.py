@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.mini.speech import COLOUR_HZ, Speech, by_voice, speak_all
-from recipes.mini.store import Corpus, Digests, Facts, Progress
-from recipes.mini.voices import Speaker, speaker
+from wavlm_lightning.recipes.mini.speech import COLOUR_HZ, Speech, by_voice, speak_all
+from wavlm_lightning.recipes.mini.store import Corpus, Digests, Facts, Progress
+from wavlm_lightning.recipes.mini.voices import Speaker, speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

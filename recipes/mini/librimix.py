@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from recipes.mini import build
-from recipes.mini.build import MiniCorpus
-from recipes.mini.speech import SAMPLE_RATE, Tally
-from recipes.mini.store import (
+from wavlm_lightning.recipes.mini import build
+from wavlm_lightning.recipes.mini.build import MiniCorpus
+from wavlm_lightning.recipes.mini.speech import SAMPLE_RATE, Tally
+from wavlm_lightning.recipes.mini.store import (
     FACTS,
     Digests,
     Facts,

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recipes.mini.pronounce import lexicon_text, pronounced
-from recipes.mini.sentences import sentences, words
-from recipes.mini.speech import SAMPLE_RATE, Speech
-from recipes.mini.voices import Speaker, arpabet, speaker
+from wavlm_lightning.recipes.mini.pronounce import lexicon_text, pronounced
+from wavlm_lightning.recipes.mini.sentences import sentences, words
+from wavlm_lightning.recipes.mini.speech import SAMPLE_RATE, Speech
+from wavlm_lightning.recipes.mini.voices import Speaker, arpabet, speaker
 
 SILENCE = "sil"
 _SEED = 20

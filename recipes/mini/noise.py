@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.mini.store import write_audio
+from wavlm_lightning.recipes.mini.store import write_audio
 
 SAMPLE_RATE = 16000
 PEAK = 0.95

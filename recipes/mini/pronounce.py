@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from recipes.mini.speech import WORKER
-from recipes.mini.voices import stressed
+from wavlm_lightning.recipes.mini.speech import WORKER
+from wavlm_lightning.recipes.mini.voices import stressed
 
 VOICE = "en-us"
 _WORDS_PER_SHARD = 250  # said by one process, whose state moves from word to word

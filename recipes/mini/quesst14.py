@@ -21,11 +21,16 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from recipes.mini.quesst14_scoring import Document, Occurrence, write_key, write_truth
-from recipes.mini.quesst14_texts import ENGLISH, MADE_UP, Item, items
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
-from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
-from recipes.mini.voices import speaker
+from wavlm_lightning.recipes.mini.quesst14_scoring import (
+    Document,
+    Occurrence,
+    write_key,
+    write_truth,
+)
+from wavlm_lightning.recipes.mini.quesst14_texts import ENGLISH, MADE_UP, Item, items
+from wavlm_lightning.recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
+from wavlm_lightning.recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
+from wavlm_lightning.recipes.mini.voices import speaker
 
 VERSION = 2  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from recipes.mini.sentences import GRAMMAR, Grammar, sentence_of, words
+from wavlm_lightning.recipes.mini.sentences import GRAMMAR, Grammar, sentence_of, words
 
 ENGLISH = "nnenglish"  # non-native, as the real one says
 MADE_UP = {  # words of the languages that stand for others

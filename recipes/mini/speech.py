@@ -13,9 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from recipes.mini.sentences import words
-from recipes.mini.store import Digests, Facts, Progress
-from recipes.mini.voices import spoken
+from wavlm_lightning.recipes.mini.sentences import words
+from wavlm_lightning.recipes.mini.store import Digests, Facts, Progress
+from wavlm_lightning.recipes.mini.voices import spoken
 
 SAMPLE_RATE = 16000
 COLOUR_HZ = (120, 350, 700, 1200, 2000, 3200, 5000, 7500)

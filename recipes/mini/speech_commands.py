@@ -21,11 +21,16 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from downstream.corpora.speech_commands import TEST_FOLDER, TRAIN_FOLDER, WORDS, part_of
-from recipes.mini.noise import KINDS
-from recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
-from recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
-from recipes.mini.voices import speaker
+from wavlm_lightning.downstream.corpora.speech_commands import (
+    TEST_FOLDER,
+    TRAIN_FOLDER,
+    WORDS,
+    part_of,
+)
+from wavlm_lightning.recipes.mini.noise import KINDS
+from wavlm_lightning.recipes.mini.speech import COLOUR_HZ, SAMPLE_RATE, Speech, by_voice, speak_all
+from wavlm_lightning.recipes.mini.store import Corpus, Digests, Facts, Progress, write_audio
+from wavlm_lightning.recipes.mini.voices import speaker
 
 VERSION = 1  # raise it with any change that moves a byte of the corpus
 EXPECTED_SHA256 = {  # of the whole corpus, by version of espeakng-loader, on Linux x86_64

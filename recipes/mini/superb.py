@@ -5,8 +5,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from recipes.mini import build
-from recipes.mini.store import Corpus, Progress
+from wavlm_lightning.recipes.mini import build
+from wavlm_lightning.recipes.mini.store import Corpus, Progress
 
 # Modules of this room; each is imported when its corpus is asked for.
 NAMES = (
@@ -40,7 +40,7 @@ def superb_corpus(
     if name == "librispeech":
         sizes = build.TINY if tiny else build.Sizes()
         return build.cached(cache, sizes, num_workers=num_workers, progress=progress).librispeech
-    module: Any = importlib.import_module(f"recipes.mini.{name}")
+    module: Any = importlib.import_module(f"wavlm_lightning.recipes.mini.{name}")
     if name == "librimix":  # made of the mini LibriSpeech
         sizes = module.TINY if tiny else module.Sizes()
         path: Path = module.cached(cache, sizes, num_workers=num_workers, progress=progress)

@@ -38,6 +38,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from wavlm_lightning.shipped import extras
+
 SAMPLE_RATE = 16000
 NATIVE_RATE = 22050  # of eSpeak's formant synthesizer
 UP, DOWN = 320, 441  # 22050 Hz -> 16000 Hz
@@ -89,7 +91,7 @@ class Espeak:
         except ImportError:
             raise SystemExit(
                 "espeakng-loader is not installed (eSpeak NG speaks the mini corpus): "
-                "pip install espeakng-loader, or make setup"
+                f"{extras('mini')}"
             ) from None
         _lay_out(Path(espeakng_loader.get_data_path()), variants, folder / "espeak-ng-data")
         self.library = ctypes.CDLL(str(espeakng_loader.get_library_path()))

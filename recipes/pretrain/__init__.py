@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m recipes.pretrain`: recordings, labels, iterations of training."""
+"""`wavlm pretrain`: recordings, labels, iterations of training."""

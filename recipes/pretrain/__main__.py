@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train WavLM: recordings, labels, one or more iterations, and a table of what came out.
 
-python -m recipes.pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
+wavlm pretrain --config=configs/pretrain/mini.yaml [--key=value ...]
 """
 
 import sys
 from pathlib import Path
 
-from recipes.pretrain.recordings import check_roots
-from recipes.pretrain.settings import check_chain, keys_of, read_chain
-from recipes.run.explain import config_text
-from recipes.run.processes import Processes
-from recipes.run.program import run_program
+from wavlm_lightning.recipes.pretrain.recordings import check_roots
+from wavlm_lightning.recipes.pretrain.settings import check_chain, keys_of, read_chain
+from wavlm_lightning.recipes.run.explain import config_text
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.program import run_program
 
 
 class Pretraining:
     """All iterations of a pre-training."""
 
-    program = "recipes.pretrain"
+    program = "wavlm_lightning.recipes.pretrain"
     starts_from = None  # the mini model is what this program makes
 
     def __init__(self, argv: list[str]):
@@ -52,7 +52,7 @@ class Pretraining:
     def run(self, folder: Path, processes: Processes, *, started: float) -> None:
         """Train all iterations, write the result and the table."""
         # Lightning takes longer to import than all before: what is wrong is said by now.
-        from recipes.pretrain.chain import run
+        from wavlm_lightning.recipes.pretrain.chain import run
 
         run(self.chain, folder, processes=processes, started=started)
 

@@ -4,15 +4,20 @@
 import time
 from pathlib import Path
 
-from recipes.pretrain.iteration import Iteration, train_iteration
-from recipes.pretrain.label_making import make_labels
-from recipes.pretrain.recordings import Recordings, prepare_recordings, same_recordings
-from recipes.pretrain.settings import MINI, Settings
-from recipes.run.folder import RESULT, point_to
-from recipes.run.processes import Processes
 from wavlm_lightning.config import flat
 from wavlm_lightning.model.weights import source_sha256
+from wavlm_lightning.recipes.pretrain.iteration import Iteration, train_iteration
+from wavlm_lightning.recipes.pretrain.label_making import make_labels
+from wavlm_lightning.recipes.pretrain.recordings import (
+    Recordings,
+    prepare_recordings,
+    same_recordings,
+)
+from wavlm_lightning.recipes.pretrain.settings import MINI, Settings
+from wavlm_lightning.recipes.run.folder import RESULT, point_to
+from wavlm_lightning.recipes.run.processes import Processes
 from wavlm_lightning.result import write_result
+from wavlm_lightning.shipped import command
 
 
 def run(chain: list[Settings], folder: Path, *, processes: Processes, started: float) -> None:
@@ -154,5 +159,5 @@ def _table(settings: Settings, folder: Path, done: list[Iteration], seconds: flo
 def _next(settings: Settings, checkpoint: Path) -> str:
     """What to do with the model."""
     if settings.data.root == MINI:
-        return "next: your own recordings:  make pretrain data.root=DIR data.noise=DIR"
-    return f"next: evaluate it:  make superb TASK=asv UPSTREAM={checkpoint}"
+        return f"next: your own recordings:  {command()} pretrain data.root=DIR data.noise=DIR"
+    return f"next: evaluate it:  {command()} superb TASK=asv UPSTREAM={checkpoint}"

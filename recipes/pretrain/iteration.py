@@ -9,17 +9,6 @@ from typing import Any
 import lightning
 import numpy as np
 
-from recipes.pretrain.first_weights import start_from
-from recipes.pretrain.recordings import Recordings
-from recipes.pretrain.settings import Settings
-from recipes.run.callbacks import KeepBest
-from recipes.run.checkpoints import BEST, CHECKPOINTS, LAST
-from recipes.run.curves import plot_curves
-from recipes.run.devices import device_words, with_precision
-from recipes.run.fit import Training, fit, once
-from recipes.run.processes import Processes
-from recipes.run.throughput import HOURS, SHARE, Throughput
-from recipes.run.trainer import Pace
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
@@ -33,6 +22,17 @@ from wavlm_lightning.pretrain.manifest import (
 )
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
+from wavlm_lightning.recipes.pretrain.first_weights import start_from
+from wavlm_lightning.recipes.pretrain.recordings import Recordings
+from wavlm_lightning.recipes.pretrain.settings import Settings
+from wavlm_lightning.recipes.run.callbacks import KeepBest
+from wavlm_lightning.recipes.run.checkpoints import BEST, CHECKPOINTS, LAST
+from wavlm_lightning.recipes.run.curves import plot_curves
+from wavlm_lightning.recipes.run.devices import device_words, with_precision
+from wavlm_lightning.recipes.run.fit import Training, fit, once
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.throughput import HOURS, SHARE, Throughput
+from wavlm_lightning.recipes.run.trainer import Pace
 
 FIGURES = {
     "train/loss": ("loss", "{:.3f}"),

@@ -4,10 +4,6 @@
 from pathlib import Path
 from typing import Any
 
-from recipes.pretrain.label_teacher import load_teacher
-from recipes.pretrain.settings import LabelSection
-from recipes.run.counter import counter
-from recipes.run.processes import Processes
 from wavlm_lightning.pretrain.kmeans import Quantizer, fit_kmeans
 from wavlm_lightning.pretrain.label_features import LabelFeatures, LayerFeatures, Mfcc
 from wavlm_lightning.pretrain.labels import (
@@ -19,6 +15,10 @@ from wavlm_lightning.pretrain.labels import (
 )
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.sklearn_codebook import read_sklearn_centroids
+from wavlm_lightning.recipes.pretrain.label_teacher import load_teacher
+from wavlm_lightning.recipes.pretrain.settings import LabelSection
+from wavlm_lightning.recipes.run.counter import counter
+from wavlm_lightning.recipes.run.processes import Processes
 from wavlm_lightning.runtime import computes_bfloat16
 
 

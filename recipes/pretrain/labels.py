@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label recordings: features, k-means, the code of every frame.
 
-    python -m recipes.pretrain.labels --root=DIR --out=DIR --features=mfcc --num_clusters=100
-    python -m recipes.pretrain.labels --root=DIR --out=DIR --features=hidden --teacher=CKPT \\
+    wavlm labels --root=DIR --out=DIR --features=mfcc --num_clusters=100
+    wavlm labels --root=DIR --out=DIR --features=hidden --teacher=CKPT \\
         --layer=6 ...
 
 Training takes the folder with `labels.folders=[DIR]`. Under torchrun the processes share the work;
@@ -13,10 +13,6 @@ import json
 import sys
 from pathlib import Path
 
-from recipes.pretrain.label_making import make_labels
-from recipes.pretrain.settings import LabelSection
-from recipes.run.counter import counter
-from recipes.run.processes import Processes, join
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, one_line
 from wavlm_lightning.config_parser import Parser, section_of
@@ -27,11 +23,16 @@ from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.label_report import report_labels
 from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
+from wavlm_lightning.recipes.pretrain.label_making import make_labels
+from wavlm_lightning.recipes.pretrain.settings import LabelSection
+from wavlm_lightning.recipes.run.counter import counter
+from wavlm_lightning.recipes.run.processes import Processes, join
+from wavlm_lightning.shipped import command
 
 
 def build_parser() -> Parser:
     """Options: those of section `labels` of pre-training, and where to read and write."""
-    parser = Parser(prog="recipes.pretrain.labels", description=__doc__)
+    parser = Parser(prog="wavlm labels", description=__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder of recordings")
     parser.add_argument("--out", type=str, required=True, help="label folder to write")
     parser.add_section(LabelSection, skip={"folders"})
@@ -103,7 +104,8 @@ def _report(out: Path, manifests: dict[str, Manifest], processes: Processes) -> 
         print(f"{split}: {report.line()}")
     write_text(out / "report.json", json.dumps(reports, indent=2) + "\n")
     print(
-        f"codebook {labels.quantizer_sha256[:12]}; next: make pretrain labels.folders=[{out}] ..."
+        f"codebook {labels.quantizer_sha256[:12]}; "
+        f"next: {command()} pretrain labels.folders=[{out}] ..."
     )
 
 

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """List a folder of recordings in fairseq's tsv files, train and dev.
 
-python -m recipes.pretrain.manifest --root=DIR --out=DIR
+wavlm manifest --root=DIR --out=DIR
 """
 
 import sys
 from pathlib import Path
 
-from recipes.run.counter import counter
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError, one_line
 from wavlm_lightning.config_parser import Parser, section_of
 from wavlm_lightning.fields import SEEDS
 from wavlm_lightning.pretrain.corpora import ReadOptions, build_corpus
 from wavlm_lightning.pretrain.manifest import write_manifest
+from wavlm_lightning.recipes.run.counter import counter
 
 
 def build_parser() -> Parser:
     """Options; the same keys as in section `data` of pre-training."""
-    parser = Parser(prog="recipes.pretrain.manifest", description=__doc__)
+    parser = Parser(prog="wavlm manifest", description=__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder of recordings")
     parser.add_argument("--out", type=str, required=True, help="folder for train.tsv and dev.tsv")
     parser.add_section(ReadOptions)

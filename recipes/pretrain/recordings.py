@@ -5,12 +5,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.pretrain.settings import MINI, Settings
-from recipes.run.counter import counter
-from recipes.run.processes import Processes
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.pretrain.corpora import build_corpus, build_noise
 from wavlm_lightning.pretrain.manifest import Manifest, drop_short, read_manifest, write_manifest
+from wavlm_lightning.recipes.pretrain.settings import MINI, Settings
+from wavlm_lightning.recipes.run.counter import counter
+from wavlm_lightning.recipes.run.processes import Processes
 
 # Settings that say which recordings there are; the others say how they are trained on.
 LISTED = ("root", "noise", "dev_share", "check", "bad_files", "min_samples")
@@ -113,7 +113,7 @@ def _roots(settings: Settings) -> tuple[Path, Path | None]:
     """Folders of speech and noise; the mini corpus is made if it is wanted and not there yet."""
     speech, noise = settings.data.root, settings.data.noise
     if MINI in (speech, noise):
-        from recipes.mini import mini_corpus
+        from wavlm_lightning.recipes.mini import mini_corpus
 
         mini = mini_corpus(Path(".cache/mini"), progress=counter("speaking the mini corpus"))
         speech = str(mini.librispeech) if speech == MINI else speech

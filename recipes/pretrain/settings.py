@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recipes.run.initial_weights import check_shape, config_of_init, init_path, with_size
-from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Stack
@@ -20,6 +18,19 @@ from wavlm_lightning.pretrain.config import DataConfig, OptimConfig
 from wavlm_lightning.pretrain.corpora import ReadOptions
 from wavlm_lightning.pretrain.mixing import MixingConfig
 from wavlm_lightning.pretrain.objective import ObjectiveConfig
+from wavlm_lightning.recipes.run.initial_weights import (
+    check_shape,
+    config_of_init,
+    init_path,
+    with_size,
+)
+from wavlm_lightning.recipes.run.sections import (
+    TrainerSection,
+    WandbSection,
+    add_trainer,
+    fast_dev_run,
+    plain_name,
+)
 
 MINI = "mini"  # in place of a folder: the corpus that this project makes itself
 
@@ -86,7 +97,7 @@ class RunSection(Checked):
 
 def build_parser(model: WavLMConfig) -> Parser:
     """The parser whose section `model` has these values where nothing is said."""
-    parser = Parser(prog="recipes.pretrain", description=__doc__)
+    parser = Parser(prog="wavlm pretrain", description=__doc__)
     parser.add_section(WavLMConfig, "model", default=model)
     parser.add_hints("", {"teachers": "set iterations"})  # its name until 28 November 2026
     parser.add_hints("model", {old: f"set model.{new}" for old, new in KEYS.items()})

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m recipes.report`: results as tables, a page, and archives for the leaderboard."""
+"""`wavlm table`: results as tables, a page, and archives for the leaderboard."""

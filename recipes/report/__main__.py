@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Summarize results: scores beside the published ones, layer weights, what they come from.
 
-python -m recipes.report [--results=results]
+wavlm table [--results=results]
 
 Prints Markdown and leaves it in table.md, and as a page with pictures in report.html.
 """
@@ -10,19 +10,28 @@ import re
 import sys
 from pathlib import Path
 
-from downstream.results import read_probe_results
-from recipes.report.html import to_html
-from recipes.report.report_blocks import Block, Cell, LayerWeights, Notes, Pictures, Section, Table
-from recipes.report.summary import summarize
-from recipes.run.exit_status import end_with_reader
 from wavlm_lightning.config import one_line
 from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream.results import read_probe_results
 from wavlm_lightning.files import write_text
+from wavlm_lightning.recipes.report.html import to_html
+from wavlm_lightning.recipes.report.report_blocks import (
+    Block,
+    Cell,
+    LayerWeights,
+    Notes,
+    Pictures,
+    Section,
+    Table,
+)
+from wavlm_lightning.recipes.report.summary import summarize
+from wavlm_lightning.recipes.run.exit_status import end_with_reader
+from wavlm_lightning.shipped import command
 
 
 def build_parser() -> Parser:
     """Options."""
-    parser = Parser(prog="recipes.report", description=__doc__)
+    parser = Parser(prog="wavlm table", description=__doc__)
     parser.add_argument("--results", type=str, default="results", help="folder of results")
     return parser
 
@@ -36,7 +45,7 @@ def main(argv: list[str]) -> int:
         for line in left_out:
             print(line, file=sys.stderr)
         if not results:
-            raise ValueError(f"no results in {folder}: make superb TASK=asv makes one")
+            raise ValueError(f"no results in {folder}: {command()} superb TASK=asv makes one")
         sections = summarize(results)
         if left_out:
             sections.append(Section("Files that are no results", [Notes(left_out)]))

@@ -4,10 +4,10 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from downstream import load_task, task_names
-from downstream.results import ProbeResult
-from downstream.trained_task import TrainedTask
-from recipes.report.report_blocks import (
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.recipes.report.report_blocks import (
     Block,
     Confusion,
     Curves,
@@ -18,7 +18,7 @@ from recipes.report.report_blocks import (
     Pictures,
     Section,
 )
-from recipes.report.scores import KINDS, results_of, upstreams_of, value_of
+from wavlm_lightning.recipes.report.scores import KINDS, results_of, upstreams_of, value_of
 
 Numbers = Mapping[str, int]  # upstream -> its colour
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the tasks are as published, and where they are not: mechanism, reference, ours.
 
-python -m recipes.report.fidelity [TASK ...]
+wavlm fidelity [TASK ...]
 """
 
 import sys
@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from downstream import task_names
-from recipes.run.exit_status import end_with_reader
-from recipes.superb.settings import CONFIGS
 from wavlm_lightning.config import ConfigError, flat, read_yaml
+from wavlm_lightning.downstream import task_names
+from wavlm_lightning.recipes.run.exit_status import end_with_reader
+from wavlm_lightning.shipped import config_file
 
-FILE = CONFIGS / "fidelity" / "superb.yaml"
 SAME = "the same"
 
 
@@ -58,11 +57,12 @@ def read_mechanisms(tasks: Sequence[str]) -> list[Mechanism]:
     Raises:
         ConfigError: for a task that the file of published values lacks.
     """
-    published, found = read_yaml(FILE), []
+    file, found = config_file("fidelity", "superb.yaml"), list[Mechanism]()
+    published = read_yaml(file)
     for task in tasks:
         if task not in published:
-            raise ConfigError(f"{FILE} has no task {task}; there are {', '.join(published)}")
-        ours = flat(read_yaml(CONFIGS / "superb" / f"{task}.yaml"))
+            raise ConfigError(f"{file} has no task {task}; there are {', '.join(published)}")
+        ours = flat(read_yaml(config_file("superb", f"{task}.yaml")))
         found += mechanisms(task, published[task], ours)
     return found
 

@@ -3,9 +3,17 @@
 
 from html import escape
 
-from recipes.report.report_blocks import Block, Cell, LayerWeights, Notes, Pictures, Section, Table
-from recipes.report.svg import line_style
-from recipes.report.svg_charts import draw, draw_layer_weights
+from wavlm_lightning.recipes.report.report_blocks import (
+    Block,
+    Cell,
+    LayerWeights,
+    Notes,
+    Pictures,
+    Section,
+    Table,
+)
+from wavlm_lightning.recipes.report.svg import line_style
+from wavlm_lightning.recipes.report.svg_charts import draw, draw_layer_weights
 
 LONG = 24  # characters of a cell that may take several lines
 STYLE = """

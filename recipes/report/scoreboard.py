@@ -4,10 +4,18 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from downstream.results import ProbeResult
-from recipes.report.report_blocks import Bars, Block, Cell, Notes, Pictures, Section, Table
-from recipes.report.scores import PAPER_NAMES, Published, results_of, upstreams_of
-from recipes.report.superb_score import (
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.recipes.report.report_blocks import (
+    Bars,
+    Block,
+    Cell,
+    Notes,
+    Pictures,
+    Section,
+    Table,
+)
+from wavlm_lightning.recipes.report.scores import PAPER_NAMES, Published, results_of, upstreams_of
+from wavlm_lightning.recipes.report.superb_score import (
     NAME,
     Reference,
     Row,

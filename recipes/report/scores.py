@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
-from downstream import load_task, task_names
-from downstream.results import ProbeResult
-from downstream.results import best_on_test as best_name
-from recipes.report.superb_score import ERRORS, Reference
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.downstream.results import best_on_test as best_name
+from wavlm_lightning.recipes.report.superb_score import ERRORS, Reference
 
 KINDS = {
     "official": "SUPERB, official corpora",

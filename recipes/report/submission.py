@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pack predictions for SUPERB's leaderboard.
 
-python -m recipes.report.submission UPSTREAM [--results=results] [--seed=0] [--out=FILE]
+wavlm submission UPSTREAM [--results=results] [--seed=0] [--out=FILE]
 
 Names and lines of the files are those that s3prl ec8064b5 packs (submit/submit.py). Only results on
 official corpora are taken; tasks may be missing, as the leaderboard scores those that it gets.
@@ -10,15 +10,16 @@ official corpora are taken; tasks may be missing, as the leaderboard scores thos
 import sys
 from pathlib import Path
 
-from downstream.results import read_probe_results
-from recipes.superb.leaderboard_files import FOLDER, pack
 from wavlm_lightning.config import ConfigError, one_line
 from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream.results import read_probe_results
+from wavlm_lightning.recipes.superb.leaderboard_files import FOLDER, pack
+from wavlm_lightning.shipped import command
 
 
 def build_parser() -> Parser:
     """Options."""
-    parser = Parser(prog="recipes.report.submission", description=__doc__)
+    parser = Parser(prog="wavlm submission", description=__doc__)
     parser.add_argument("upstream", type=str, help="name in the folder of results")
     parser.add_argument("--results", type=str, default="results", help="folder of results")
     parser.add_argument("--seed", type=int, default=0, help="of the results to take")
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
         if not results:
             raise ConfigError(
                 f"no results of {options.upstream} with seed {options.seed} on official corpora in "
-                f"{folder}: make superb TASK=asv UPSTREAM={options.upstream} paths.voxceleb1=DIR"
+                f"{folder}: {command()} superb TASK=asv UPSTREAM={options.upstream} "
+                "paths.voxceleb1=DIR"
             )
         packed = pack(results, out)
     except (ValueError, OSError, ModuleNotFoundError) as error:

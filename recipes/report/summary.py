@@ -7,12 +7,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from downstream import load_task, task_names
-from downstream.results import ProbeResult
-from recipes.report.charts import confusions, curves, trades, weights
-from recipes.report.report_blocks import Block, Cell, Notes, Section, Table
-from recipes.report.scoreboard import row_of, scoreboard
-from recipes.report.scores import (
+from wavlm_lightning.config import read_yaml
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.recipes.report.charts import confusions, curves, trades, weights
+from wavlm_lightning.recipes.report.report_blocks import Block, Cell, Notes, Section, Table
+from wavlm_lightning.recipes.report.scoreboard import row_of, scoreboard
+from wavlm_lightning.recipes.report.scores import (
     KINDS,
     NOTHING,
     PAPER_NAMES,
@@ -31,10 +32,15 @@ from recipes.report.scores import (
     winner,
     with_second_figures,
 )
-from recipes.report.superb_score import Reference, missing, read_reference
-from recipes.report.table_notes import departures, missing_runs, run_notes, short, upstream_hash
-from recipes.superb.settings import CONFIGS
-from wavlm_lightning.config import read_yaml
+from wavlm_lightning.recipes.report.superb_score import Reference, missing, read_reference
+from wavlm_lightning.recipes.report.table_notes import (
+    departures,
+    missing_runs,
+    run_notes,
+    short,
+    upstream_hash,
+)
+from wavlm_lightning.shipped import command, config_file
 
 MISSING = "missing"
 BOLD_RULE = (
@@ -57,7 +63,7 @@ def summarize(results: Sequence[ProbeResult]) -> list[Section]:
                 f"{', '.join(KINDS)}"
             )
     results = sorted(results, key=lambda r: (upstream_order(r.upstream), r.task, r.corpus, r.seed))
-    protocols = {task: read_yaml(CONFIGS / "superb" / f"{task}.yaml") for task in task_names()}
+    protocols = {task: read_yaml(config_file("superb", f"{task}.yaml")) for task in task_names()}
     official = [r for r in results if r.kind == "official"]
     mini = [r for r in results if r.kind == "mini"]
     reference, published = read_reference(), _published(protocols)
@@ -130,7 +136,8 @@ def _official(
         first = tasks[0]
         text = (
             "There are no results on official corpora yet, so only published scores stand here. "
-            f"make superb TASK={first.task} UPSTREAM=wavlm_base paths.{first.corpus}=DIR makes one."
+            f"{command()} superb TASK={first.task} UPSTREAM=wavlm_base paths.{first.corpus}=DIR "
+            "makes one."
         )
         return Section(KINDS["official"], [text, table, Notes(notes)])
     notes += trivial_answers(results)

@@ -9,20 +9,20 @@ from pathlib import Path
 from statistics import mean
 
 from wavlm_lightning.config import read_yaml
+from wavlm_lightning.shipped import config_file
 
 NAME = "superb_s_2021_10"
-FILE = Path("configs/scores") / f"{NAME}.yaml"
 ERRORS = ("per", "wer", "cer", "eer", "der")  # endings of figures that are better when lower
 
 Row = Mapping[str, Mapping[str, float]]  # task -> figure -> value
 Reference = dict[str, dict[str, tuple[float, float]]]  # task -> figure -> filter banks, best
 
 
-def read_reference(file: Path = FILE) -> Reference:
+def read_reference(file: Path | None = None) -> Reference:
     """Reference points of each task's figures."""
     return {
         task: {name: (float(low), float(high)) for name, (low, high) in figures.items()}
-        for task, figures in read_yaml(file).items()
+        for task, figures in read_yaml(file or config_file("scores", f"{NAME}.yaml")).items()
     }
 
 

@@ -5,8 +5,15 @@ from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
-from recipes.report.report_blocks import Bars, Confusion, Curves, DetCurves, LayerWeights, Picture
-from recipes.report.svg import INK, new_figure, pen, settings, to_svg
+from wavlm_lightning.recipes.report.report_blocks import (
+    Bars,
+    Confusion,
+    Curves,
+    DetCurves,
+    LayerWeights,
+    Picture,
+)
+from wavlm_lightning.recipes.report.svg import INK, new_figure, pen, settings, to_svg
 
 NUMBERED_LAYERS = 13  # up to as many, cells are wide enough for a number
 PHONE_INCHES = 3.3  # what a screen of 360 pixels has room for beside its margins

@@ -6,10 +6,16 @@ from shlex import quote
 from statistics import mean
 from typing import Any
 
-from downstream.results import ProbeResult
-from recipes.report.scores import Column, by_variant, results_of, runs_of, upstreams_of
-from recipes.superb.settings import CONFIGS
 from wavlm_lightning.config import flat
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.recipes.report.scores import (
+    Column,
+    by_variant,
+    results_of,
+    runs_of,
+    upstreams_of,
+)
+from wavlm_lightning.shipped import config_file
 
 # What makes scores of one column hard to compare.
 DIFFERENCES: dict[str, Callable[[ProbeResult], Any]] = {
@@ -30,7 +36,7 @@ def missing_runs(results: list[ProbeResult], columns: list[Column]) -> list[str]
         if tasks:
             one = results_of(results, upstream)[0]
             word = upstream
-            if not (CONFIGS / "upstream" / f"{upstream}.yaml").is_file():
+            if not config_file("upstream", f"{upstream}.yaml").is_file():
                 word = str(one.config.get("upstream.source") or upstream)
             program = "superb"
             if is_tuned(one):  # its name says how, and is no upstream

@@ -14,8 +14,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from recipes.run.folder import point_to
-from recipes.run.signals import StopSignal, stop_signals
+from wavlm_lightning.recipes.run.folder import point_to
+from wavlm_lightning.recipes.run.signals import StopSignal, stop_signals
 
 # Logged figure -> its printed name and format.
 Figures = Mapping[str, tuple[str, str]]

@@ -6,9 +6,9 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from recipes.run.processes import Processes
 from wavlm_lightning.checkpoint_file import DamagedFileError, read_checkpoint, write_checkpoint
 from wavlm_lightning.files import previous_of
+from wavlm_lightning.recipes.run.processes import Processes
 
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 DAMAGED = "damaged"  # suffix of a checkpoint that could not be read

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.run.sections import TrainerSection
 from wavlm_lightning.runtime import busy_share, computes_bfloat16
 
 BUSY_SECONDS, BUSY = 0.3, 0.75  # how long to look, and the share from which it is said

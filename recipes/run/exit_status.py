@@ -11,9 +11,9 @@ from types import FrameType
 import torch
 from safetensors import SafetensorError
 
-from recipes.run.processes import STARTED_BY, end_with_starter
-from recipes.run.signals import STOPPED, StopSignal, stop_signals
 from wavlm_lightning.config import one_line
+from wavlm_lightning.recipes.run.processes import STARTED_BY, end_with_starter
+from wavlm_lightning.recipes.run.signals import STOPPED, StopSignal, stop_signals
 from wavlm_lightning.training import NonFiniteLossError
 
 # What a user can fix: shown as one line, without the trace through our code.

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from recipes.run.callbacks import Figures, SaveAndStop, progress
-from recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
-from recipes.run.loggers import finishing, loggers_of
-from recipes.run.processes import Processes
-from recipes.run.program import RunSettings
-from recipes.run.sections import TrainerSection
-from recipes.run.throughput import Throughput
-from recipes.run.trainer import Pace, build_trainer
 from wavlm_lightning.files import read_json, write_text
+from wavlm_lightning.recipes.run.callbacks import Figures, SaveAndStop, progress
+from wavlm_lightning.recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
+from wavlm_lightning.recipes.run.loggers import finishing, loggers_of
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.program import RunSettings
+from wavlm_lightning.recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.run.throughput import Throughput
+from wavlm_lightning.recipes.run.trainer import Pace, build_trainer
 
 T = TypeVar("T")
 DONE = "metrics.json"  # in the folder of a training that is finished: what it left

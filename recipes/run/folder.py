@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from recipes.run.processes import Processes
 from wavlm_lightning.config import ConfigError, read_yaml
 from wavlm_lightning.files import remove_parts, write_text
 from wavlm_lightning.locks import Lock, holder, take
+from wavlm_lightning.recipes.run.processes import Processes
 
 RESULT, CONFIG, LATEST, LOCK = "result.json", "config.yaml", "latest", ".lock"
 CHOICE = "features.json"  # whether features are kept, as it was measured

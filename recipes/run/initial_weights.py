@@ -7,6 +7,7 @@ from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.model.checkpoint import local_path, read_config
 from wavlm_lightning.model.config import TRAINED_FOR, WavLMConfig
+from wavlm_lightning.shipped import command
 
 
 def config_of_init(stack: Stack) -> WavLMConfig | None:
@@ -32,7 +33,9 @@ def init_path(source: str, *, download: bool) -> Path:
     try:
         return local_path(source, download=download)
     except FileNotFoundError as error:
-        hint = "; make pretrain makes this one" if source.startswith("runs/pretrain/") else ""
+        hint = (
+            f"; {command()} pretrain makes this one" if source.startswith("runs/pretrain/") else ""
+        )
         raise FileNotFoundError(f"init: {error}{hint}") from error
 
 

@@ -5,8 +5,9 @@ import importlib.util
 import os
 import warnings
 
-from recipes.run.sections import WandbSection
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.run.sections import WandbSection
+from wavlm_lightning.shipped import extras
 
 
 def check_loggers(wandb: WandbSection, *, tensorboard: bool) -> None:
@@ -21,7 +22,7 @@ def check_loggers(wandb: WandbSection, *, tensorboard: bool) -> None:
             "or say wandb.mode=offline"
         )
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("tensorboard=true needs TensorBoard: make setup EXTRAS=tensorboard")
+        raise ConfigError(f"tensorboard=true needs TensorBoard: {extras('tensorboard')}")
 
 
 def has_wandb_account() -> bool:

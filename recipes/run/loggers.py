@@ -12,10 +12,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from recipes.run.program import RunSettings
-from recipes.run.sections import WandbSection
-from recipes.run.signals import STOPPED, StopSignal
 from wavlm_lightning.config import flat, one_line
+from wavlm_lightning.recipes.run.program import RunSettings
+from wavlm_lightning.recipes.run.sections import WandbSection
+from wavlm_lightning.recipes.run.signals import STOPPED, StopSignal
 
 FLUSH_ROWS = 10  # of the CSV file; a checkpoint flushes too
 

@@ -7,10 +7,11 @@ Programs call this after they have checked all else, so that a mistyped word cos
 import sys
 from pathlib import Path
 
-from recipes.run.exit_status import run_child
-from recipes.run.folder import RESULT
-from recipes.run.signals import STOPPED, StopSignal
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.run.exit_status import run_child
+from wavlm_lightning.recipes.run.folder import RESULT
+from wavlm_lightning.recipes.run.signals import STOPPED, StopSignal
+from wavlm_lightning.shipped import command
 
 MINI_NAME = "wavlm_mini"  # as configs/upstream calls it
 MINI_CONFIG = "configs/pretrain/mini.yaml"
@@ -32,9 +33,12 @@ def train_mini() -> None:
         StopSignal: if that was stopped; it goes on from there.
         ConfigError: if it failed; the reason is printed above.
     """
-    print("the mini model is not trained yet: training it first, as make pretrain does", flush=True)
-    command = [sys.executable, "-m", "recipes.pretrain", f"--config={MINI_CONFIG}"]
-    status = run_child(command)
+    print(
+        f"the mini model is not trained yet: training it first, as {command()} pretrain does",
+        flush=True,
+    )
+    words = [sys.executable, "-m", "wavlm_lightning.recipes.pretrain", f"--config={MINI_CONFIG}"]
+    status = run_child(words)
     if status == STOPPED:
         raise StopSignal("stopped while training the mini model")
     if status:

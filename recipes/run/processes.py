@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from recipes.run.devices import device_of
-from recipes.run.sections import TrainerSection
-from recipes.run.signals import STOPPED
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.run.devices import device_of
+from wavlm_lightning.recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.run.signals import STOPPED
 
 T = TypeVar("T")
 # The first process alone reads recordings and fits the codebook while the others wait.

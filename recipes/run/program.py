@@ -6,17 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from recipes.run.devices import set_tf32
-from recipes.run.exit_status import end_with_reader, exit_status
-from recipes.run.explain import HELP, PRINT, help_text
-from recipes.run.folder import running
-from recipes.run.logger_checks import check_loggers
-from recipes.run.mini_model import is_missing, train_mini
-from recipes.run.processes import Processes, join, start_all, wanted_devices
-from recipes.run.sections import TrainerSection, WandbSection
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Stack
+from wavlm_lightning.recipes.run.devices import set_tf32
+from wavlm_lightning.recipes.run.exit_status import end_with_reader, exit_status
+from wavlm_lightning.recipes.run.explain import HELP, PRINT, help_text
+from wavlm_lightning.recipes.run.folder import running
+from wavlm_lightning.recipes.run.logger_checks import check_loggers
+from wavlm_lightning.recipes.run.mini_model import is_missing, train_mini
+from wavlm_lightning.recipes.run.processes import Processes, join, start_all, wanted_devices
+from wavlm_lightning.recipes.run.sections import TrainerSection, WandbSection
 
 
 class RunOptions(Protocol):

@@ -80,7 +80,10 @@ _BATCHES = (
     "set data.audio_seconds_per_update in pre-training, data.batches_per_update or "
     "data.seconds_per_update in a task"
 )
-_NODES = "start the program on each machine with torchrun --nnodes=N -m recipes.pretrain ..."
+_NODES = (
+    "start the program on each machine with torchrun --nnodes=N -m "
+    "wavlm_lightning.recipes.pretrain ..."
+)
 _REPEAT = "set data.repeat_updates=N to train on the first N updates over and over"
 # Other arguments of Lightning's Trainer, and which key of ours does it.
 INSTEAD = {
@@ -104,7 +107,7 @@ INSTEAD = {
     "max_time": "stop the run with SIGTERM, for example by timeout: it saves, and can resume",
     "min_epochs": _LENGTH,
     "min_steps": _LENGTH,
-    "model_registry": "make export pushes a model to a hub",
+    "model_registry": "export pushes a model to a hub",
     "num_nodes": _NODES,
     "num_sanity_val_steps": "set trainer.fast_dev_run=1 to try a validation before a long run",
     "overfit_batches": _REPEAT,

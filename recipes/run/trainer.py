@@ -11,10 +11,10 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from recipes.run.checkpoints import WholeCheckpoints
-from recipes.run.devices import device_of, say_if_busy
-from recipes.run.processes import Processes
-from recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.run.checkpoints import WholeCheckpoints
+from wavlm_lightning.recipes.run.devices import device_of, say_if_busy
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.sections import TrainerSection
 
 LOG_EVERY_UPDATES = 10
 

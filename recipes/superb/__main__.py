@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """SUPERB on a frozen upstream: one task, or all of them.
 
-python -m recipes.superb TASK|all UPSTREAM [--key=value ...]
+wavlm superb TASK|all UPSTREAM [--key=value ...]
 """
 
 import sys
 import time
 
-from downstream import task_names
-from recipes.run.exit_status import exit_status, run_child
-from recipes.run.logger_checks import check_loggers
-from recipes.run.mini_model import is_missing, train_mini
-from recipes.run.processes import STOPPED
-from recipes.run.program import run_program
-from recipes.run.signals import StopSignal
-from recipes.superb.job import PROGRAM, task_job
-from recipes.superb.settings import keys_of, task_and_upstream
+from wavlm_lightning.downstream import task_names
+from wavlm_lightning.recipes.run.exit_status import exit_status, run_child
+from wavlm_lightning.recipes.run.logger_checks import check_loggers
+from wavlm_lightning.recipes.run.mini_model import is_missing, train_mini
+from wavlm_lightning.recipes.run.processes import STOPPED
+from wavlm_lightning.recipes.run.program import run_program
+from wavlm_lightning.recipes.run.signals import StopSignal
+from wavlm_lightning.recipes.superb.job import PROGRAM, task_job
+from wavlm_lightning.recipes.superb.settings import keys_of, task_and_upstream
 
 
 def run_all(argv: list[str]) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from downstream import load_task
-from downstream.corpora.manifest import NAME
-from recipes.run.folder import LATEST, RESULT
-from recipes.run.program import run_job
-from recipes.superb.job import task_job
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.corpora.manifest import NAME
 from wavlm_lightning.files import read_json
+from wavlm_lightning.recipes.run.folder import LATEST, RESULT
+from wavlm_lightning.recipes.run.program import run_job
+from wavlm_lightning.recipes.superb.job import task_job
 
 
 def evaluate(

@@ -10,14 +10,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.adapt.policy import AdaptationConfig
-from recipes.run.callbacks import KeepBest
-from recipes.run.checkpoints import BEST, CHECKPOINTS
-from recipes.run.processes import Processes
-from recipes.superb.settings import TaskSettings
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.policy import AdaptationConfig
+from wavlm_lightning.recipes.run.callbacks import KeepBest
+from wavlm_lightning.recipes.run.checkpoints import BEST, CHECKPOINTS
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 TAKEN = "taken.ckpt"  # the last weights, or an average
 

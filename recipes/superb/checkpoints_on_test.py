@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.task import Task
-from recipes.superb.checkpoints import evenly_kept, write_portable
 from wavlm_lightning.checkpoint_file import read_checkpoint
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.task import Task
+from wavlm_lightning.recipes.superb.checkpoints import evenly_kept, write_portable
 
 Scores = dict[str, dict[int, float]]  # by learner and update
 

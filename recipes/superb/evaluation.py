@@ -10,25 +10,30 @@ from typing import Any
 
 import lightning
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.data.module import TaskData
-from downstream.task import Task
-from downstream.trained_task import TrainedTask
-from recipes.run.curves import Curves, plot_layer_weights, plot_probe_curves, read_curves
-from recipes.run.processes import Processes
-from recipes.run.trainer import build_evaluator
-from recipes.superb.checkpoints import best_checkpoint, describe, read_state, take
-from recipes.superb.checkpoints_on_test import (
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.task import Task
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.hashing import file_sha256
+from wavlm_lightning.recipes.run.curves import (
+    Curves,
+    plot_layer_weights,
+    plot_probe_curves,
+    read_curves,
+)
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.trainer import build_evaluator
+from wavlm_lightning.recipes.superb.checkpoints import best_checkpoint, describe, read_state, take
+from wavlm_lightning.recipes.superb.checkpoints_on_test import (
     Scores,
     best_on_test,
     keep_best_on_test,
     scores_on_test,
 )
-from recipes.superb.feature_source import FeatureSource
-from recipes.superb.leaderboard_files import write_submission
-from recipes.superb.settings import TaskSettings
-from wavlm_lightning.hashing import file_sha256
+from wavlm_lightning.recipes.superb.feature_source import FeatureSource
+from wavlm_lightning.recipes.superb.leaderboard_files import write_submission
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 
 @dataclass(frozen=True)

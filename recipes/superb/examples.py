@@ -6,10 +6,10 @@ from typing import Any
 
 import lightning
 
-from downstream.task import Example, Task
-from recipes.run.curves import draw_layer_weights
-from recipes.run.loggers import with_wandb, working_wandb
+from wavlm_lightning.downstream.task import Example, Task
 from wavlm_lightning.lengths import SAMPLE_RATE
+from wavlm_lightning.recipes.run.curves import draw_layer_weights
+from wavlm_lightning.recipes.run.loggers import with_wandb, working_wandb
 
 EXAMPLES = 20  # in the table, worst first
 HEARD = 5  # of them also beside it, where a page plays them at once

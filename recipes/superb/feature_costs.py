@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downstream.data.module import TaskData
-from downstream.features.cache import FeatureCache
-from downstream.features.frozen import Frozen
-from recipes.run.folder import CHOICE
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.lengths import SAMPLE_RATE, pad_batch
+from wavlm_lightning.recipes.run.folder import CHOICE
 
 SAMPLE = 4  # utterances that are measured, after one that warms up
 # Kept unless computing anew is cheaper by this: two runs should not differ by a close call.

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import torch
 
-from downstream.adapt.pooled import MeansOverTime
-from downstream.data.module import TaskData
-from downstream.features.cache import FeatureCache, open_cache
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frozen import Frozen
-from downstream.features.upstream import fingerprint
-from recipes.run.devices import device_of, tf32_of
-from recipes.superb.feature_costs import Choice
-from recipes.superb.settings import TaskSettings
+from wavlm_lightning.downstream.adapt.pooled import MeansOverTime
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.cache import FeatureCache, open_cache
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.upstream import fingerprint
+from wavlm_lightning.recipes.run.devices import device_of, tf32_of
+from wavlm_lightning.recipes.superb.feature_costs import Choice
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 COMPUTED, KEPT, POOLED = "computed at each use", "all layers kept", "means over time kept"
 

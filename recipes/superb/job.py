@@ -3,16 +3,21 @@
 
 from pathlib import Path
 
-from downstream import load_task
-from downstream.features.frames import ConvolutionFraming
-from downstream.features.upstream import load_upstream
-from downstream.task import Sources
-from recipes.run.explain import config_text
-from recipes.run.processes import Processes
-from recipes.superb.settings import TaskSettings, read_probe_settings, stem, task_and_upstream
-from recipes.superb.sources import sources_of
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.task import Sources
+from wavlm_lightning.recipes.run.explain import config_text
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb.settings import (
+    TaskSettings,
+    read_probe_settings,
+    stem,
+    task_and_upstream,
+)
+from wavlm_lightning.recipes.superb.sources import sources_of
 
-PROGRAM = "recipes.superb"  # what probes a frozen upstream
+PROGRAM = "wavlm_lightning.recipes.superb"  # what probes a frozen upstream
 
 
 class TaskJob:
@@ -82,7 +87,7 @@ class TaskJob:
         if processes.first:
             print(self._corpus(), flush=True)
         # Lightning takes longer to import than all before: what is wrong is said by now.
-        from recipes.superb.variants import train_heads
+        from wavlm_lightning.recipes.superb.variants import train_heads
 
         train_heads(
             self.stages, self.upstream, self.task, self.where, folder, processes, started=started

@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
-from downstream.data.module import TaskData
-from downstream.families.search import Search
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
-from downstream.task import Batch
-from recipes.run.devices import device_of
-from recipes.run.loggers import finishing, loggers_of, with_wandb
-from recipes.superb.evaluation import Outcome, trivial_figures
-from recipes.superb.feature_source import FeatureSource, feature_source
-from recipes.superb.heads import heads_of
-from recipes.superb.leaderboard_files import write_submission
-from recipes.superb.settings import TaskSettings
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.families.search import Search
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Batch
+from wavlm_lightning.recipes.run.devices import device_of
+from wavlm_lightning.recipes.run.loggers import finishing, loggers_of, with_wandb
+from wavlm_lightning.recipes.superb.evaluation import Outcome, trivial_figures
+from wavlm_lightning.recipes.superb.feature_source import FeatureSource, feature_source
+from wavlm_lightning.recipes.superb.heads import heads_of
+from wavlm_lightning.recipes.superb.leaderboard_files import write_submission
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 MOST_BYTES = 4 * 2**30  # of features in memory; more layers than fit are computed in turns
 Scores = dict[str, list[tuple[int, float]]]  # "dev/mtwv" -> layer and value

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from downstream.results import ProbeResult
+from wavlm_lightning.downstream.results import ProbeResult
 from wavlm_lightning.files import replacing, write_text
+from wavlm_lightning.shipped import command, extras
 
 FOLDER = "predict"  # beside other predictions, and in the archive
 HDF5, KEPT = ".h5", ".npy"  # what the leaderboard takes, and what a run keeps of it
@@ -45,8 +46,8 @@ def pack(results: list[ProbeResult], out: Path) -> dict[str, int]:
             for predictions in _folders(result):
                 if not predictions.is_dir():
                     raise FileNotFoundError(
-                        f"{predictions} of {result.task} is gone: make superb TASK={result.task} "
-                        f"UPSTREAM={result.upstream} makes it again"
+                        f"{predictions} of {result.task} is gone: {command()} superb "
+                        f"TASK={result.task} UPSTREAM={result.upstream} makes it again"
                     )
                 for name, content in _files(predictions / FOLDER):
                     archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", STAMP), content)
@@ -75,7 +76,7 @@ def _hdf5(values: NDArray[np.float32]) -> bytes:
         import h5py
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the leaderboard requires diarization as HDF5: make setup EXTRAS=submission"
+            f"the leaderboard requires diarization as HDF5: {extras('submission')}"
         ) from error
     file = io.BytesIO()
     with h5py.File(file, "w") as content:

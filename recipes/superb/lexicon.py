@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spell words of LibriSpeech's transcripts that no lexicon has, by eSpeak NG.
 
-python -m recipes.superb.lexicon --root=DIR [--out=FILE]
+wavlm lexicon --root=DIR [--out=FILE]
 
 SUPERB's PR needs phones. LibriSpeech's own lexicon (openslr.org/11, librispeech-lexicon.txt, to be
 put beside the splits) lacks some words of the transcripts; without it all are spelled here.
@@ -11,19 +11,19 @@ import os
 import sys
 from pathlib import Path
 
-from downstream.corpora import lexicon, librispeech
-from recipes.mini.pronounce import lexicon_text, pronounced
-from recipes.superb.settings import CONFIGS
 from wavlm_lightning.config import one_line, read_yaml
 from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream.corpora import lexicon, librispeech
 from wavlm_lightning.files import write_text
+from wavlm_lightning.recipes.mini.pronounce import lexicon_text, pronounced
+from wavlm_lightning.shipped import config_file
 
 SHOWN = 5  # words in messages
 
 
 def build_parser() -> Parser:
     """Options."""
-    parser = Parser(prog="recipes.superb.lexicon", description=__doc__)
+    parser = Parser(prog="wavlm lexicon", description=__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder of train-clean-100 etc.")
     parser.add_argument(
         "--out",
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     try:
         options = build_parser().parse_args(argv)
         root = Path(options.root)
-        names: list[str] = read_yaml(CONFIGS / "superb" / "pr.yaml")["task"]["lexicons"]
+        names: list[str] = read_yaml(config_file("superb", "pr.yaml"))["task"]["lexicons"]
         out = Path(options.out) if options.out else root / names[-1]
         others = [root / name for name in names if (root / name).is_file() and root / name != out]
         words = {w for names in librispeech.SPLITS.values() for n in names for w in _words(root, n)}

@@ -4,21 +4,21 @@
 from pathlib import Path
 from typing import Any
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.finetuner import Finetuner, shape_of
-from downstream.adapt.learner import Learner
-from downstream.adapt.policy import ENCODER
-from downstream.adapt.probe import Probe
-from downstream.data.module import TaskData
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frozen import Frozen
-from downstream.trained_task import TrainedTask
-from downstream.upstreams.wavlm import WavLMUpstream
-from recipes.superb.checkpoints import read_state
-from recipes.superb.feature_source import FeatureSource
-from recipes.superb.heads import heads_of
-from recipes.superb.settings import TaskSettings
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.finetuner import Finetuner, shape_of
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.policy import ENCODER
+from wavlm_lightning.downstream.adapt.probe import Probe
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.model.wavlm import WavLM
+from wavlm_lightning.recipes.superb.checkpoints import read_state
+from wavlm_lightning.recipes.superb.feature_source import FeatureSource
+from wavlm_lightning.recipes.superb.heads import heads_of
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 
 def build_module(

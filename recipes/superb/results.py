@@ -7,15 +7,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from downstream.results import write_probe_result
-from downstream.task import Task
-from recipes.run.folder import RESULT, point_to
-from recipes.superb.evaluation import Outcome
-from recipes.superb.heads import Head, best_rate
-from recipes.superb.settings import TaskSettings, stem
-from recipes.superb.training import Outcomes
 from wavlm_lightning.config import flat
+from wavlm_lightning.downstream.results import write_probe_result
+from wavlm_lightning.downstream.task import Task
 from wavlm_lightning.files import read_json
+from wavlm_lightning.recipes.run.folder import RESULT, point_to
+from wavlm_lightning.recipes.superb.evaluation import Outcome
+from wavlm_lightning.recipes.superb.heads import Head, best_rate
+from wavlm_lightning.recipes.superb.settings import TaskSettings, stem
+from wavlm_lightning.recipes.superb.training import Outcomes
+from wavlm_lightning.shipped import command
 
 Variants = Mapping[str, Outcomes]
 
@@ -246,7 +247,7 @@ def _next(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:
     if not done.settings.tuned:
         return []
     checkpoint = next(iter(outcomes.values())).checkpoint
-    return [f"next: for transformers:  make export CKPT={checkpoint} OUT=DIR"]
+    return [f"next: for transformers:  {command()} export CKPT={checkpoint} OUT=DIR"]
 
 
 def _compared(done: Finished, outcomes: Mapping[str, Outcome]) -> list[str]:

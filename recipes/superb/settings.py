@@ -11,27 +11,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from downstream import load_task, task_names
-from downstream.adapt.policy import AdaptationConfig, InputMasking
-from downstream.config import DataConfig, OptimConfig
-from downstream.features.cache import CacheConfig
-from downstream.features.config import UpstreamConfig
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.kinds import kind_names
-from downstream.features.upstream import hub_kind, kind_of
-from downstream.task import Task
-from downstream.trained_task import TrainedTask
-from recipes.run.devices import with_precision
-from recipes.run.sections import TrainerSection, WandbSection, add_trainer, fast_dev_run, plain_name
-from recipes.superb.heads import HeadsSection
 from wavlm_lightning.config import ConfigError, with_home
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Layer, Stack
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.adapt.policy import AdaptationConfig, InputMasking
+from wavlm_lightning.downstream.config import DataConfig, OptimConfig
+from wavlm_lightning.downstream.features.cache import CacheConfig
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.kinds import kind_names
+from wavlm_lightning.downstream.features.upstream import hub_kind, kind_of
+from wavlm_lightning.downstream.task import Task
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.fields import SEEDS, Checked, whole
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.names import safe_name
+from wavlm_lightning.recipes.run.devices import with_precision
+from wavlm_lightning.recipes.run.sections import (
+    TrainerSection,
+    WandbSection,
+    add_trainer,
+    fast_dev_run,
+    plain_name,
+)
+from wavlm_lightning.recipes.superb.heads import HeadsSection
+from wavlm_lightning.shipped import command, config_file, config_names
 
-CONFIGS = Path("configs")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FILES = (".ckpt", ".pt", ".safetensors")  # a missing file, no hub id
 CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -203,7 +209,7 @@ def build_parser(task: type[Task[Any]], *, run: type[RunSection] = RunSection) -
         task: Its class.
         run: Section `run`.
     """
-    parser = Parser(prog="recipes.superb", description=__doc__)
+    parser = Parser(prog="wavlm superb", description=__doc__)
     parser.add_section(task.Config, "task")
     parser.add_section(UpstreamSection, "upstream")
     parser.add_section(FeaturizerConfig, "featurizer", default=FeaturizerConfig())
@@ -302,8 +308,8 @@ def read_probe_settings(task: str, upstream: str, overrides: list[str]) -> TaskS
 
 def _read(task: str, upstream: str, overrides: list[str]) -> Reading:
     if load_task(task).suite != "superb":
-        raise ConfigError(f"{task} trains its encoder: make finetune TASK={task}")
-    return read_files(task, upstream, overrides, [CONFIGS / "superb" / f"{task}.yaml"])
+        raise ConfigError(f"{task} trains its encoder: {command()} finetune TASK={task}")
+    return read_files(task, upstream, overrides, [config_file("superb", f"{task}.yaml")])
 
 
 def read_files(task: str, upstream: str, overrides: list[str], files: list[Path]) -> Reading:
@@ -321,8 +327,9 @@ def read_files(task: str, upstream: str, overrides: list[str], files: list[Path]
     kind, stack = load_task(task), Stack()
     for file in files:
         stack = stack.plus_file(file)
-    if (CONFIGS / "paths.yaml").is_file():
-        stack = stack.plus_file(CONFIGS / "paths.yaml")
+    paths = config_file("paths.yaml")
+    if paths.is_file():
+        stack = stack.plus_file(paths)
     stack, below = (stack + _upstream_stack(upstream)).take(*OVERLAYS)
     said, above = Stack.of_overrides(overrides).take(*OVERLAYS)
     of_kinds, mini, large, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
@@ -349,7 +356,7 @@ def _kind_of_recordings(task: type[Task[Any]], stack: Stack) -> str:
 
 def _upstream_stack(upstream: str) -> Stack:
     """What says which upstream: its YAML, or a file or folder."""
-    file = CONFIGS / "upstream" / f"{upstream}.yaml"
+    file = config_file("upstream", f"{upstream}.yaml")
     if file.is_file():
         return Stack().plus_file(file).plus("UPSTREAM", {"upstream.name": upstream})
     path = Path(with_home(upstream))
@@ -363,7 +370,7 @@ def _upstream_stack(upstream: str) -> Stack:
     elif HUB_ID.fullmatch(upstream) and path.suffix not in FILES:
         about = {"kind": hub_kind(upstream), "source": upstream, "name": upstream.split("/")[1]}
     else:
-        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
+        known = ", ".join(sorted(config_names("upstream")))
         raise ConfigError(
             f"no upstream {upstream}: it is neither a file, a folder, a hub id (owner/name), a "
             f"class (module:Class) or a bundle (torchaudio:NAME) nor one of {known}"

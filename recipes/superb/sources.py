@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from downstream.corpora.layouts import load_layout
-from downstream.corpora.lengths import Reader
-from downstream.corpora.manifest import Manifest
-from downstream.task import Sources
-from recipes.mini import superb_corpus
-from recipes.run.counter import counter
-from recipes.run.processes import Processes
-from recipes.superb.settings import PathsSection
+from wavlm_lightning.downstream.corpora.layouts import load_layout
+from wavlm_lightning.downstream.corpora.lengths import Reader
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.task import Sources
+from wavlm_lightning.recipes.mini import superb_corpus
+from wavlm_lightning.recipes.run.counter import counter
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb.settings import PathsSection
 
 MINI_CACHE = Path(".cache/mini")
 

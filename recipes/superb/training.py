@@ -11,31 +11,31 @@ from typing import Any, NamedTuple, TypeVar
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from downstream.adapt.adapted import Adapted
-from downstream.adapt.learner import Learner
-from downstream.data.module import TaskData
-from downstream.families.search import Search
-from downstream.features.cache import FeatureCache
-from downstream.features.frozen import Frozen
-from downstream.results import best_on_test
-from downstream.task import Task
-from downstream.trained_task import TrainedTask
-from downstream.upstreams.wavlm import WavLMUpstream
-from recipes.run.devices import device_of, device_words
-from recipes.run.fit import Training, fit, once
-from recipes.run.processes import Processes
-from recipes.run.throughput import HOURS, SHARE, Throughput
-from recipes.run.trainer import Pace
-from recipes.superb.checkpoints import KeepBestLearner, KeepEvenly, KeepRecent, take
-from recipes.superb.evaluation import Outcome, drop_learner, evaluate
-from recipes.superb.examples import log_examples
-from recipes.superb.feature_costs import Choice, choose, measure, uses_of
-from recipes.superb.feature_source import COMPUTED, FeatureSource, feature_source
-from recipes.superb.layer_search import score_layers
-from recipes.superb.modules import begin_from, build_module
-from recipes.superb.settings import TaskSettings
+from wavlm_lightning.downstream.adapt.adapted import Adapted
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.families.search import Search
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.results import best_on_test
+from wavlm_lightning.downstream.task import Task
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
+from wavlm_lightning.recipes.run.devices import device_of, device_words
+from wavlm_lightning.recipes.run.fit import Training, fit, once
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.throughput import HOURS, SHARE, Throughput
+from wavlm_lightning.recipes.run.trainer import Pace
+from wavlm_lightning.recipes.superb.checkpoints import KeepBestLearner, KeepEvenly, KeepRecent, take
+from wavlm_lightning.recipes.superb.evaluation import Outcome, drop_learner, evaluate
+from wavlm_lightning.recipes.superb.examples import log_examples
+from wavlm_lightning.recipes.superb.feature_costs import Choice, choose, measure, uses_of
+from wavlm_lightning.recipes.superb.feature_source import COMPUTED, FeatureSource, feature_source
+from wavlm_lightning.recipes.superb.layer_search import score_layers
+from wavlm_lightning.recipes.superb.modules import begin_from, build_module
+from wavlm_lightning.recipes.superb.settings import TaskSettings
 
 T = TypeVar("T")
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from downstream.features.frozen import Frozen
-from downstream.task import Sources, Task
-from downstream.trained_task import TrainedTask
-from recipes.run.processes import Processes
-from recipes.superb.heads import Head, between, heads_of
-from recipes.superb.results import Finished, chosen_rate, finish, together
-from recipes.superb.settings import TaskSettings
-from recipes.superb.sources import tell_unusable
-from recipes.superb.training import Outcomes, run_stage, run_variant
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Sources, Task
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.names import safe_name
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb.heads import Head, between, heads_of
+from wavlm_lightning.recipes.superb.results import Finished, chosen_rate, finish, together
+from wavlm_lightning.recipes.superb.settings import TaskSettings
+from wavlm_lightning.recipes.superb.sources import tell_unusable
+from wavlm_lightning.recipes.superb.training import Outcomes, run_stage, run_variant
 from wavlm_lightning.runtime import threads
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Search the settings of a task or of pre-training, as a file in configs/sweeps says.
 
-    python -m recipes.sweep TASK|FILE [--upstream=NAME] [--count=N] [--local] [--seed=N] \\
+    wavlm sweep TASK|FILE [--upstream=NAME] [--count=N] [--local] [--seed=N] \\
         [-- --key=value ...]
 
 On W&B, which needs an account, or here with --local. What stands behind `--` is configuration that
@@ -15,26 +15,29 @@ from typing import Any
 
 import yaml
 
-from downstream import load_task, task_names
-from downstream.trained_task import TrainedTask
-from recipes.pretrain.settings import read_settings
-from recipes.run.logger_checks import has_wandb_account
-from recipes.run.mini_model import is_missing, train_mini
-from recipes.superb.settings import read_probe_settings
-from recipes.sweep.local import DEFAULT_COUNT, check_config, search_here
-from recipes.sweep.trials import OWN_FOLDERS
 from wavlm_lightning.config import ConfigError, one_line, read_yaml
 from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.trained_task import TrainedTask
+from wavlm_lightning.recipes.pretrain.settings import read_settings
+from wavlm_lightning.recipes.run.logger_checks import has_wandb_account
+from wavlm_lightning.recipes.run.mini_model import is_missing, train_mini
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
+from wavlm_lightning.recipes.sweep.local import DEFAULT_COUNT, check_config, search_here
+from wavlm_lightning.recipes.sweep.trials import OWN_FOLDERS
+from wavlm_lightning.shipped import command, config_file, config_names, named_file
 
-CONFIGS = Path("configs") / "sweeps"
 ANY = "any"  # the file for tasks that have none of their own
 RUNS = Path("runs") / "sweeps"
-PROGRAM = "recipes.superb"  # in a command, a task and an upstream follow it
-PRETRAINING = "recipes.pretrain"
+# The words that name a program in a sweep's command: of `wavlm`, and of `python -m`.
+SUPERB = {"superb", "recipes.superb"}  # a task and an upstream follow
+PRETRAINING = {"pretrain", "recipes.pretrain"}
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0 done, 1 an error that the last line explains, 143 stopped."""
+    # A trial's command starts the words wavlm or python: those of this environment come first.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         split = argv.index("--") if "--" in argv else len(argv)
         options, overrides = _options(argv[:split]), argv[split + 1 :]
@@ -61,7 +64,7 @@ def _options(argv: list[str]) -> Any:
         raise ConfigError(
             f"the first argument must be a sweep: {', '.join(_names())}, or a file of your own"
         )
-    parser = Parser(prog="recipes.sweep", description=__doc__)
+    parser = Parser(prog="wavlm sweep", description=__doc__)
     parser.add_argument("sweep", type=str, help="name in configs/sweeps, or a file")
     parser.add_argument("--upstream", type=str, default="", help="in place of the file's")
     parser.add_argument("--count", type=int | None, default=None, help="trials")
@@ -76,7 +79,7 @@ def _options(argv: list[str]) -> Any:
 
 
 def _names() -> list[str]:
-    files = {path.stem for path in CONFIGS.glob("*.yaml")} - {ANY}
+    files = config_names("sweeps") - {ANY}
     trained = {name for name in task_names() if issubclass(load_task(name), TrainedTask)}
     return sorted(files | trained)
 
@@ -90,14 +93,14 @@ def sweep_of(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: if there is no such sweep.
     """
-    path = CONFIGS / f"{name}.yaml"
+    path = config_file("sweeps", f"{name}.yaml")
     if name != ANY and path.is_file():
         return str(path), read_yaml(path)
-    if Path(name).is_file():
-        return name, read_yaml(Path(name))
+    if named_file(name).is_file():
+        return name, read_yaml(named_file(name))
     if name not in _names():
         raise ConfigError(f"no sweep {name}: neither a file nor one of {', '.join(_names())}")
-    task, config = load_task(name), read_yaml(CONFIGS / f"{ANY}.yaml")
+    task, config = load_task(name), read_yaml(config_file("sweeps", f"{ANY}.yaml"))
     goal = {"min": "minimize", "max": "maximize"}[task.mode]
     command = [str(item).replace("TASK", name) for item in config["command"]]
     return name, {**config, "command": command, "metric": {"name": task.monitor, "goal": goal}}
@@ -115,7 +118,7 @@ def complete(
 
     Args:
         config: Of W&B's format.
-        upstream: Takes the place of the one behind `recipes.superb TASK`; "" keeps that.
+        upstream: Takes the place of the one behind `superb TASK`; "" keeps that.
         overrides: Appended to the command, such as `--optim.total_updates=50`.
         name: What errors call it.
         local: Without the account that `--wandb.mode=online` in the command would need.
@@ -129,9 +132,10 @@ def complete(
         raise ConfigError(f"{name} is no sweep of ours: it must have command and parameters")
     command = [str(item) for item in config["command"]]
     if upstream:
-        if PROGRAM not in command[:-2]:
+        place = _place(SUPERB, command[:-2])
+        if place is None:
             raise ConfigError(f"{name} searches no task on an upstream: leave upstream out")
-        command[command.index(PROGRAM) + 2] = upstream
+        command[place + 2] = upstream
     if local:
         command = [item for item in command if not item.startswith("--wandb.mode=")]
     for word in overrides:
@@ -156,14 +160,20 @@ def check_trial(config: dict[str, Any], name: str) -> str | None:
     overrides = [item for item in command if item.startswith("--")]
     overrides += [f"--{key}={value}" for key, value in values.items() if value is not None]
     try:
-        if PROGRAM in command:
-            task, upstream = command[command.index(PROGRAM) + 1 :][:2]
+        place = _place(SUPERB, command)
+        if place is not None:
+            task, upstream = command[place + 1 :][:2]
             return read_probe_settings(task, upstream, overrides).upstream.source
-        if PRETRAINING in command:
+        if _place(PRETRAINING, command) is not None:
             read_settings(overrides)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
     return None
+
+
+def _place(program: set[str], command: list[str]) -> int | None:
+    """Where a command names a program."""
+    return next((i for i, word in enumerate(command) if word in program), None)
 
 
 def _some_value(parameter: dict[str, Any]) -> Any:
@@ -181,7 +191,7 @@ def check_account(name: str) -> None:
     """
     if not has_wandb_account():
         raise ConfigError(
-            "no W&B account on this machine: wandb login, or make sweep "
+            f"no W&B account on this machine: wandb login, or {command()} sweep "
             f"TASK={name} LOCAL=1 searches here without one"
         )
 
@@ -195,8 +205,6 @@ def search_on_wandb(config: dict[str, Any], *, count: int | None) -> int:
     import wandb
 
     try:
-        # The agent starts the word python: this one is to come first.
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         if count is None and config["method"] != "grid":
             count = DEFAULT_COUNT
         sweep = wandb.sweep(config, project=config.get("project"))

@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from recipes.run.folder import RESULT, open_run, point_to
-from recipes.run.signals import STOPPED, stop_signals
-from recipes.sweep.trials import (
+from wavlm_lightning.config import ConfigError
+from wavlm_lightning.files import read_json, write_text
+from wavlm_lightning.recipes.run.folder import RESULT, open_run, point_to
+from wavlm_lightning.recipes.run.signals import STOPPED, stop_signals
+from wavlm_lightning.recipes.sweep.trials import (
     FAILED,
     FINISHED,
     OUTPUT,
@@ -41,8 +43,6 @@ from recipes.sweep.trials import (
     trial_command,
     wait_until_free,
 )
-from wavlm_lightning.config import ConfigError
-from wavlm_lightning.files import read_json, write_text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pydantic's, about a spelling within sweeps

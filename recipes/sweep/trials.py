@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One trial of a search on this machine: its command, its process, and what it leaves.
 
-A trial is a run of recipes.superb or recipes.pretrain in a folder of its own. Its figure is read
-from wavlm_lightning.files import read_text
-from wavlm_lightning.files import read_json
+A trial is a run of `superb` or `pretrain` in a folder of its own. Its metric is read
 from the run's result.json, how that developed from logs/version_*/metrics.csv.
 """
 
@@ -19,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recipes.run.curves import read_curves
-from recipes.run.folder import CONFIG, LOCK, RESULT
-from recipes.run.processes import STARTED_BY
 from wavlm_lightning.files import read_json
 from wavlm_lightning.locks import is_locked
+from wavlm_lightning.recipes.run.curves import read_curves
+from wavlm_lightning.recipes.run.folder import CONFIG, LOCK, RESULT
+from wavlm_lightning.recipes.run.processes import STARTED_BY
 
 OUTPUT = "output.log"
 UNFINISHED, FINISHED, STOPPED_EARLY, FAILED = "unfinished", "finished", "stopped early", "failed"

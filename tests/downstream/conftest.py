@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from downstream import load_task
-from downstream.features.frames import ConvolutionFraming
-from downstream.features.frozen import Frozen
-from downstream.task import Sources, Task
-from downstream.upstreams.wavlm import WavLMUpstream
-from recipes.mini import NAMES, superb_corpus
 from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Sources, Task
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
+from wavlm_lightning.recipes.mini import NAMES, superb_corpus
 
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
 FRAMING = ConvolutionFraming()

@@ -10,10 +10,15 @@ import torch
 import transformers
 from torch import Tensor
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import Frozen
-from downstream.features.spectrogram_encoders import WHISPER_SAMPLES, WhisperEncoder
-from downstream.features.upstream import fingerprint, hub_kind, kind_of, load_upstream
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.spectrogram_encoders import WHISPER_SAMPLES, WhisperEncoder
+from wavlm_lightning.downstream.features.upstream import (
+    fingerprint,
+    hub_kind,
+    kind_of,
+    load_upstream,
+)
 from wavlm_lightning.model.transformers_encoder import TYPES, WAVEFORM_TYPES
 
 SMALL = {

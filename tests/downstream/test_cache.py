@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from downstream.features.cache import MARKER, CacheConfig, FeatureCache, KeptFiles, open_cache
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
-from downstream.task import Example
+from wavlm_lightning.downstream.features.cache import (
+    MARKER,
+    CacheConfig,
+    FeatureCache,
+    KeptFiles,
+    open_cache,
+)
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Example
 
 from .test_tasks import MakeTask
 
@@ -136,7 +142,7 @@ def test_tasks_that_read_the_same_recordings_share_what_is_kept(
 def test_size_is_known_while_another_process_moves_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstream.features import cache
+    from wavlm_lightning.downstream.features import cache
 
     (tmp_path / "aa").mkdir()
     (tmp_path / "aa" / "kept.safetensors").write_bytes(b"12345")

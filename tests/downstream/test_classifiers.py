@@ -11,12 +11,12 @@ import pytest
 import soundfile
 import torch
 
-from downstream import load_task
-from downstream.config import DataConfig
-from downstream.corpora.manifest import Manifest
-from downstream.data.plan import TrainPlan
-from downstream.features.frames import Frames
-from downstream.task import Batch, Sources, Task
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.data.plan import TrainPlan
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.task import Batch, Sources, Task
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 from .conftest import FRAMING, small_config

@@ -10,13 +10,13 @@ import pytest
 import soundfile
 import torch
 
-from downstream.config import DataConfig
-from downstream.data.module import TaskData
-from downstream.data.plan import TrainPlan, TrainSampler, sized
-from downstream.features.frames import ConvolutionFraming
-from downstream.task import Example, Sources, TaskConfig
-from downstream.trained_task import TrainedTask
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.data.plan import TrainPlan, TrainSampler, sized
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.task import Example, Sources, TaskConfig
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 LENGTHS = np.random.default_rng(0).integers(8_000, 64_000, 37)

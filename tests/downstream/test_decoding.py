@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from downstream.text.decoding import LanguageModelConfig, LexiconDecoder
-from downstream.text.symbols import Characters
+from wavlm_lightning.downstream.text.decoding import LanguageModelConfig, LexiconDecoder
+from wavlm_lightning.downstream.text.symbols import Characters
 
 CHARACTERS = Characters()
 installed = pytest.mark.skipif(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream.features.featurizer import Featurizer, FeaturizerConfig, WeightedSum
-from downstream.features.frames import Features
+from wavlm_lightning.downstream.features.featurizer import Featurizer, FeaturizerConfig, WeightedSum
+from wavlm_lightning.downstream.features.frames import Features
 
 SAMPLES = torch.tensor([16_000, 9_000])
 LENGTHS = torch.tensor([49, 27])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from downstream.losses import am_softmax, permutation_bce, permutation_mse
+from wavlm_lightning.downstream.losses import am_softmax, permutation_bce, permutation_mse
 
 LENGTHS = torch.tensor([12, 7, 1])
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from downstream import load_task
-from downstream.corpora.manifest import Manifest
-from downstream.families.mixtures import Draw
-from downstream.metrics.der import Turn
-from downstream.task import Sources, Task
 from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.families.mixtures import Draw
+from wavlm_lightning.downstream.metrics.der import Turn
+from wavlm_lightning.downstream.task import Sources, Task
 
 from .conftest import FRAMING, small_config
 

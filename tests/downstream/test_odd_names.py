@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from downstream import load_task, task_names
-from downstream.adapt.learner import Learner
-from downstream.adapt.probe import Probe
-from downstream.config import DataConfig
-from downstream.corpora.manifest import Manifest
-from downstream.data.module import TaskData
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frozen import Frozen
-from downstream.task import Sources, Task
-from recipes.superb.leaderboard_files import write_submission
 from tests.conftest import write_speech
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.probe import Probe
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Sources, Task
 from wavlm_lightning.names import original_name
+from wavlm_lightning.recipes.superb.leaderboard_files import write_submission
 
 from .conftest import small_config
 from .test_tasks import OPTIM

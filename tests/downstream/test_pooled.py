@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from downstream.adapt.learner import Learner
-from downstream.adapt.pooled import MeansOverTime
-from downstream.adapt.probe import Probe
-from downstream.data.module import TaskData
-from downstream.features.cache import FeatureCache
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frames import Features
-from downstream.features.frozen import Frozen
-from downstream.task import Batch, Task
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.pooled import MeansOverTime
+from wavlm_lightning.downstream.adapt.probe import Probe
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import Features
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Batch, Task
 from wavlm_lightning.lengths import SAMPLE_RATE
 
 from .test_tasks import CONFIG, OPTIM, MakeTask

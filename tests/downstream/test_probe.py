@@ -8,12 +8,12 @@ import lightning
 import pytest
 import torch
 
-from downstream.adapt.learner import Learner
-from downstream.adapt.probe import NonFiniteLossError
-from downstream.features.cache import FeatureCache
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frozen import Frozen
-from downstream.task import Task
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.probe import NonFiniteLossError
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.task import Task
 
 from .test_tasks import MakeTask, predict, probe_and_data
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from downstream import load_task
-from downstream.corpora import quesst14
-from downstream.corpora.manifest import Manifest
-from downstream.task import Sources, Task
-from downstream.tasks.qbe import stdlist
-from downstream.trained_task import TrainedTask
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.corpora import quesst14
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.task import Sources, Task
+from wavlm_lightning.downstream.tasks.qbe import stdlist
+from wavlm_lightning.downstream.trained_task import TrainedTask
 
 from .conftest import FRAMING, small_config
 from .test_classifiers import folder_of

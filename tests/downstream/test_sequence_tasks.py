@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from downstream import load_task
-from downstream.features.frames import Frames
-from downstream.task import Sources, Task
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.task import Sources, Task
 
 from .conftest import FRAMING, small_config
 from .test_classifiers import folder_of, on

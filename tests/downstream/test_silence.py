@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream.data.silence import remove_silence
+from wavlm_lightning.downstream.data.silence import remove_silence
 
 WINDOW = 320  # samples, 20 ms
 

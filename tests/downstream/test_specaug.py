@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from downstream.data.specaug import SpecAugmentConfig, spec_augment
-from downstream.features.frames import Frames
+from wavlm_lightning.downstream.data.specaug import SpecAugmentConfig, spec_augment
+from wavlm_lightning.downstream.features.frames import Frames
 
 NOTHING = SpecAugmentConfig(
     warp_window=0, num_feature_masks=0, feature_width=0, num_time_masks=0, time_width=0

@@ -14,20 +14,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream import load_task, task_names, tasks
-from downstream.adapt.learner import Learner
-from downstream.adapt.probe import Probe
-from downstream.config import DataConfig, OptimConfig
-from downstream.corpora import librimix
-from downstream.corpora.manifest import Manifest
-from downstream.data.module import TaskData
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frames import Frames
-from downstream.features.frozen import Frozen
-from downstream.metrics.der import Turn
-from downstream.task import Batch, Sources, Task
-from downstream.upstreams.fbank import Fbank
 from wavlm_lightning.audio import write_audio
+from wavlm_lightning.downstream import load_task, task_names, tasks
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.probe import Probe
+from wavlm_lightning.downstream.config import DataConfig, OptimConfig
+from wavlm_lightning.downstream.corpora import librimix
+from wavlm_lightning.downstream.corpora.manifest import Manifest
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.metrics.der import Turn
+from wavlm_lightning.downstream.task import Batch, Sources, Task
+from wavlm_lightning.downstream.upstreams.fbank import Fbank
 from wavlm_lightning.runtime import to_device
 
 from .conftest import FRAMING, TASKS, small_config
@@ -238,7 +238,7 @@ def test_a_file_must_define_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / f"{name}.py").write_text(f"from downstream.task import Task\n{classes}")
     monkeypatch.setattr(tasks, "__path__", [str(tmp_path)])
     for name, found in (("none", "none"), ("two", "T0, T1")):
-        monkeypatch.delitem(sys.modules, f"downstream.tasks.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"wavlm_lightning.downstream.tasks.{name}", raising=False)
         with pytest.raises(ValueError, match=rf"{name}\.py must define one task \(got {found}\)"):
             load_task(name)
 

@@ -3,7 +3,15 @@
 
 import pytest
 
-from downstream.text.symbols import BLANK, END, LETTERS, SPECIAL, UNKNOWN, Characters, collapse
+from wavlm_lightning.downstream.text.symbols import (
+    BLANK,
+    END,
+    LETTERS,
+    SPECIAL,
+    UNKNOWN,
+    Characters,
+    collapse,
+)
 
 
 def test_vocabulary_has_the_published_symbols() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from downstream import load_task, task_names
-from downstream.features.frames import Frames
-from downstream.features.frozen import Frozen
-from downstream.metrics.der import Turn
-from downstream.metrics.eer import equal_error_rate
-from downstream.task import Task
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.metrics.der import Turn
+from wavlm_lightning.downstream.metrics.eer import equal_error_rate
+from wavlm_lightning.downstream.task import Task
 
 from .test_tasks import frames_of, predict, probe_and_data
 

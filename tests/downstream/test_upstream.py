@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream import upstreams
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import LARGE, Frozen
-from downstream.features.kinds import kind_names
-from downstream.features.upstream import fingerprint, kind_of, load_upstream
-from downstream.upstreams.fbank import Fbank
-from downstream.upstreams.transformers import TransformersUpstream
-from downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.downstream import upstreams
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import LARGE, Frozen
+from wavlm_lightning.downstream.features.kinds import kind_names
+from wavlm_lightning.downstream.features.upstream import fingerprint, kind_of, load_upstream
+from wavlm_lightning.downstream.upstreams.fbank import Fbank
+from wavlm_lightning.downstream.upstreams.transformers import TransformersUpstream
+from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 
 LENGTHS = torch.tensor([16_000, 5_000, 9_000])
 
@@ -239,7 +239,7 @@ def test_a_file_in_that_folder_is_a_kind(tmp_path: Path, monkeypatch: pytest.Mon
         "def recognizes(path): return path.suffix == '.spectrum'\n"
     )
     monkeypatch.setattr(upstreams, "__path__", [*upstreams.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "downstream.upstreams.spectrum", raising=False)
+    monkeypatch.delitem(sys.modules, "wavlm_lightning.downstream.upstreams.spectrum", raising=False)
     config = UpstreamConfig(kind="spectrum")
     frozen, digest = load_upstream(config)
     assert (frozen.dim, digest) == (240, "none")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from downstream import load_task
-from downstream.results import ProbeResult
-from recipes.mini import NAMES, superb_corpus
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.results import ProbeResult
+from wavlm_lightning.recipes.mini import NAMES, superb_corpus
 
 CONFIG = """
 model:
@@ -50,7 +50,7 @@ def words(tmp_path: Path, recordings: Path) -> list[str]:
 @pytest.fixture
 def mfcc_labels(tmp_path: Path, recordings: Path) -> Path:
     """A finished label folder for the recordings."""
-    from recipes.pretrain.labels import main
+    from wavlm_lightning.recipes.pretrain.labels import main
 
     out = tmp_path / "labels"
     words = [f"--root={recordings / 'speech'}", f"--out={out}"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from downstream import load_task
-from recipes.mini import superb_corpus
-from recipes.superb.__main__ import main as superb
 from wavlm_lightning import evaluate
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.downstream import load_task
 from wavlm_lightning.files import read_json
+from wavlm_lightning.recipes.mini import superb_corpus
+from wavlm_lightning.recipes.superb.__main__ import main as superb
 
 README = Path(__file__).parents[2] / "README.md"
 FROM_RUN = ("metrics", "counts")

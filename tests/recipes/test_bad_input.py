@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.pretrain.__main__ import main
 from tests.conftest import write_speech
+from wavlm_lightning.recipes.pretrain.__main__ import main
 
 pytestmark = pytest.mark.bad_input
 ROOT = Path(__file__).parent.parent.parent
@@ -156,7 +156,7 @@ def test_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     done = subprocess.run(
-        [sys.executable, "-m", "recipes.pretrain", *words],
+        [sys.executable, "-m", "wavlm_lightning.recipes.pretrain", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -172,7 +172,7 @@ def test_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
 def test_labels_of_other_settings_are_not_taken_for_new_ones(
     mfcc_labels: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from recipes.pretrain.labels import main as label
+    from wavlm_lightning.recipes.pretrain.labels import main as label
 
     words = [f"--root={recordings / 'speech'}", f"--out={mfcc_labels}", "--features=mfcc"]
     capsys.readouterr()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import recipes.superb.__main__ as superb
+import wavlm_lightning.recipes.superb.__main__ as superb
 from tests.conftest import write_speech
 
 pytestmark = pytest.mark.bad_input

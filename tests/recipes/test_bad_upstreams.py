@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import recipes.superb.__main__ as superb
-from recipes.export.__main__ import main as export
+import wavlm_lightning.recipes.superb.__main__ as superb
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.model.checkpoint import save_released, save_transformers
+from wavlm_lightning.recipes.export.__main__ import main as export
 
 from .test_bad_task_input import LFS, refused
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from recipes.run import callbacks
-from recipes.run.callbacks import SaveAndStop
-from recipes.run.signals import StopSignal
-from recipes.superb.checkpoints import KeepEvenly
+from wavlm_lightning.recipes.run import callbacks
+from wavlm_lightning.recipes.run.callbacks import SaveAndStop
+from wavlm_lightning.recipes.run.signals import StopSignal
+from wavlm_lightning.recipes.superb.checkpoints import KeepEvenly
 
 
 class Run:

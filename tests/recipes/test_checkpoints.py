@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.pretrain.__main__ import main
-from recipes.run.checkpoints import to_resume
-from recipes.run.folder import newest_first
-from recipes.run.processes import Processes
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 from wavlm_lightning.files import previous_of
+from wavlm_lightning.recipes.pretrain.__main__ import main
+from wavlm_lightning.recipes.run.checkpoints import to_resume
+from wavlm_lightning.recipes.run.folder import newest_first
+from wavlm_lightning.recipes.run.processes import Processes
 
 ALONE = Processes(0, 1, 1)
 RUN = {"loops": {}, "optimizer_states": [], "state_dict": {"a": torch.ones(300)}}

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from downstream import load_task
-from downstream.data.module import TaskData
-from downstream.features.upstream import load_upstream
-from recipes.run.devices import device_words, say_if_busy, set_tf32
-from recipes.run.processes import Processes
-from recipes.run.sections import TrainerSection
-from recipes.run.trainer import device_flags
-from recipes.superb.feature_source import feature_source
-from recipes.superb.settings import read_probe_settings
-from recipes.superb.sources import sources_of
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.recipes.run.devices import device_words, say_if_busy, set_tf32
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.run.trainer import device_flags
+from wavlm_lightning.recipes.superb.feature_source import feature_source
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
+from wavlm_lightning.recipes.superb.sources import sources_of
 from wavlm_lightning.runtime import busy_share
 
 ONE = Processes(rank=0, local=1, world=1)
@@ -57,16 +57,20 @@ def test_lightning_is_not_given_the_flag() -> None:
     assert "tf32" not in device_flags(TrainerSection(accelerator="cpu", tf32=True), ONE)
 
 
-@pytest.mark.parametrize("program", ["recipes.pretrain", "recipes.superb"])
+@pytest.mark.parametrize(
+    "program", ["wavlm_lightning.recipes.pretrain", "wavlm_lightning.recipes.superb"]
+)
 def test_a_program_sets_it_before_it_computes(
     program: str, monkeypatch: pytest.MonkeyPatch, words: list[str], probe_words: list[str]
 ) -> None:
     """Asked where further processes are started, which comes before all work."""
     module = importlib.import_module(f"{program}.__main__")
     found = []
-    monkeypatch.setattr("recipes.run.program.wanted_devices", lambda *_: 1)
-    monkeypatch.setattr("recipes.run.program.start_all", lambda *_, **__: found.append(both()) or 0)
-    argv = words if program == "recipes.pretrain" else ["ks", "fbank", *probe_words]
+    monkeypatch.setattr("wavlm_lightning.recipes.run.program.wanted_devices", lambda *_: 1)
+    monkeypatch.setattr(
+        "wavlm_lightning.recipes.run.program.start_all", lambda *_, **__: found.append(both()) or 0
+    )
+    argv = words if program == "wavlm_lightning.recipes.pretrain" else ["ks", "fbank", *probe_words]
     assert module.main([*argv, "--trainer.accelerator=gpu", "--trainer.tf32=true"]) == 0
     assert found == [("high", True)]
 
@@ -104,7 +108,7 @@ def test_a_busy_machine_is_said_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("recipes.run.devices.busy_share", lambda _: share)
+    monkeypatch.setattr("wavlm_lightning.recipes.run.devices.busy_share", lambda _: share)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     say_if_busy.cache_clear()
     say_if_busy(device)
@@ -144,7 +148,8 @@ def test_features_in_tf32_are_kept_apart(
 ) -> None:
     kept_as = []
     monkeypatch.setattr(
-        "recipes.superb.feature_source.open_cache", lambda _, about, **__: kept_as.append(about)
+        "wavlm_lightning.recipes.superb.feature_source.open_cache",
+        lambda _, about, **__: kept_as.append(about),
     )
     for words in ([], flags):
         accelerator = [f for f in flags if "accelerator" in f] or ["--trainer.accelerator=gpu"]

@@ -10,13 +10,13 @@ import lightning
 import numpy as np
 import pytest
 
-from downstream import task_names
-from downstream.config import DataConfig
-from downstream.data.plan import TrainPlan
-from recipes.pretrain.__main__ import main as pretrain
-from recipes.run.sections import INSTEAD, TrainerSection
-from recipes.superb.__main__ import main as superb
+from wavlm_lightning.downstream import task_names
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.data.plan import TrainPlan
 from wavlm_lightning.pretrain.batches import BatchPlan
+from wavlm_lightning.recipes.pretrain.__main__ import main as pretrain
+from wavlm_lightning.recipes.run.sections import INSTEAD, TrainerSection
+from wavlm_lightning.recipes.superb.__main__ import main as superb
 
 OURS = {"tf32"}  # no argument of Lightning's
 FEW_SPEAKERS = ["--task.held_out_speakers=3", "--task.min_seconds=0.5"]

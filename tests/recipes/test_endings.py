@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from recipes.run.exit_status import exit_status, run_child
-from recipes.run.signals import StopSignal
+from wavlm_lightning.recipes.run.exit_status import exit_status, run_child
+from wavlm_lightning.recipes.run.signals import StopSignal
 from wavlm_lightning.training import NonFiniteLossError
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
 import pathlib, signal, sys, time
-from recipes.run.exit_status import exit_status
-from recipes.run.signals import StopSignal
+from wavlm_lightning.recipes.run.exit_status import exit_status
+from wavlm_lightning.recipes.run.signals import StopSignal
 
 def work():
     def stop(*_):
@@ -32,7 +32,7 @@ sys.exit(exit_status(work))
 """
 PARENT = """
 import sys
-from recipes.run.exit_status import run_child
+from wavlm_lightning.recipes.run.exit_status import run_child
 status = run_child([sys.executable, "-c", sys.argv[2], sys.argv[1]])
 print("child ended with", status)
 """
@@ -89,7 +89,7 @@ def test_sigterm_reaches_the_child_and_its_end_is_waited_for(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("program", ["config", "report.fidelity"])
 def test_a_reader_that_has_seen_enough_ends_what_only_prints(program: str) -> None:
-    command = [sys.executable, "-m", f"recipes.{program}"]
+    command = [sys.executable, "-m", f"wavlm_lightning.recipes.{program}"]
     if program == "config":
         command.append("--config=configs/pretrain/mini.yaml")
     writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.config import main as config
-from recipes.finetune.__main__ import main as finetune
-from recipes.pretrain.__main__ import main as pretrain
-from recipes.pretrain.settings import read_settings
-from recipes.superb.__main__ import main as superb
-from recipes.superb.settings import read_probe_settings
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.config import flat
 from wavlm_lightning.model.checkpoint import save_released
+from wavlm_lightning.recipes.config import main as config
+from wavlm_lightning.recipes.finetune.__main__ import main as finetune
+from wavlm_lightning.recipes.pretrain.__main__ import main as pretrain
+from wavlm_lightning.recipes.pretrain.settings import read_settings
+from wavlm_lightning.recipes.superb.__main__ import main as superb
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
 
 Output = pytest.CaptureFixture[str]
 

@@ -13,7 +13,7 @@ import torch
 import torchaudio
 import transformers
 
-import recipes.export.__main__ as export
+import wavlm_lightning.recipes.export.__main__ as export
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.model import layouts
 from wavlm_lightning.model.checkpoint import save_released

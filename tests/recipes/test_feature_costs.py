@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import recipes.superb.__main__ as superb
-from downstream.config import DataConfig
-from downstream.data.module import TaskData
-from downstream.features.cache import FeatureCache
-from downstream.features.config import UpstreamConfig
-from downstream.features.upstream import load_upstream
-from recipes.run.processes import Processes
-from recipes.superb import feature_costs
-from recipes.superb.feature_costs import Choice, Costs, choose, measure, uses_of
-from recipes.superb.settings import read_probe_settings
-from recipes.superb.sources import sources_of
+import wavlm_lightning.recipes.superb.__main__ as superb
+from wavlm_lightning.downstream.config import DataConfig
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.cache import FeatureCache
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.superb import feature_costs
+from wavlm_lightning.recipes.superb.feature_costs import Choice, Costs, choose, measure, uses_of
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
+from wavlm_lightning.recipes.superb.sources import sources_of
 
 ALONE = Processes(0, 1, 1)
 
@@ -25,8 +25,8 @@ ALONE = Processes(0, 1, 1)
 @pytest.fixture
 def data(probe_words: list[str]) -> TaskData:
     """Training, dev and test of diarization."""
-    from downstream import load_task
-    from downstream.upstreams.fbank import Fbank
+    from wavlm_lightning.downstream import load_task
+    from wavlm_lightning.downstream.upstreams.fbank import Fbank
 
     settings = read_probe_settings("sd", "fbank", probe_words)
     task = load_task("sd")
@@ -87,7 +87,7 @@ def test_a_run_that_fails_after_the_measurement_leaves_no_folder(
         assert (folder / "features.json").is_file()
         raise ValueError("a bad recording")
 
-    monkeypatch.setattr("recipes.run.fit.to_resume", fails)
+    monkeypatch.setattr("wavlm_lightning.recipes.run.fit.to_resume", fails)
     assert superb.main(["sd", "fbank", *probe_words, "--cache.keep=auto"]) == 1
     assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]
 
@@ -96,7 +96,8 @@ def test_features_that_are_cheaper_to_compute_are_not_kept(
     probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "recipes.superb.training.measure", lambda *_: Costs(compute=1, keep=2, read=3)
+        "wavlm_lightning.recipes.superb.training.measure",
+        lambda *_: Costs(compute=1, keep=2, read=3),
     )
     argv = ["sd", "fbank", *probe_words, "--cache.keep=auto"]
     assert superb.main(argv) == 0

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from downstream import load_task, task_names
-from recipes.report import fidelity
-from recipes.report.fidelity import mechanisms, read_mechanisms
 from wavlm_lightning.config import flat
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.recipes.report import fidelity
+from wavlm_lightning.recipes.report.fidelity import mechanisms, read_mechanisms
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 # Keys of ours that the protocols do not have, or that change no score.

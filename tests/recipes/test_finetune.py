@@ -14,19 +14,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.run.fit
-from downstream.data.module import TaskData
-from downstream.features.frames import ConvolutionFraming
-from downstream.tasks.ctc import CTC
-from recipes.finetune.__main__ import main
-from recipes.finetune.settings import read_stages
-from recipes.run.processes import join
-from recipes.run.sections import TrainerSection
-from recipes.superb.sources import sources_of
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.downstream.data.module import TaskData
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.tasks.ctc import CTC
 from wavlm_lightning.model import fairseq
 from wavlm_lightning.model.checkpoint import save_released
 from wavlm_lightning.model.layouts import rename
+from wavlm_lightning.recipes.finetune.__main__ import main
+from wavlm_lightning.recipes.finetune.settings import read_stages
+from wavlm_lightning.recipes.run import fit as run_fit
+from wavlm_lightning.recipes.run.processes import join
+from wavlm_lightning.recipes.run.sections import TrainerSection
+from wavlm_lightning.recipes.superb.sources import sources_of
 
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
@@ -75,8 +75,10 @@ def test_tf32_is_set_before_anything_is_computed(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[TrainerSection] = []
-    monkeypatch.setattr("recipes.run.program.set_tf32", found.append)
-    monkeypatch.setattr("recipes.run.program.start_all", lambda *_, **__: len(found))
+    monkeypatch.setattr("wavlm_lightning.recipes.run.program.set_tf32", found.append)
+    monkeypatch.setattr(
+        "wavlm_lightning.recipes.run.program.start_all", lambda *_, **__: len(found)
+    )
     assert main([*words, "--trainer.tf32=false"]) == 1
     assert found[0].tf32 is False
 
@@ -126,13 +128,13 @@ def test_a_run_that_was_stopped_ends_as_if_it_never_was(
 ) -> None:
     words = [*words, "--model.dropout=0.1"]
     assert main([*words, f"--run.dir={tmp_path / 'straight'}"]) == 0
-    build = recipes.run.fit.build_trainer
+    build = run_fit.build_trainer
     with monkeypatch.context() as patch:
 
         def stopping(*args, callbacks, **kwargs):  # type: ignore[no-untyped-def]
             return build(*args, callbacks=[StopAfter(), *callbacks], **kwargs)
 
-        patch.setattr(recipes.run.fit, "build_trainer", stopping)
+        patch.setattr(run_fit, "build_trainer", stopping)
         assert main(words) == 143
     assert main(words) == 0
     wanted = state(latest(tmp_path, "straight"))
@@ -168,7 +170,13 @@ def test_an_update_is_a_mean_over_its_utterances_however_they_are_batched(
 def test_two_processes_equal_one(words: list[str], tmp_path: Path) -> None:
     words = [*words, "--model.dropout=0.1", "--optim.eps=1e-3"]
     assert main([*words, f"--run.dir={tmp_path / 'one'}"]) == 0
-    command = [sys.executable, "-m", "recipes.finetune", *words, "--trainer.devices=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "wavlm_lightning.recipes.finetune",
+        *words,
+        "--trainer.devices=2",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "2 process(es)" in done.stdout

@@ -37,13 +37,13 @@ def first_line(program: str, *argv: str) -> tuple[str, list[str]]:
 
 
 def test_pretraining_opens_its_run_before_lightning_is_imported(words: list[str]) -> None:
-    said, slow = first_line("recipes.pretrain", *words)
+    said, slow = first_line("wavlm_lightning.recipes.pretrain", *words)
     assert said.startswith("new run ")
     assert slow == []
 
 
 def test_a_task_opens_its_run_before_lightning_is_imported(probe_words: list[str]) -> None:
-    said, slow = first_line("recipes.superb", "ks", "fbank", *probe_words)
+    said, slow = first_line("wavlm_lightning.recipes.superb", "ks", "fbank", *probe_words)
     assert said.startswith("new run ")
     assert slow == []
 
@@ -51,13 +51,17 @@ def test_a_task_opens_its_run_before_lightning_is_imported(probe_words: list[str
 @pytest.mark.parametrize(
     ("program", "argv", "wanted"),
     [
-        ("recipes.superb", ["nothing", "fbank"], "error: "),
-        ("recipes.pretrain", ["--data.root=/nothing"], "error: "),
-        ("recipes.finetune", ["nothing"], "error: "),
-        ("recipes.config", ["--config=configs/pretrain/mini.yaml"], "model.size"),
-        ("recipes.pretrain.manifest", ["--root=/nothing", "--out=/nothing"], "error: "),
-        ("recipes.pretrain.labels", ["--root=/nothing"], "error: "),
-        ("recipes.export", ["--ckpt=/nothing"], "error: "),
+        ("wavlm_lightning.recipes.superb", ["nothing", "fbank"], "error: "),
+        ("wavlm_lightning.recipes.pretrain", ["--data.root=/nothing"], "error: "),
+        ("wavlm_lightning.recipes.finetune", ["nothing"], "error: "),
+        ("wavlm_lightning.recipes.config", ["--config=configs/pretrain/mini.yaml"], "model.size"),
+        (
+            "wavlm_lightning.recipes.pretrain.manifest",
+            ["--root=/nothing", "--out=/nothing"],
+            "error: ",
+        ),
+        ("wavlm_lightning.recipes.pretrain.labels", ["--root=/nothing"], "error: "),
+        ("wavlm_lightning.recipes.export", ["--ckpt=/nothing"], "error: "),
     ],
 )
 def test_other_programs_do_too(program: str, argv: list[str], wanted: str) -> None:

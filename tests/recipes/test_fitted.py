@@ -11,17 +11,17 @@ import torch
 import transformers
 import yaml
 
-import recipes.export.__main__ as export
-import recipes.finetune.__main__ as finetune
-import recipes.superb.__main__ as superb
-from downstream.features.config import UpstreamConfig
-from downstream.features.frames import Frames
-from downstream.features.upstream import load_upstream
-from downstream.heads.linear import FrameLinear
-from recipes.export.trained_head import read_trained_head
+import wavlm_lightning.recipes.export.__main__ as export
+import wavlm_lightning.recipes.finetune.__main__ as finetune
+import wavlm_lightning.recipes.superb.__main__ as superb
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.audio import read_audio
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.heads.linear import FrameLinear
 from wavlm_lightning.model.checkpoint import save_released, save_transformers
+from wavlm_lightning.recipes.export.trained_head import read_trained_head
 
 SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
@@ -156,7 +156,7 @@ def test_a_classifier_gives_the_same_logits(
 
 @torch.no_grad()
 def test_x_vectors_are_the_same(encoder: Path, probe_words: list[str], tmp_path: Path) -> None:
-    from downstream.heads.xvector import XVector
+    from wavlm_lightning.downstream.heads.xvector import XVector
 
     checkpoint = run_task("asv", encoder, probe_words, *FEW_SPEAKERS) / "checkpoints" / "best.ckpt"
     out = exported(checkpoint, tmp_path / "out")

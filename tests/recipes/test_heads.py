@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-import recipes.superb.__main__ as superb
-from recipes.superb.heads import SWEEP, Head, HeadsSection, best_rate, heads_of
+import wavlm_lightning.recipes.superb.__main__ as superb
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.superb.heads import SWEEP, Head, HeadsSection, best_rate, heads_of
 
 from .test_superb import KilledError, result, run, small
 
@@ -61,7 +61,7 @@ def test_a_run_that_was_killed_goes_on_with_all_heads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from downstream.adapt.probe import Probe
+    from wavlm_lightning.downstream.adapt.probe import Probe
 
     argv = ["asr", "fbank", *probe_words, *small("asr"), "--heads.lr=[1e-3, 1e-2]"]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
@@ -89,7 +89,7 @@ def test_a_head_that_diverges_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.adapt.learner import Learner
+    from wavlm_lightning.downstream.adapt.learner import Learner
 
     loss = Learner.loss
 
@@ -117,7 +117,7 @@ def test_all_heads_that_diverge_are_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.adapt.learner import Learner
+    from wavlm_lightning.downstream.adapt.learner import Learner
 
     monkeypatch.setattr(Learner, "loss", lambda self, *_: self.no_loss() * float("nan"))
     argv = ["asr", "fbank", *probe_words, *small("asr"), "--heads.lr=[1.0, 2.0]"]
@@ -195,7 +195,7 @@ def test_words_of_make_become_configuration() -> None:
             text=True,
             check=True,
         ).stdout
-        line = next(x for x in shown.splitlines() if "recipes.superb" in x)
+        line = next(x for x in shown.splitlines() if "wavlm_lightning.recipes.superb" in x)
         assert all(f"'{word}'" in line for word in wanted), line
 
 
@@ -219,7 +219,7 @@ def test_a_head_whose_weights_are_lost_is_given_up_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from downstream.adapt.learner import Learner
+    from wavlm_lightning.downstream.adapt.learner import Learner
 
     loss = Learner.loss
 

@@ -12,8 +12,6 @@ import torch
 import transformers
 from sklearn.cluster import MiniBatchKMeans
 
-from recipes.pretrain import labels
-from recipes.pretrain.label_teacher import load_teacher
 from wavlm_lightning import WavLM, WavLMConfig
 from wavlm_lightning.audio import read_audio
 from wavlm_lightning.lengths import conv_lengths
@@ -21,6 +19,8 @@ from wavlm_lightning.model.checkpoint import save_transformers
 from wavlm_lightning.pretrain.label_features import LayerFeatures, Mfcc
 from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import read_manifest
+from wavlm_lightning.recipes.pretrain import labels
+from wavlm_lightning.recipes.pretrain.label_teacher import load_teacher
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

@@ -10,14 +10,21 @@ from typing import Any
 
 import pytest
 
-from downstream import load_task
-from downstream.results import ProbeResult, read_probe_results
-from recipes.report.__main__ import main
-from recipes.report.charts import confusions, curves, trades
-from recipes.report.report_blocks import Confusion, Curves, DetCurves, Picture, Pictures, Section
-from recipes.report.scoreboard import TITLE, row_of
-from recipes.report.scores import KINDS
-from recipes.report.superb_score import read_reference
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.results import ProbeResult, read_probe_results
+from wavlm_lightning.recipes.report.__main__ import main
+from wavlm_lightning.recipes.report.charts import confusions, curves, trades
+from wavlm_lightning.recipes.report.report_blocks import (
+    Confusion,
+    Curves,
+    DetCurves,
+    Picture,
+    Pictures,
+    Section,
+)
+from wavlm_lightning.recipes.report.scoreboard import TITLE, row_of
+from wavlm_lightning.recipes.report.scores import KINDS
+from wavlm_lightning.recipes.report.superb_score import read_reference
 
 Write = Callable[..., None]
 # The leaderboard's formula on the rows of SUPERB and of the WavLM paper's journal version.

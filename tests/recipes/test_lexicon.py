@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora import lexicon
-from recipes.mini import superb_corpus
-from recipes.mini.pronounce import pronounced
-from recipes.superb.lexicon import main
+from wavlm_lightning.downstream.corpora import lexicon
+from wavlm_lightning.recipes.mini import superb_corpus
+from wavlm_lightning.recipes.mini.pronounce import pronounced
+from wavlm_lightning.recipes.superb.lexicon import main
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"

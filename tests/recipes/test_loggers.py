@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from recipes.run.curves import read_curves
-from recipes.run.logger_checks import check_loggers
-from recipes.run.loggers import build_loggers, finishing
-from recipes.run.sections import WandbSection
-from recipes.run.signals import StopSignal
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.run.curves import read_curves
+from wavlm_lightning.recipes.run.logger_checks import check_loggers
+from wavlm_lightning.recipes.run.loggers import build_loggers, finishing
+from wavlm_lightning.recipes.run.sections import WandbSection
+from wavlm_lightning.recipes.run.signals import StopSignal
 
 ROOT = Path(__file__).parent.parent.parent
 OFFLINE = WandbSection(mode="offline")
@@ -38,7 +38,7 @@ def test_training_goes_on_when_the_service_of_wandb_is_killed(
         [
             sys.executable,
             "-m",
-            "recipes.pretrain",
+            "wavlm_lightning.recipes.pretrain",
             *words,
             "--wandb.mode=offline",
             f"--labels.folders=[{mfcc_labels}]",
@@ -128,7 +128,9 @@ def test_a_logger_that_fails_is_dropped_with_one_warning(
 def test_what_loggers_lack_is_said_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recipes.run.logger_checks.has_wandb_account", lambda: False)
+    monkeypatch.setattr(
+        "wavlm_lightning.recipes.run.logger_checks.has_wandb_account", lambda: False
+    )
     with pytest.raises(ConfigError, match=r"wandb\.mode=online needs an account"):
         check_loggers(WandbSection(mode="online"), tensorboard=False)
     check_loggers(OFFLINE, tensorboard=False)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.mini import build, noise, sentences, store
-from recipes.mini.build import MiniCorpus, Sizes
-from recipes.mini.librispeech import align
+from wavlm_lightning.recipes.mini import build, noise, sentences, store
+from wavlm_lightning.recipes.mini.build import MiniCorpus, Sizes
+from wavlm_lightning.recipes.mini.librispeech import align
 
 TINY = Sizes(
     train_speakers=5,

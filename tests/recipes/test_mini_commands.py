@@ -13,11 +13,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from downstream.corpora import fluent_commands as fluent_parser
-from downstream.corpora import speech_commands as words_parser
-from downstream.corpora.corpus import measured
-from downstream.corpora.lengths import audio_lengths
-from recipes.mini import audio_snips, fluent_commands, quesst14, speech_commands, superb_corpus
+from wavlm_lightning.downstream.corpora import fluent_commands as fluent_parser
+from wavlm_lightning.downstream.corpora import speech_commands as words_parser
+from wavlm_lightning.downstream.corpora.corpus import measured
+from wavlm_lightning.downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.recipes.mini import (
+    audio_snips,
+    fluent_commands,
+    quesst14,
+    speech_commands,
+    superb_corpus,
+)
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"

@@ -5,16 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sweep_main import main as sweep
 
-import recipes.run.mini_model
-import recipes.run.program
-import recipes.superb.__main__
-import recipes.sweep.__main__
-from recipes.finetune.__main__ import main as finetune
-from recipes.run.mini_model import MINI_CONFIG, MINI_RUN
-from recipes.superb.__main__ import main as superb
-from recipes.superb.job import TaskJob
-from recipes.sweep.__main__ import main as sweep
+from wavlm_lightning.recipes.finetune.__main__ import main as finetune
+from wavlm_lightning.recipes.run import mini_model
+from wavlm_lightning.recipes.run import program as run_program
+from wavlm_lightning.recipes.run.mini_model import MINI_CONFIG, MINI_RUN
+from wavlm_lightning.recipes.superb import __main__ as superb_main
+from wavlm_lightning.recipes.superb.__main__ import main as superb
+from wavlm_lightning.recipes.superb.job import TaskJob
+from wavlm_lightning.recipes.sweep import __main__ as sweep_main
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = "wavlm_mini"
@@ -33,9 +33,13 @@ def _empty_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> None:
         raise TrainedError
 
-    for program in (recipes.run.program, recipes.superb.__main__, recipes.sweep.__main__):
+    for program in (
+        run_program,
+        superb_main,
+        sweep_main,
+    ):
         monkeypatch.setattr(program, "train_mini", trained)
-    monkeypatch.setattr(recipes.sweep.__main__, "check_account", lambda _: None)
+    monkeypatch.setattr(sweep_main, "check_account", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +97,9 @@ def test_the_mini_model_is_trained_where_it_is_missing(
 def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from recipes.run.mini_model import is_missing, train_mini
-    from recipes.run.signals import StopSignal
     from wavlm_lightning.config import ConfigError
+    from wavlm_lightning.recipes.run.mini_model import is_missing, train_mini
+    from wavlm_lightning.recipes.run.signals import StopSignal
 
     ran, statuses = [], [1, 143]
 
@@ -103,11 +107,11 @@ def test_a_training_that_fails_is_an_error_and_one_that_is_stopped_a_stop(
         ran.append(command)
         return statuses.pop(0)
 
-    monkeypatch.setattr(recipes.run.mini_model, "run_child", child)
+    monkeypatch.setattr(mini_model, "run_child", child)
     for error in (ConfigError, StopSignal):
         with pytest.raises(error):
             train_mini()
-    assert ran[0][-2:] == ["recipes.pretrain", f"--config={MINI_CONFIG}"]
+    assert ran[0][-2:] == ["wavlm_lightning.recipes.pretrain", f"--config={MINI_CONFIG}"]
     assert is_missing(str(MINI_RUN / "checkpoints" / "last.ckpt"))
     MINI_RUN.mkdir(parents=True)
     assert is_missing(str(MINI_RUN / "checkpoints" / "last.ckpt"))  # under way

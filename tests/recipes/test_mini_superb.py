@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.mini import NAMES, iemocap, librimix, store, superb_corpus, voxceleb1
+from wavlm_lightning.recipes.mini import NAMES, iemocap, librimix, store, superb_corpus, voxceleb1
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"
@@ -357,7 +357,7 @@ def test_unknown_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_command_line_refuses_an_unknown_corpus() -> None:
-    command = [sys.executable, "-m", "recipes.mini", "--corpus", "timit"]
+    command = [sys.executable, "-m", "wavlm_lightning.recipes.mini", "--corpus", "timit"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "choose from" in done.stderr

@@ -3,7 +3,7 @@
 
 import pytest
 
-from recipes.export.model_card import _chosen
+from wavlm_lightning.recipes.export.model_card import _chosen
 
 
 @pytest.mark.parametrize(

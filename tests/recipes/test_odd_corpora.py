@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import recipes.superb.__main__ as superb
-from recipes.report.__main__ import main as table
+import wavlm_lightning.recipes.superb.__main__ as superb
+from wavlm_lightning.recipes.report.__main__ import main as table
 
 from .test_bad_task_input import good_rows, write_rows
 from .test_superb import SMALL

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.finetune.__main__ import main as finetune
-from recipes.superb.__main__ import main as superb
+from wavlm_lightning.recipes.finetune.__main__ import main as finetune
+from wavlm_lightning.recipes.superb.__main__ import main as superb
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from downstream import load_task, task_names
-from downstream.corpora.librimix import read_rttm
-from downstream.features.frames import ConvolutionFraming
-from downstream.predictor import Predictor
-from downstream.task import Sources
-from downstream.trained_task import TrainedTask
-from recipes.predict import main as predict
-from recipes.superb.__main__ import main as superb
-from recipes.superb.settings import read_probe_settings
 from wavlm_lightning.audio import AudioError, read_audio, write_audio
 from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.corpora.librimix import read_rttm
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.predictor import Predictor
+from wavlm_lightning.downstream.task import Sources
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.names import safe_field
+from wavlm_lightning.recipes.predict import main as predict
+from wavlm_lightning.recipes.superb.__main__ import main as superb
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
 
 TRAINED = [name for name in task_names() if issubclass(load_task(name), TrainedTask)]
 FAST = ("ks", "asr", "sd")

@@ -18,14 +18,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.run.fit
-from recipes.pretrain.__main__ import main
-from recipes.pretrain.settings import read_settings
-from recipes.run.curves import read_curves
-from recipes.run.folder import open_run
 from wavlm_lightning import load_wavlm
 from wavlm_lightning.pretrain.labels import open_labels
 from wavlm_lightning.pretrain.manifest import read_manifest
+from wavlm_lightning.recipes.pretrain.__main__ import main
+from wavlm_lightning.recipes.pretrain.settings import read_settings
+from wavlm_lightning.recipes.run import fit as run_fit
+from wavlm_lightning.recipes.run.curves import read_curves
+from wavlm_lightning.recipes.run.folder import open_run
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -44,7 +44,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def start(words: list[str], *before: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, *before, "-m", "recipes.pretrain", *words],
+        [sys.executable, *before, "-m", "wavlm_lightning.recipes.pretrain", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,8 +68,8 @@ class AtUpdate(Callback):
 
 def add_callback(monkeypatch: pytest.MonkeyPatch, callback: Callback) -> None:
     """Let every Trainer that the recipe builds have one more callback, the first of all."""
-    build = recipes.run.fit.callbacks
-    monkeypatch.setattr(recipes.run.fit, "callbacks", lambda *a: [callback, *build(*a)])
+    build = run_fit.callbacks
+    monkeypatch.setattr(run_fit, "callbacks", lambda *a: [callback, *build(*a)])
 
 
 def test_chain_leaves_what_the_contract_says(

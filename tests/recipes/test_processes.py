@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "recipes.pretrain", *words, "--trainer.devices=2"],
+        [sys.executable, "-m", "wavlm_lightning.recipes.pretrain", *words, "--trainer.devices=2"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

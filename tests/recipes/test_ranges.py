@@ -9,17 +9,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-import recipes.pretrain.settings as settings
-import recipes.superb.settings as task_settings
-from downstream import load_task, task_names
-from recipes.finetune.settings import finetune_parser
-from recipes.pretrain.labels import build_parser as labels_parser
-from recipes.pretrain.manifest import build_parser as manifest_parser
+import wavlm_lightning.recipes.pretrain.settings as settings
+import wavlm_lightning.recipes.superb.settings as task_settings
 from wavlm_lightning.config import ConfigError, flat
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.config_stack import Stack
+from wavlm_lightning.downstream import load_task, task_names
 from wavlm_lightning.fields import KEY, Range, nested
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.recipes.finetune.settings import finetune_parser
+from wavlm_lightning.recipes.pretrain.labels import build_parser as labels_parser
+from wavlm_lightning.recipes.pretrain.manifest import build_parser as manifest_parser
 
 from .conftest import CONFIG
 

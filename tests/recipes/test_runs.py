@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.pretrain.__main__ import main
-from recipes.run.folder import LATEST, RESULT, open_run, point_to, running
-from recipes.run.processes import Processes
+from wavlm_lightning.recipes.pretrain.__main__ import main
+from wavlm_lightning.recipes.run.folder import LATEST, RESULT, open_run, point_to, running
+from wavlm_lightning.recipes.run.processes import Processes
 
 ALONE = Processes(0, 1, 1)
 
@@ -95,7 +95,7 @@ def test_a_mistyped_folder_after_a_finished_run_changes_nothing(
 def test_a_model_of_other_recordings_does_not_take_the_mini_ones_place(
     recordings: Path, tmp_path: Path
 ) -> None:
-    from recipes.pretrain.settings import read_settings
+    from wavlm_lightning.recipes.pretrain.settings import read_settings
 
     words = ["--config=configs/pretrain/mini.yaml"]
     assert read_settings(words).run.name == "mini"

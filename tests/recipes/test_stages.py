@@ -12,13 +12,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import recipes.run.fit
-from downstream import load_task, task_names
-from downstream.trained_task import TrainedTask
-from recipes.finetune.__main__ import main
-from recipes.finetune.settings import read_stages
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
+from wavlm_lightning.downstream import load_task, task_names
+from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.model.checkpoint import save_released
+from wavlm_lightning.recipes.finetune.__main__ import main
+from wavlm_lightning.recipes.finetune.settings import read_stages
+from wavlm_lightning.recipes.run import fit as run_fit
 
 SHAPE = {"num_layers": 2, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}
@@ -150,10 +150,12 @@ def test_stages_that_were_stopped_end_as_if_they_never_were(
     ]
     assert main(["ks", *words, f"--run.dir={tmp_path / 'straight'}"]) == 0
     wanted = result(tmp_path, "ks")
-    callbacks = recipes.run.fit.callbacks
+    callbacks = run_fit.callbacks
     with monkeypatch.context() as patch:
         patch.setattr(
-            recipes.run.fit, "callbacks", lambda *a: [StopAt(kind, update), *callbacks(*a)]
+            run_fit,
+            "callbacks",
+            lambda *a: [StopAt(kind, update), *callbacks(*a)],
         )
         assert main(["ks", *words]) == 143
     assert main(["ks", *words]) == 0

@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from recipes.pretrain.__main__ import main
-from recipes.run.initial_weights import config_of_init
-from recipes.superb.settings import read_probe_settings
 from wavlm_lightning import WavLM, WavLMConfig, load_wavlm
 from wavlm_lightning.config_stack import Stack
 from wavlm_lightning.model.checkpoint import save_released, save_torchaudio, save_transformers
+from wavlm_lightning.recipes.pretrain.__main__ import main
+from wavlm_lightning.recipes.run.initial_weights import config_of_init
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
 
 # Not the shape in the configuration of these tests, but for its front end.
 SHAPE = {"num_layers": 3, "dim": 48, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}

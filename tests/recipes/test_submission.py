@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-import recipes.superb.__main__ as superb
-from recipes.report import submission
+import wavlm_lightning.recipes.superb.__main__ as superb
+from wavlm_lightning.recipes.report import submission
 
 from .test_superb import result, small
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-import recipes.superb.__main__ as superb
-from downstream.metrics.eer import equal_error_rate
-from recipes.superb import evaluation, layer_search, sources
-from recipes.superb.checkpoints import evenly_kept
-from recipes.superb.heads import SWEEP, between
-from recipes.superb.settings import read_probe_settings
+import wavlm_lightning.recipes.superb.__main__ as superb
+from wavlm_lightning.downstream.metrics.eer import equal_error_rate
+from wavlm_lightning.recipes.superb import evaluation, layer_search, sources
+from wavlm_lightning.recipes.superb.checkpoints import evenly_kept
+from wavlm_lightning.recipes.superb.heads import SWEEP, between
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = ("asr", "asv", "er", "ic", "ks", "pr", "sd", "sf", "sid", "ss")
@@ -82,7 +82,7 @@ def test_a_task_ends_with_a_result_that_can_be_doubted(
 def test_a_run_that_was_killed_goes_on_to_the_same_result(
     probe_words: list[str], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstream.adapt.probe import Probe
+    from wavlm_lightning.downstream.adapt.probe import Probe
 
     argv = [task, "fbank", *probe_words, *small(task), "--data.batches_per_update=2"]
     assert superb.main([*argv, f"--run.dir={tmp_path / 'whole'}"]) == 0
@@ -170,7 +170,7 @@ def test_features_that_depend_on_the_batch_are_not_kept(
 def test_a_finished_fold_is_not_trained_again(
     probe_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstream.tasks.er import ER
+    from wavlm_lightning.downstream.tasks.er import ER
 
     trained: list[str | None] = []
     loss = ER.loss
@@ -220,7 +220,7 @@ def test_filter_banks_are_cut_to_as_many_frames_as_the_others() -> None:
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "recipes.superb", *argv]
+    command = [sys.executable, "-m", "wavlm_lightning.recipes.superb", *argv]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 

@@ -3,7 +3,13 @@
 
 import pytest
 
-from recipes.report.superb_score import FILE, missing, plain_mean, read_reference, superb_s
+from wavlm_lightning.recipes.report.superb_score import (
+    FILE,
+    missing,
+    plain_mean,
+    read_reference,
+    superb_s,
+)
 
 # SID, ASV, SD, PR, ASR, KS, QbE, IC, SF F1, SF CER, ER; then superb_s of the leaderboard's formula,
 # and the mean of the WavLM paper's first version where it prints one.

@@ -16,11 +16,11 @@ import pytest
 import wandb
 import yaml
 
-from recipes.run.signals import STOPPED
-from recipes.sweep.__main__ import complete, main, sweep_of
-from recipes.sweep.local import STATE, search_here
-from recipes.sweep.trials import trial_command
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.run.signals import STOPPED
+from wavlm_lightning.recipes.sweep.__main__ import complete, main, sweep_of
+from wavlm_lightning.recipes.sweep.local import STATE, search_here
+from wavlm_lightning.recipes.sweep.trials import trial_command
 
 # Leaves what a run leaves: a locked folder, config.yaml, metrics.csv, result.json. The loss falls
 # to (x - 0.3)^2. x=8 fails; x=9 waits for the file `go`; from x=1 on it takes its time.
@@ -268,7 +268,7 @@ def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     name, config = sweep_of("asv")
     command = complete(config, "wavlm_base", ["--seed=3"], name=name, local=False)["command"]
-    assert command[3:6] == ["recipes.superb", "asv", "wavlm_base"]
+    assert command[3:6] == ["wavlm_lightning.recipes.superb", "asv", "wavlm_base"]
     assert command[-1] == "--seed=3"
 
 
@@ -339,7 +339,7 @@ def test_with_an_account_wandb_gets_the_file_and_the_words(monkeypatch) -> None:
     import wandb
 
     calls: list[Any] = []
-    monkeypatch.setattr("recipes.sweep.__main__.has_wandb_account", lambda: True)
+    monkeypatch.setattr("wavlm_lightning.recipes.sweep.__main__.has_wandb_account", lambda: True)
     monkeypatch.setattr(wandb, "sweep", lambda config, project: calls.append(config) or "id7")
     monkeypatch.setattr(
         wandb, "agent", lambda sweep, project, count: calls.append((sweep, project, count))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from downstream import task_names
-from recipes.report.__main__ import escape, main
-from recipes.report.scores import KINDS
-from recipes.report.summary import MISSING
+from wavlm_lightning.downstream import task_names
+from wavlm_lightning.recipes.report.__main__ import escape, main
+from wavlm_lightning.recipes.report.scores import KINDS
+from wavlm_lightning.recipes.report.summary import MISSING
 
 OFFICIAL, MINI, MANIFEST = KINDS["official"], KINDS["mini"], KINDS["manifest"]
 VOID = {"meta", "br", "hr", "img", "link", "input"}  # elements of HTML that have no end

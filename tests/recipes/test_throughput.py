@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.run import throughput
-from recipes.run.throughput import HOURS, SHARE, Throughput
+from wavlm_lightning.recipes.run import throughput
+from wavlm_lightning.recipes.run.throughput import HOURS, SHARE, Throughput
 
 
 class Module:

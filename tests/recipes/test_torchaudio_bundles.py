@@ -12,12 +12,12 @@ from torch import Tensor
 from torchaudio import pipelines
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.frozen import Frozen
-from downstream.features.upstream import load_upstream
-from recipes.superb.__main__ import main as superb
-from recipes.superb.settings import read_probe_settings
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.frozen import Frozen
+from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.recipes.superb.__main__ import main as superb
+from wavlm_lightning.recipes.superb.settings import read_probe_settings
 
 BUNDLES = {"base": "HUBERT_BASE", "large": "WAV2VEC2_LARGE_LV60K"}
 LENGTHS = torch.tensor([16_000, 5_000, 9_130])

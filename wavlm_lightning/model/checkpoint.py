@@ -51,6 +51,7 @@ from wavlm_lightning.model.weights import (
     tensors,
 )
 from wavlm_lightning.seeding import torch_generator
+from wavlm_lightning.shipped import extras
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
 HUB_FILES = [CONFIG, EXTRACTOR, "*.safetensors", f"*{INDEX}"]
@@ -208,7 +209,7 @@ def local_path(source: str, *, download: bool) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
-            f"{source} is not on this machine; for a hub id: make setup EXTRAS=hf"
+            f"{source} is not on this machine; for a hub id: {extras('hf')}"
         ) from error
     here = not download
     try:

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+from wavlm_lightning.shipped import extras
+
 
 def upload(folder: Path, name: str, *, private: bool = False) -> str:
     """Upload a folder to where the user is logged in, and return its address.
@@ -20,9 +22,7 @@ def upload(folder: Path, name: str, *, private: bool = False) -> str:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "push_to_hub needs huggingface_hub: make setup EXTRAS=hf"
-        ) from error
+        raise ModuleNotFoundError(f"push_to_hub needs huggingface_hub: {extras('hf')}") from error
     api = HfApi()
     try:
         api.whoami()

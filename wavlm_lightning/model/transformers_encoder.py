@@ -15,6 +15,7 @@ from wavlm_lightning.model.checkpoint import CONFIG, EXTRACTOR
 from wavlm_lightning.model.layouts import some
 from wavlm_lightning.model.wavlm import normalize_waveforms
 from wavlm_lightning.model.weights import check_finite_weights, mapping, source_sha256
+from wavlm_lightning.shipped import extras
 
 NEVER_READ = {"masked_spec_embed"}  # weights of transformers that evaluation does without
 # Model types of config.json, and their classes: those that read waveforms, and spectrograms.
@@ -129,7 +130,7 @@ def load_transformers(source: str, *, download: bool) -> Loaded:
         from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "upstream.kind=transformers needs transformers: make setup EXTRAS=hf"
+            f"upstream.kind=transformers needs transformers: {extras('hf')}"
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its report of weights that do not fit is our error below

@@ -25,6 +25,7 @@ from wavlm_lightning.pretrain.kmeans import Quantizer
 from wavlm_lightning.pretrain.label_features import BATCH_SAMPLES, RATIO, LabelFeatures
 from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.seeding import generator
+from wavlm_lightning.shipped import command
 
 ABOUT, QUANTIZER = "labels.json", "quantizer.safetensors"
 SHARD_UTTERANCES = 200  # what a killed run loses at most
@@ -243,13 +244,17 @@ def open_labels(folder: Path, split: str, manifest: Manifest) -> Labels:
 def _about(path: Path, split: str) -> dict[str, Any]:
     """What `labels.json` says of a split."""
     if not path.is_file():
-        raise FileNotFoundError(f"no labels in {path.parent}: make labels writes labels.json there")
+        raise FileNotFoundError(
+            f"no labels in {path.parent}: {command()} labels writes labels.json there"
+        )
     about = _splits(path).get(split)
     if about is None:
-        raise FileNotFoundError(f"{path} has no split {split}: run make labels for it")
+        raise FileNotFoundError(f"{path} has no split {split}: run {command()} labels for it")
     for key, kind in DESCRIBED.items():
         if not isinstance(about, dict) or not isinstance(about.get(key), kind):
-            raise ValueError(f"{path}: {key} of {split} is missing or wrong: run make labels again")
+            raise ValueError(
+                f"{path}: {key} of {split} is missing or wrong: run {command()} labels again"
+            )
     return about
 
 
@@ -263,13 +268,13 @@ def _splits(path: Path) -> dict[str, Any]:
 def _array(path: Path) -> NDArray[Any]:
     """A file of one row of whole numbers, mapped into memory."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run make labels again")
+        raise FileNotFoundError(f"{path} is missing: run {command()} labels again")
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): run make labels again") from error
+        raise ValueError(f"{path} is damaged ({error}): run {command()} labels again") from error
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ValueError(f"{path} holds no row of whole numbers: run make labels again")
+        raise ValueError(f"{path} holds no row of whole numbers: run {command()} labels again")
     return array
 
 
@@ -277,7 +282,7 @@ def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
     if len(labels) != len(manifest):
         raise ValueError(
             f"{labels.name} labels {len(labels)} utterances, the manifest lists {len(manifest)}: "
-            "run make labels for this manifest"
+            f"run {command()} labels for this manifest"
         )
     counts = np.diff(labels.offsets)
     difference = np.abs(counts / labels.rate - manifest.num_samples / SAMPLE_RATE)
@@ -285,11 +290,12 @@ def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
         raise ValueError(
             f"{labels.name}: {manifest[worst].name} has {counts[worst]} labels "
             f"({counts[worst] / labels.rate:.2f} s at {labels.rate} a second) and "
-            f"{manifest.num_samples[worst] / SAMPLE_RATE:.2f} s of audio: run make labels again"
+            f"{manifest.num_samples[worst] / SAMPLE_RATE:.2f} s of audio: run "
+            f"{command()} labels again"
         )
     if labels.offsets[0] != 0 or labels.offsets[-1] != len(labels.codes) or (counts < 0).any():
         raise ValueError(
-            f"{labels.name}: labels and offsets do not fit each other: run make labels again"
+            f"{labels.name}: labels and offsets do not fit each other: run {command()} labels again"
         )
     if fingerprint != manifest.fingerprint():
         raise ValueError(
@@ -306,7 +312,7 @@ def _check(labels: Labels, manifest: Manifest, fingerprint: str) -> None:
     if highest >= labels.num_clusters:
         raise ValueError(
             f"{labels.name}: code {highest} where {labels.num_clusters} codes are declared: the "
-            "files belong to different codebooks, run make labels again"
+            f"files belong to different codebooks, run {command()} labels again"
         )
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from downstream.adapt.finetuner import Finetuner, shape_of
-from downstream.adapt.learner import Learner
-from downstream.adapt.policy import AdaptationConfig, InputMasking
-from downstream.config import OptimConfig
-from downstream.features.featurizer import FeaturizerConfig
-from downstream.features.frames import ConvolutionFraming, Frames
-from downstream.task import Batch
 from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.downstream.adapt.finetuner import Finetuner, shape_of
+from wavlm_lightning.downstream.adapt.learner import Learner
+from wavlm_lightning.downstream.adapt.policy import AdaptationConfig, InputMasking
+from wavlm_lightning.downstream.config import OptimConfig
+from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import ConvolutionFraming, Frames
+from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.masking import SpanMask
 
 SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}

@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 import torch
 
-from downstream.adapt.lora import add_lora, load_merged, load_original, merged_state
-from downstream.adapt.policy import LoRAConfig
 from wavlm_lightning import WavLM, WavLMConfig
+from wavlm_lightning.downstream.adapt.lora import add_lora, load_merged, load_original, merged_state
+from wavlm_lightning.downstream.adapt.policy import LoRAConfig
 
 SHAPE = {"num_layers": 3, "dim": 32, "ffn_dim": 64, "num_heads": 4, "feature_encoder_dim": 16}
 SHAPE |= {"position_kernel": 16, "position_groups": 4}

@@ -3,7 +3,7 @@
 
 import torch
 
-from downstream.adapt.loss_watch import LossWatch
+from wavlm_lightning.downstream.adapt.loss_watch import LossWatch
 
 INF = float("inf")
 

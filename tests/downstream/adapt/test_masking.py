@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from downstream.adapt.policy import InputMasking
+from wavlm_lightning.downstream.adapt.policy import InputMasking
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.seeding import generator
 

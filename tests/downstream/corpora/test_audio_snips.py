@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.audio_snips import AudioSnips
-from downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.corpora.audio_snips import AudioSnips
+from wavlm_lightning.downstream.corpora.corpus import Recording
 
 Record = Callable[..., Path]
 LINE = "Amy-snips-valid-0 BOS play THE & ! WHO EOS\tO O artist artist O artist PlayMusic\n"

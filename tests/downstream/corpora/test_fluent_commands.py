@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import measured
-from downstream.corpora.fluent_commands import FluentCommands
-from downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.downstream.corpora.corpus import measured
+from wavlm_lightning.downstream.corpora.fluent_commands import FluentCommands
+from wavlm_lightning.downstream.corpora.lengths import audio_lengths
 
 Record = Callable[..., Path]
 HEADER = ",path,speakerId,transcription,action,object,location\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Recording, read
-from downstream.corpora.iemocap import IEMOCAP
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.downstream.corpora.corpus import Recording, read
+from wavlm_lightning.downstream.corpora.iemocap import IEMOCAP
 
 Record = Callable[..., Path]
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from downstream import load_task
-from downstream.corpora.corpus import Recording, measured
-from downstream.corpora.layouts import load_layout
-from downstream.corpora.lengths import audio_lengths
-from downstream.task import Sources
 from tests.downstream.conftest import FRAMING, small_config
+from wavlm_lightning.downstream import load_task
+from wavlm_lightning.downstream.corpora.corpus import Recording, measured
+from wavlm_lightning.downstream.corpora.layouts import load_layout
+from wavlm_lightning.downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.downstream.task import Sources
 
 Record = Callable[..., Path]
 LAYOUT = '''
-from downstream.corpora.corpus import Corpus, Recording
+from wavlm_lightning.downstream.corpora.corpus import Corpus, Recording
 
 
 class Folders(Corpus):

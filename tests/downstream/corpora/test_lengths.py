@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from downstream.corpora.lengths import CHECKED, Reader, audio_lengths, usable
 from wavlm_lightning.audio import AudioError, audio_length
+from wavlm_lightning.downstream.corpora.lengths import CHECKED, Reader, audio_lengths, usable
 
 Record = Callable[..., Path]
 
@@ -145,5 +145,7 @@ def test_what_was_decoded_is_not_decoded_again(
     path = record("a.wav", 1_000)
     assert Reader(check="full", cache=tmp_path)([path]) == [1_000]
     assert (tmp_path / CHECKED).is_file()
-    monkeypatch.setattr("downstream.corpora.lengths.check_audio", lambda _: pytest.fail("again"))
+    monkeypatch.setattr(
+        "wavlm_lightning.downstream.corpora.lengths.check_audio", lambda _: pytest.fail("again")
+    )
     assert Reader(check="full", cache=tmp_path)([path]) == [1_000]

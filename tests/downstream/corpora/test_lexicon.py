@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.lexicon import PHONES, read, without
+from wavlm_lightning.downstream.corpora.lexicon import PHONES, read, without
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Recording
-from downstream.corpora.librilight import LibriLight
+from wavlm_lightning.downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.corpora.librilight import LibriLight
 
 Record = Callable[..., Path]
 PLACES = [*[f"1h/{part}/clean" for part in range(6)], "1h/0/other", "9h/clean", "9h/other"]

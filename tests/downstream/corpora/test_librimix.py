@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from downstream.corpora.corpus import Recording, measured
-from downstream.corpora.lengths import audio_lengths
-from downstream.corpora.librimix import LibriMix, read_rttm, reference_turns, rttm, turns_in
-from downstream.metrics.der import Turn
+from wavlm_lightning.downstream.corpora.corpus import Recording, measured
+from wavlm_lightning.downstream.corpora.lengths import audio_lengths
+from wavlm_lightning.downstream.corpora.librimix import (
+    LibriMix,
+    read_rttm,
+    reference_turns,
+    rttm,
+    turns_in,
+)
+from wavlm_lightning.downstream.metrics.der import Turn
 
 Record = Callable[..., Path]
 IDS = ("103-1240-0003_1235-135887-0017", "26-495-0001_39-121914-0002")

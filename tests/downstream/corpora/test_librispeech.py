@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Recording, read
-from downstream.corpora.librispeech import LibriSpeech
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.downstream.corpora.corpus import Recording, read
+from wavlm_lightning.downstream.corpora.librispeech import LibriSpeech
 
 Record = Callable[..., Path]
 TEXTS = {"19-198-0000": "ONE TWO", "19-198-0001": "THREE", "7-40-0000": "IT'S FOUR"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Recording, by_split
-from downstream.corpora.corpus import read as read_corpus
-from downstream.corpora.manifest import Manifest
 from wavlm_lightning.audio import AudioError
+from wavlm_lightning.downstream.corpora.corpus import Recording, by_split
+from wavlm_lightning.downstream.corpora.corpus import read as read_corpus
+from wavlm_lightning.downstream.corpora.manifest import Manifest
 
 Record = Callable[..., Path]
 HEADER = "id\tpath\tsplit\tspeaker\ttext\textra"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.quesst14 import Quesst14, truth
+from wavlm_lightning.downstream.corpora.quesst14 import Quesst14, truth
 
 Record = Callable[..., Path]
 RTTM = """\

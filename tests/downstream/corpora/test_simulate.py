@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from downstream.corpora.corpus import Recording
-from downstream.corpora.simulate import (
+from wavlm_lightning.audio import read_audio, write_audio
+from wavlm_lightning.downstream.corpora.corpus import Recording
+from wavlm_lightning.downstream.corpora.simulate import (
     at_level,
     check_speakers,
     conversation,
@@ -18,7 +19,6 @@ from downstream.corpora.simulate import (
     separated,
     speech,
 )
-from wavlm_lightning.audio import read_audio, write_audio
 
 Record = Callable[..., Path]
 MOST = 12_000  # samples

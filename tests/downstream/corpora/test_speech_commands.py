@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.speech_commands import SpeechCommands, part_of
+from wavlm_lightning.downstream.corpora.speech_commands import SpeechCommands, part_of
 
 Record = Callable[..., Path]
 # Speakers of the lists that come with the corpus.

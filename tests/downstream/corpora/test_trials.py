@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Recording, Trial
-from downstream.corpora.trials import all_trials, halves
+from wavlm_lightning.downstream.corpora.corpus import Recording, Trial
+from wavlm_lightning.downstream.corpora.trials import all_trials, halves
 
 
 def recording(name: str, speaker: str, session: str | None = None) -> Recording:

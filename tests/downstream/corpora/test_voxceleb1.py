@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from downstream.corpora.corpus import Trial
-from downstream.corpora.voxceleb1 import Identification, Verification, segments, trials
+from wavlm_lightning.downstream.corpora.corpus import Trial
+from wavlm_lightning.downstream.corpora.voxceleb1 import (
+    Identification,
+    Verification,
+    segments,
+    trials,
+)
 
 Record = Callable[..., Path]
 DEV = ("id10001/aaaaaaaaaaa/00001.wav", "id10001/bbbbbbbbbbb/00001.wav")

@@ -4,8 +4,8 @@
 import pytest
 import torch
 
-from downstream.features.frames import Frames
-from downstream.heads.linear import ProjectedLinear
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.linear import ProjectedLinear
 
 
 @pytest.mark.parametrize(("dim", "parameters"), [(768, 215_882), (1024, 281_418), (240, 80_714)])

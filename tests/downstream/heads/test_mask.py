@@ -4,8 +4,8 @@
 import pytest
 import torch
 
-from downstream.features.frames import Frames
-from downstream.heads.mask import MaskBlstm
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.mask import MaskBlstm
 
 LENGTHS = [20, 33, 5]
 

@@ -4,8 +4,8 @@
 import pytest
 import torch
 
-from downstream.features.frames import Frames
-from downstream.heads.pooling import MeanPoolLinear, mean_over_time
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.pooling import MeanPoolLinear, mean_over_time
 
 
 def padded(lengths: list[int], dim: int) -> Frames:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from downstream.features.frames import Frames
-from downstream.heads.bfloat16_lstm import takes_bfloat16
-from downstream.heads.recurrent import Blstm, LstmActivity, ProjectedBlstm, reverse
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.bfloat16_lstm import takes_bfloat16
+from wavlm_lightning.downstream.heads.recurrent import Blstm, LstmActivity, ProjectedBlstm, reverse
 from wavlm_lightning.model.kernels import plain_operations
 
 LENGTHS = [19, 30, 1, 8]
@@ -112,7 +112,7 @@ def test_bfloat16_kernel_is_as_near_to_float32_as_pytorchs(
     exact = worked(blstm, frames)
     with torch.autocast("cpu", torch.bfloat16):
         torchs = worked(blstm, frames)
-        monkeypatch.setattr("downstream.heads.bfloat16_lstm.MIN_HIDDEN", 64)
+        monkeypatch.setattr("wavlm_lightning.downstream.heads.bfloat16_lstm.MIN_HIDDEN", 64)
         monkeypatch.setattr(Blstm, "_by_direction", None)
         ours = worked(blstm, frames)
     for found, peer, expected in zip(ours, torchs, exact, strict=True):
@@ -160,7 +160,7 @@ def test_weights_of_two_lstms_a_layer_load(prefix: str) -> None:
 def test_what_stands_on_padding_does_not_reach_valid_frames(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("downstream.heads.bfloat16_lstm.MIN_HIDDEN", 6)
+    monkeypatch.setattr("wavlm_lightning.downstream.heads.bfloat16_lstm.MIN_HIDDEN", 6)
     blstm, frames = Blstm(10, 6), padded(LENGTHS, 10)
     noisy = frames.x.clone()
     for row, length in enumerate(LENGTHS):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from downstream.features.frames import Frames
-from downstream.heads.xvector import LOST, XVector, statistics
+from wavlm_lightning.downstream.features.frames import Frames
+from wavlm_lightning.downstream.heads.xvector import LOST, XVector, statistics
 
 LENGTHS = [40, 16, 23]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from downstream.metrics.der import (
+from wavlm_lightning.downstream.metrics.der import (
     Turn,
     activity,
     diarization_error_rate,

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from downstream.metrics import dtw
-from downstream.metrics.dtw import detect, side_by_side, warped_cost
+from wavlm_lightning.downstream.metrics import dtw
+from wavlm_lightning.downstream.metrics.dtw import detect, side_by_side, warped_cost
 
 Frames = NDArray[np.float64]
 

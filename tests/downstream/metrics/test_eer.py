@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
-from downstream.metrics.eer import equal_error_rate, error_rates, min_dcf
+from wavlm_lightning.downstream.metrics.eer import equal_error_rate, error_rates, min_dcf
 
 Trials = tuple[NDArray[np.float64], NDArray[np.bool_]]
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from downstream.metrics.mtwv import BETA, mtwv
+from wavlm_lightning.downstream.metrics.mtwv import BETA, mtwv
 
 Scores = dict[str, dict[str, float]]
 Truth = dict[str, set[str]]

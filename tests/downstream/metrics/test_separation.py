@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downstream.metrics.separation import best_order, si_sdr_improvement
+from wavlm_lightning.downstream.metrics.separation import best_order, si_sdr_improvement
 
 Case = tuple[Tensor, Tensor, Tensor]
 

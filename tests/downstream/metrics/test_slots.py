@@ -3,7 +3,12 @@
 
 import pytest
 
-from downstream.metrics.slots import slot_type_f1, slot_value_cer, slots_of, words_of
+from wavlm_lightning.downstream.metrics.slots import (
+    slot_type_f1,
+    slot_value_cer,
+    slots_of,
+    words_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ import jiwer
 import numpy as np
 import pytest
 
-from downstream.metrics.text import character_error_rate, word_error_rate, word_errors
+from wavlm_lightning.downstream.metrics.text import (
+    character_error_rate,
+    word_error_rate,
+    word_errors,
+)
 
 WORDS = "A AN BE BED CAN CANE 'TIS IT ITS".split()
 

@@ -14,9 +14,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from downstream.features.config import UpstreamConfig
-from downstream.features.upstream import load_upstream
 from wavlm_lightning import load_wavlm
+from wavlm_lightning.downstream.features.config import UpstreamConfig
+from wavlm_lightning.downstream.features.upstream import load_upstream
 from wavlm_lightning.model import fairseq
 from wavlm_lightning.model.fairseq import read_arrays
 from wavlm_lightning.model.layouts import rename
