@@ -65,9 +65,9 @@ def copied(folder: Path) -> Path:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     for name in filter(None, names.decode().split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     return folder
 
 
@@ -98,6 +98,7 @@ def _run(root: Path, tests: tuple[str, ...], log: Path) -> None:
     import pytest
 
     os.chdir(root)
+    os.environ["PYTHONPATH"] = str(root)  # processes that tests start elsewhere run it as well
     sys.path[:] = [str(root), *(p for p in sys.path if p not in ("", str(ROOT)))]
     with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         status = pytest.main(["-x", "-p", "no:cacheprovider", *tests])

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from wavlm_lightning.model.checkpoint import load_wavlm
     from wavlm_lightning.model.config import WavLMConfig
     from wavlm_lightning.model.wavlm import Features, WavLM
+    from wavlm_lightning.pretrain.data import PretrainData
     from wavlm_lightning.pretrain.pretrainer import Pretrainer
+    from wavlm_lightning.recipes.pretrain.api import pretraining
     from wavlm_lightning.recipes.superb.api import evaluate
 
 __all__ = [
     "Features",
     "Predictor",
+    "PretrainData",
     "Pretrainer",
     "WavLM",
     "WavLMConfig",
     "evaluate",
     "load_wavlm",
+    "pretraining",
 ]
 
 # Imported when they are asked for: Lightning takes seconds, which whoever needs features alone can
@@ -35,12 +39,14 @@ __all__ = [
 # is not imported by what is below.
 _HOME = {
     "Features": "model.wavlm",
+    "PretrainData": "pretrain.data",
     "Predictor": "downstream.predictor",
     "Pretrainer": "pretrain.pretrainer",
     "WavLM": "model.wavlm",
     "WavLMConfig": "model.config",
     "evaluate": "recipes.superb.api",
     "load_wavlm": "model.checkpoint",
+    "pretraining": "recipes.pretrain.api",
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a pre-training: recordings to manifests, labels, one iteration of training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,8 @@ from wavlm_lightning.model.config import WavLMConfig
 from wavlm_lightning.model.operations import BACKWARD, forward_operations
 from wavlm_lightning.pretrain.data import PretrainData, Split
 from wavlm_lightning.pretrain.label_report import LabelReport, report_labels
-from wavlm_lightning.pretrain.labels import (
-    check_same_quantizer,
-    open_labels,
-)
-from wavlm_lightning.pretrain.manifest import (
-    Manifest,
-)
+from wavlm_lightning.pretrain.labels import Labels, check_same_quantizer, open_labels
+from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
 from wavlm_lightning.recipes.pretrain.first_weights import start_from
@@ -67,7 +63,7 @@ def train_iteration(
     Raises:
         StopSignal: if it was told to stop; what is done is saved.
     """
-    splits = {s: _split(recordings.manifests[s], s, label_folders) for s in ("train", "dev")}
+    splits = {s: split_of(recordings.manifests[s], s, label_folders) for s in ("train", "dev")}
     # Labels of two codebooks would give a dev accuracy of chance, and no error.
     for train, dev in zip(splits["train"].labels, splits["dev"].labels, strict=True):
         check_same_quantizer(train, dev)
@@ -83,7 +79,8 @@ def train_iteration(
     return Iteration(folder / CHECKPOINTS / LAST, metrics, kind, report)
 
 
-def _split(manifest: Manifest, name: str, folders: list[Path]) -> Split:
+def split_of(manifest: Manifest, name: str, folders: list[Path]) -> Split:
+    """All utterances of a manifest with their labels from each folder."""
     labels = [open_labels(folder, name, manifest) for folder in folders]
     return Split(manifest=manifest, labels=labels, rows=np.arange(len(manifest)))
 
@@ -98,17 +95,7 @@ def _fit(
 ) -> dict[str, float]:
     """Train, and validate once more at the end."""
     data = build_data(settings, recordings, splits, world=processes.world)
-    module = Pretrainer(
-        settings.model,
-        settings.objective,
-        settings.optim,
-        num_clusters=tuple(labels.num_clusters for labels in splits["train"].labels),
-        seed=settings.seed,
-        codebooks=tuple(labels.quantizer_sha256 for labels in splits["train"].labels),
-    )
-    module.model.recompute_blocks(settings.recompute)
-    if settings.compile:
-        module.model.compile_regions()
+    module = build_module(settings, splits["train"].labels)
 
     def begin() -> None:
         if settings.source is not None:
@@ -147,6 +134,22 @@ def _fit(
     finally:
         if processes.first:
             plot_curves(folder)
+
+
+def build_module(settings: Settings, labels: Sequence[Labels]) -> Pretrainer:
+    """The model that predicts these labels, with its first weights."""
+    module = Pretrainer(
+        settings.model,
+        settings.objective,
+        settings.optim,
+        num_clusters=tuple(own.num_clusters for own in labels),
+        seed=settings.seed,
+        codebooks=tuple(own.quantizer_sha256 for own in labels),
+    )
+    module.model.recompute_blocks(settings.recompute)
+    if settings.compile:
+        module.model.compile_regions()
+    return module
 
 
 def build_data(

@@ -28,6 +28,19 @@ class Pace:
     validate_updates: int
     checkpoint_updates: int
 
+    def trainer_options(self, world: int) -> dict[str, Any]:
+        """Arguments of `lightning.Trainer` in each of `world` processes."""
+        batches = self.batches_per_update // world
+        return {
+            "max_steps": self.total_updates,
+            "max_epochs": -1,
+            "accumulate_grad_batches": batches,
+            "val_check_interval": self.validate_updates * batches,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # our batches are shared between processes already
+        }
+
 
 def build_trainer(
     section: TrainerSection,
@@ -44,17 +57,10 @@ def build_trainer(
     if processes.world == 1:  # to one of several the others would be strangers
         say_if_busy(flags["accelerator"])
     flags.setdefault("log_every_n_steps", LOG_EVERY_UPDATES)
-    batches = pace.batches_per_update // processes.world
     return lightning.Trainer(
         **flags,
+        **pace.trainer_options(processes.world),
         default_root_dir=folder,
-        max_steps=pace.total_updates,
-        max_epochs=-1,
-        accumulate_grad_batches=batches,
-        val_check_interval=pace.validate_updates * batches,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         logger=loggers,
         enable_model_summary=False,
         enable_progress_bar=False,  # ours counts updates: see callbacks.py

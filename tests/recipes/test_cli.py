@@ -152,3 +152,10 @@ def test_hints_name_the_command_that_works_where_one_is(tmp_path: Path) -> None:
     top = Path(__file__).parent.parent.parent
     done = run("superb", "ctc", "fbank", cwd=top)
     assert done.stderr == "error: ctc trains its encoder: make finetune TASK=ctc\n"
+
+
+def test_the_folder_at_the_top_is_no_package_of_its_own() -> None:
+    top = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-c", "from downstream.task import Task"]
+    done = subprocess.run(command, cwd=top, capture_output=True, text=True)
+    assert "import wavlm_lightning.downstream" in done.stderr.splitlines()[-1]

@@ -9,10 +9,11 @@ it: the same updates come out for one process that accumulates and for many that
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 from wavlm_lightning.lengths import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, conv_lengths
 from wavlm_lightning.seeding import generator
@@ -143,6 +144,20 @@ def _cut(sizes: NDArray[np.int64], budget: float) -> NDArray[np.int64]:
         starts.append(position)
         position += max(1, int(budget // sizes[position]))
     return np.array(starts, np.int64)
+
+
+class FixedBatches(SequentialSampler):
+    """The same batches in the same order each time.
+
+    Lightning leaves a sampler of this kind alone where it trains on a few batches over and over.
+    """
+
+    def __init__(self, batches: list[tuple[int, list[int]]]):
+        super().__init__(batches)
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
 
 
 class PlanSampler(Sampler[tuple[int, list[int]]]):

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from wavlm_lightning.lengths import HOP, conv_lengths, pad_batch
 from wavlm_lightning.masking import SpanMask
 from wavlm_lightning.model.wavlm import normalize_waveforms
-from wavlm_lightning.pretrain.batches import BatchPlan, PlanSampler, crop_size
+from wavlm_lightning.pretrain.batches import BatchPlan, FixedBatches, PlanSampler, crop_size
 from wavlm_lightning.pretrain.config import DataConfig
 from wavlm_lightning.pretrain.labels import NO_LABEL, Labels
 from wavlm_lightning.pretrain.manifest import Manifest
@@ -205,13 +205,15 @@ class PretrainData(lightning.LightningDataModule):
             epoch=epoch,
             start=batch,
         )
-        return self._loader(self.train, sampler)
+        # With trainer.overfit_batches, batches of one epoch for all.
+        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self._loader(self.train, FixedBatches(list(sampler)) if overfits else sampler)
 
     def val_dataloader(self) -> list[DataLoader[PretrainBatch]]:
         """The dev split clean, and with every utterance mixed that has a partner or noise."""
         trainer = self._trainer()
         batches = [(VALIDATION_EPOCH, batch) for batch in self._dev_batches]
-        mine = batches[trainer.global_rank :: trainer.world_size]
+        mine = FixedBatches(batches[trainer.global_rank :: trainer.world_size])
         return [self._loader(self.dev, mine), self._loader(self.dev_mixed, mine)]
 
     def _trainer(self) -> lightning.Trainer:

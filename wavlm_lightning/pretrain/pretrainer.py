@@ -7,7 +7,7 @@ the mean over the masked frames of all batches and processes of an update: HuBER
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import lightning
 import torch
 from torch import Tensor
 
-from wavlm_lightning.checkpoint_file import write_checkpoint
+from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 from wavlm_lightning.lengths import SAMPLE_RATE
 from wavlm_lightning.model.config import WavLMConfig
+from wavlm_lightning.model.earlier_names import current_parameters
 from wavlm_lightning.model.wavlm import Features, WavLM
 from wavlm_lightning.pretrain.config import OptimConfig
 from wavlm_lightning.pretrain.data import PretrainBatch
@@ -30,7 +31,7 @@ from wavlm_lightning.pretrain.objective import (
 )
 from wavlm_lightning.runtime import to_device
 from wavlm_lightning.seeding import seed_torch, torch_generator, torch_seed
-from wavlm_lightning.training import NonFiniteLossError, scheduled, zero_loss
+from wavlm_lightning.training import NonFiniteLossError, Schedule, scheduled, zero_loss
 
 # The loss of a batch is divided by this before the backward pass and multiplied again before the
 # optimizer: any constant would do, this one keeps half precision in range.
@@ -84,6 +85,51 @@ class Pretrainer(lightning.LightningModule):
         )
         self._reset_update()
         self.audio_seconds = 0.0  # trained on so far, all processes
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, **changed: Any
+    ) -> "Pretrainer":
+        """The module of a checkpoint that a Trainer or a run left, with its weights.
+
+        Args:
+            checkpoint_path: Such as checkpoints/last.ckpt; no object in it is built.
+            changed: Arguments of the constructor in place of what the file says.
+
+        Raises:
+            ValueError: if it is no checkpoint of a pre-training.
+        """
+        content = read_checkpoint(Path(checkpoint_path))
+        said = content.get("hyper_parameters", {})
+        if not {"model", "objective", "optim", "num_clusters"} <= set(said):
+            raise ValueError(
+                f"{checkpoint_path} must be a checkpoint of a pre-training with its head, such as "
+                "checkpoints/last.ckpt of a run"
+            )
+        optim = {**said["optim"], "betas": tuple(said["optim"]["betas"])}
+        if "schedule" in optim:  # none before 28 November 2026
+            optim["schedule"] = Schedule(**optim["schedule"])
+        arguments: dict[str, Any] = {
+            "model": WavLMConfig.from_dict(said["model"]),
+            "objective": ObjectiveConfig(**said["objective"]),
+            "optim": OptimConfig(**optim),
+            "num_clusters": tuple(said["num_clusters"]),
+            "codebooks": tuple(said["codebooks"]),
+            "seed": said["seed"],
+        }
+        module = cls(**{**arguments, **changed})
+        module.load_state_dict(current_parameters(content["state_dict"], prefix="model."))
+        module.on_load_checkpoint(content)
+        return module
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate, under the name that Lightning's Tuner looks for."""
+        return self.optim.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optim = replace(self.optim, lr=value)
 
     def _reset_update(self) -> None:
         self._batches: list[PretrainBatch] = []  # of this update and process
