@@ -153,7 +153,7 @@ format: .venv/.dev ## format the code
 
 lock: | $(UV) ## resolve the dependencies into requirements.lock and requirements-dev.lock
 	@$(COMPILE) --extra mini --group build pyproject.toml -o requirements.lock
-	@$(COMPILE) --extra mini --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(COMPILE) --extra mini --group build --group dev --group docs -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove environments and caches; runs and results stay
 	@rm -rf .venv .uv .cache .pytest_cache .ruff_cache .mypy_cache

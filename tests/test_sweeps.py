@@ -32,8 +32,8 @@ def test_it_is_a_sweep_of_wandb(name: str) -> None:
     assert list(schema_violations_from_proposed_config(config)) == []
     check_config(config)
     assert (ROOT / config["program"]).is_file()
-    module = config["program"].removesuffix("/__main__.py").replace("/", ".")
-    assert config["command"][3] == module
+    program = Path(config["program"]).parent.name
+    assert config["command"][:3] == ["${env}", "wavlm", program]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +44,7 @@ def test_every_trial_is_a_configuration(name: str, local: bool, tmp_path: Path) 
     runs = [run for run in next_runs(config, [], n=20) if run is not None]
     for run in (runs[0], runs[-1]):
         parameters = {key: entry["value"] for key, entry in run.config.items()}
-        words = trial_command(config, parameters, tmp_path)[4:]
+        words = trial_command(config, parameters, tmp_path)[3:]
         if name == "pretrain":
             values = read_settings(words).values
         else:

@@ -235,7 +235,8 @@ def test_asv_without_held_out_speakers_trains_on_all_but_the_test_speakers(
 def test_a_file_must_define_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, count in (("none", 0), ("two", 2)):
         classes = "".join(f"class T{i}(Task): pass\n" for i in range(count))
-        (tmp_path / f"{name}.py").write_text(f"from downstream.task import Task\n{classes}")
+        importing = "from wavlm_lightning.downstream.task import Task"
+        (tmp_path / f"{name}.py").write_text(f"{importing}\n{classes}")
     monkeypatch.setattr(tasks, "__path__", [str(tmp_path)])
     for name, found in (("none", "none"), ("two", "T0, T1")):
         monkeypatch.delitem(sys.modules, f"wavlm_lightning.downstream.tasks.{name}", raising=False)

@@ -232,8 +232,8 @@ def test_a_kind_that_is_not_there_is_refused_beside_those_there_are() -> None:
 
 def test_a_file_in_that_folder_is_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spectrum.py").write_text(
-        "from downstream.features.frozen import Frozen\n"
-        "from downstream.upstreams.fbank import Fbank\n"
+        "from wavlm_lightning.downstream.features.frozen import Frozen\n"
+        "from wavlm_lightning.downstream.upstreams.fbank import Fbank\n"
         "def load(config): return Frozen(Fbank(cmvn=False)), 'none'\n"
         "def depends_on(config): return 'bins 240'\n"
         "def recognizes(path): return path.suffix == '.spectrum'\n"

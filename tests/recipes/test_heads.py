@@ -179,26 +179,6 @@ def test_the_rate_with_the_best_mean_is_chosen() -> None:
     assert best_rate(heads, {}, mode="max") is None
 
 
-def test_words_of_make_become_configuration() -> None:
-    import subprocess
-
-    root = Path(__file__).parent.parent.parent
-    for given, wanted in (
-        (["LR=1e-3"], ["--optim.lr=1e-3"]),
-        (["LR=1e-3,1e-4", "SEED=0,1"], ["--heads.lr=[1e-3,1e-4]", "--heads.seed=[0,1]"]),
-        (["LR=sweep", "SEED=3"], ["--heads.lr=sweep", "--seed=3"]),
-    ):
-        shown = subprocess.run(
-            ["make", "-n", "superb", "TASK=er", "UPSTREAM=fbank", *given],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        line = next(x for x in shown.splitlines() if "wavlm_lightning.recipes.superb" in x)
-        assert all(f"'{word}'" in line for word in wanted), line
-
-
 @pytest.mark.slow
 def test_two_processes_train_all_heads_as_one(probe_words: list[str], tmp_path: Path) -> None:
     argv = ["asv", "fbank", *probe_words, *small("asv"), "--data.batches_per_update=2"]

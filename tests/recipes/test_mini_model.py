@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sweep_main import main as sweep
 
 from wavlm_lightning.recipes.finetune.__main__ import main as finetune
 from wavlm_lightning.recipes.run import mini_model
@@ -15,6 +14,7 @@ from wavlm_lightning.recipes.superb import __main__ as superb_main
 from wavlm_lightning.recipes.superb.__main__ import main as superb
 from wavlm_lightning.recipes.superb.job import TaskJob
 from wavlm_lightning.recipes.sweep import __main__ as sweep_main
+from wavlm_lightning.recipes.sweep.__main__ import main as sweep
 
 ROOT = Path(__file__).parent.parent.parent
 MINI = "wavlm_mini"

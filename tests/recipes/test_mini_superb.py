@@ -320,7 +320,9 @@ def test_broken_build_leaves_nothing(
 ) -> None:
     (tmp_path / "espeakng_loader.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"was not made: an eSpeak NG worker failed: .* make setup"):
+    with pytest.raises(
+        OSError, match=r"was not made: an eSpeak NG worker failed: .*(EXTRAS=mini|\[mini\])"
+    ):
         superb_corpus(name, tmp_path / "cache", tiny=True)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 

@@ -4,7 +4,6 @@
 import pytest
 
 from wavlm_lightning.recipes.report.superb_score import (
-    FILE,
     missing,
     plain_mean,
     read_reference,
@@ -71,7 +70,7 @@ def test_the_points_of_reference_score_0_and_1000() -> None:
 
 
 def test_a_row_that_lacks_anything_has_no_score() -> None:
-    reference = read_reference(FILE)
+    reference = read_reference()
     row = row_of(PUBLISHED["wavlm_base"][0])
     del row["sf"]["test/slot_value_cer"]
     assert missing(row, reference) == ["sf"]

@@ -18,7 +18,7 @@ import yaml
 
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.recipes.run.signals import STOPPED
-from wavlm_lightning.recipes.sweep.__main__ import complete, main, sweep_of
+from wavlm_lightning.recipes.sweep.__main__ import check_trial, complete, main, sweep_of
 from wavlm_lightning.recipes.sweep.local import STATE, search_here
 from wavlm_lightning.recipes.sweep.trials import trial_command
 
@@ -268,8 +268,21 @@ def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     name, config = sweep_of("asv")
     command = complete(config, "wavlm_base", ["--seed=3"], name=name, local=False)["command"]
-    assert command[3:6] == ["wavlm_lightning.recipes.superb", "asv", "wavlm_base"]
+    assert command[1:5] == ["wavlm", "superb", "asv", "wavlm_base"]
     assert command[-1] == "--seed=3"
+
+
+@pytest.mark.parametrize("program", [["wavlm", "superb"], ["python", "-m", "recipes.superb"]])
+def test_a_file_may_start_the_program_in_either_way(program, monkeypatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    config = dict(sweep_of("asv")[1])
+    config["command"] = ["${env}", *program, "asv", "wavlm_mini", "--run.dir=x", "${args}"]
+    changed = complete(config, "fbank", [], name="own", local=False)
+    assert changed["command"][-4:-2] == ["asv", "fbank"]
+    assert check_trial(changed, "own") is None
+    changed["command"][-3] = "nothing"
+    with pytest.raises(ConfigError, match="own: no upstream nothing"):
+        check_trial(changed, "own")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +360,7 @@ def test_with_an_account_wandb_gets_the_file_and_the_words(monkeypatch) -> None:
     monkeypatch.setenv("PATH", os.environ["PATH"])
     assert main(["asr", "--upstream=wavlm_base", "--", "--seed=3"]) == 0
     config, agent = calls
-    assert config["command"][5] == "wavlm_base"
+    assert config["command"][4] == "wavlm_base"
     assert config["command"][-1] == "--seed=3"
     assert "--wandb.mode=online" in config["command"]
     assert agent == ("id7", "wavlm_lightning", 10)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +79,22 @@ def test_versions_are_those_in_use() -> None:
     assert torch.__version__ == found["torch"]
 
 
-def test_commit_is_unknown_outside_a_repository(
+def test_commit_is_a_version_without_a_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_module, "__file__", str(tmp_path / "result.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert commit() == "unknown"
+    monkeypatch.setattr(result_module, "__file__", str(tmp_path / "site" / "ours" / "result.py"))
+    assert commit() == f"version {version('wavlm-lightning')}"
+    # Installed below somebody's repository: its commit is not ours.
+    subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
+    assert commit() == f"version {version('wavlm-lightning')}"
 
 
 def test_commit_says_whether_files_differ_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    path = tmp_path / "result.py"
+    path = tmp_path / "ours" / "result.py"
+    path.parent.mkdir()
     path.write_text("1")
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
