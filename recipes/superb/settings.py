@@ -39,7 +39,7 @@ from wavlm_lightning.recipes.superb.heads import HeadsSection
 from wavlm_lightning.shipped import command, config_file, config_names
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-FILES = (".ckpt", ".pt", ".safetensors")  # a missing file, no hub id
+FILES = (".ckpt", ".pt", ".safetensors", ".onnx")  # a missing file, no hub id
 CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 MINI = "mini"  # in place of a folder: a synthetic corpus of the same layout, made here
 # Sections of a task's YAML that no run is configured by: what is added to the others for upstreams
