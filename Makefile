@@ -52,7 +52,7 @@ export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
 $(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
 endif
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest predict config bench gpu-check test test-all mutate check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest predict config bench gpu-check test test-all mutate docs notebook check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -144,6 +144,14 @@ test-all: .venv/.dev ## run all tests, in two processes
 
 mutate: .venv/.dev ## break one line of the core at a time and see the tests fail:  make mutate [only=mixing]
 	@python -m tests.mutate $(call quoted,$(only))
+
+docs: .venv/.dev ## build the site into .cache/site, offline and strict
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build -q
+
+notebook: .venv/.dev ## execute notebooks/quick_tour.ipynb in place, after make pretrain
+	@cp notebooks/quick_tour.ipynb .cache/quick_tour.ipynb
+	@jupyter execute --inplace .cache/quick_tour.ipynb --allow-errors=False
+	@cp .cache/quick_tour.ipynb notebooks/quick_tour.ipynb
 
 check: .venv/.dev ## lint, format, types, layers
 	@ruff check . && ruff format --check . && mypy && python -m pytest -q tests/test_layers.py

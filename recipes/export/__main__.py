@@ -75,7 +75,10 @@ def _main(argv: list[str]) -> int:
     if fitted.note:
         alone = fitted.head is None or args.to != "transformers"
         print(f"{fitted.note}{': the encoder alone is written' if alone else ''}")
-    print(_write(fitted, args, out))
+    said = _write(fitted, args, out)
+    print(said)
+    if args.to == "onnx":  # its size and what 8 bits changed
+        card += f"\n`{ONNX}`: {said.splitlines()[0]}\n"
     write_text(out / "README.md", card)
     print(f"written: {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     if args.push_to_hub:

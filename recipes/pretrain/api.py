@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.pretrain.data import PretrainData
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
+from wavlm_lightning.recipes.pretrain.first_weights import start_from
 from wavlm_lightning.recipes.pretrain.iteration import build_data, build_module, split_of
 from wavlm_lightning.recipes.pretrain.label_making import make_labels
 from wavlm_lightning.recipes.pretrain.recordings import check_roots, prepare_recordings
@@ -31,6 +32,7 @@ def pretraining(
     folder: str | Path,
     overrides: Mapping[str, Any] | None = None,
     world: int = 1,
+    module_class: type[Pretrainer] = Pretrainer,
 ) -> Pretraining:
     """Find recordings, make their labels, and build what one iteration trains with.
 
@@ -43,6 +45,7 @@ def pretraining(
         overrides: Further keys, such as {"data.root": "recordings", "optim.lr": 1e-3}.
         world: Processes that will train, on all machines together. Where they start by themselves,
             as with torchrun, prepare the folder in one process before.
+        module_class: A class of your own, with another objective.
 
     Raises:
         ConfigError: naming a key.
@@ -71,8 +74,11 @@ def pretraining(
         settings.run.validate_updates,
         settings.run.checkpoint_updates,
     )
+    module = build_module(settings, splits["train"].labels, module_class)
+    if settings.source is not None:
+        print(start_from(module, settings.source), flush=True)
     return Pretraining(
-        build_module(settings, splits["train"].labels),
+        module,
         build_data(settings, recordings, splits, world=world),
         pace.trainer_options(world),
     )

@@ -136,9 +136,11 @@ def _fit(
             plot_curves(folder)
 
 
-def build_module(settings: Settings, labels: Sequence[Labels]) -> Pretrainer:
+def build_module(
+    settings: Settings, labels: Sequence[Labels], module_class: type[Pretrainer] = Pretrainer
+) -> Pretrainer:
     """The model that predicts these labels, with its first weights."""
-    module = Pretrainer(
+    module = module_class(
         settings.model,
         settings.objective,
         settings.optim,

@@ -55,7 +55,7 @@ def help_text(about: str, parser: Parser, stack: Stack) -> str:
             parts.append("")
             section = head
         source, value = said.get(row.key, (DEFAULT, row.default))
-        shown = value if isinstance(value, str) else yaml_of(_plain(value))
+        shown = value if isinstance(value, str) else yaml_of(plain_value(value))
         if row.required and source == DEFAULT:
             shown = "must be set"
         where = "" if source == DEFAULT else f", from {source}"
@@ -65,8 +65,8 @@ def help_text(about: str, parser: Parser, stack: Stack) -> str:
     return "\n".join(parts)
 
 
-def _plain(value: Any) -> Any:
-    """A default as plain values."""
+def plain_value(value: Any) -> Any:
+    """A default without objects, as YAML writes it."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     return list(value) if isinstance(value, tuple) else value

@@ -60,7 +60,7 @@ def test_a_result_is_that_of_its_own_run_whatever_else_ends_there(
     first = evaluate("ks", "fbank", corpus=corpus, overrides=overrides)
     # Another run of the same name ends last, and `latest` stays with it.
     for name, module in list(sys.modules.items()):
-        if name.startswith("recipes.") and hasattr(module, "point_to"):
+        if name.startswith("wavlm_lightning.recipes.") and hasattr(module, "point_to"):
             monkeypatch.setattr(module, "point_to", lambda path: None)
     found = evaluate("ks", "fbank", corpus=corpus, overrides=overrides | {"optim.lr": 0.02})
     assert found["config"]["optim.lr"] == 0.02 != first["config"]["optim.lr"]

@@ -95,6 +95,7 @@ def test_eight_bits_are_smaller_and_their_change_is_said(
     change = onnx_module.largest_change(model, small)
     assert 1e-4 < change < 0.1
     assert f"by at most {change:.1%} of their largest value" in said
+    assert f"{change:.1%} of their largest value" in (out / "README.md").read_text()
     assert onnx_module.largest_change(model, file) < 5e-6
 
 

@@ -152,10 +152,19 @@ class Pretrainer(lightning.LightningModule):
                 batch.waveforms, batch.lengths, masked=batch.masked, generator=layers
             )
         loss: MaskedLoss = self.objective(features.output, batch.labels, batch.masked_places)
-        return loss, self._added(features, batch, frames=loss.frames)
+        return loss, self.added_loss(features, batch, frames=loss.frames)
 
-    def _added(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
-        """What is added to the sum of the loss over `frames` masked frames."""
+    def added_loss(self, features: Features, batch: PretrainBatch, *, frames: int) -> Tensor:
+        """What is added to the sum of the loss; made to be overridden.
+
+        Args:
+            features: Of the encoder: `output` (B, F, D), `conv_features` (B, F, C).
+            batch: Waveforms (B, T), labels (B, F, L), masked places.
+            frames: Masked frames of the batch, over which the loss is summed.
+
+        Returns:
+            A scalar ().
+        """
         config = self.objective.config
         added = config.feature_penalty * feature_penalty(features.conv_features) * frames
         if config.unmasked_weight > 0:
