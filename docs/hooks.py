@@ -45,8 +45,8 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key of a program, its type, and its value where nothing is said. `make config` shows what a run",
-        "would use, and which file or word set each key.",
+        "Every key of a program, its type, and its value where nothing is said. `make config` shows",
+        "what a run would use, and which file or word set each key.",
         "",
         "## Pre-training",
         "",
@@ -55,21 +55,34 @@ def configuration() -> str:
     ]
     lines += table(pretrain_keys(["--config=configs/pretrain/base.yaml"]))
     superb = superb_keys(["asv", "wavlm_base"])
-    lines += ["", "## SUPERB", "", "`make superb key=value`; what all tasks have, with the values of `asv`.", ""]
+    lines += [
+        "",
+        "## SUPERB",
+        "",
+        "`make superb key=value`; what all tasks have, with the values of `asv`.",
+        "",
+    ]
     lines += table(superb, without="task.")
     lines += ["", "## Tasks", "", "Section `task`, with the published values.", ""]
     for name in [*task_names(), *task_names("finetuning")]:
-        keys = (finetune_keys if load_task(name).suite != "superb" else superb_keys)
+        keys = finetune_keys if load_task(name).suite != "superb" else superb_keys
         found = keys([name, "wavlm_mini", "--protocol=published"])
         lines += [f"### {name}", "", *table(found, only="task."), ""]
     trained = next(n for n in task_names() if issubclass(load_task(n), TrainedTask))
     known = {row.key for row in superb[0].explained()}
-    lines += ["## Fine-tuning", "", "`make finetune key=value` has these keys beside those of SUPERB.", ""]
+    lines += [
+        "## Fine-tuning",
+        "",
+        "`make finetune key=value` has these keys beside those of SUPERB.",
+        "",
+    ]
     lines += table(finetune_keys([trained, "wavlm_mini"]), leave=known)
     return "\n".join(lines) + "\n"
 
 
-def table(keys: Keys, *, only: str = "", without: str = "\0", leave: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def table(
+    keys: Keys, *, only: str = "", without: str = "\0", leave: set[str] = frozenset()
+) -> list[str]:  # type: ignore[assignment]
     """Rows of a program's keys.
 
     Args:
@@ -90,7 +103,9 @@ def table(keys: Keys, *, only: str = "", without: str = "\0", leave: set[str] = 
         value = said.get(row.key, row.default)
         text = value if isinstance(value, str) else yaml_of(plain_value(value))
         shown = "must be set" if row.required and row.key not in said else f"`{text}`"
-        lines.append(f"| `{row.key}` | {cell(row.type_name)} | {cell(shown)} | {cell(row.help or '')} |")
+        lines.append(
+            f"| `{row.key}` | {cell(row.type_name)} | {cell(shown)} | {cell(row.help or '')} |"
+        )
     return lines
 
 

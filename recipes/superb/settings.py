@@ -65,7 +65,7 @@ class DataSection(DataConfig):
     Args:
         manifest: a folder with a manifest.tsv, see downstream/corpora/manifest.py.
         layout: module:Class that reads this folder in place of its manifest.tsv, where it has a
-            layout of its own; see CONTRIBUTING.md.
+            layout of its own; see docs/extend.md.
     """
 
     manifest: str | None = None

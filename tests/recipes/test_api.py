@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task from Python is the task from the command line, and its errors are raised."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from wavlm_lightning.files import read_json
 from wavlm_lightning.recipes.mini import superb_corpus
 from wavlm_lightning.recipes.superb.__main__ import main as superb
 
-README = Path(__file__).parents[2] / "README.md"
 FROM_RUN = ("metrics", "counts")
 
 
@@ -87,15 +85,3 @@ def test_values_keep_their_kinds(overrides: dict[str, Any], mini_cache: Path) ->
     more = {"featurizer.normalize": True, "optim.betas": [0.8, 0.99], "data.manifest": None}
     config = evaluate("ks", "fbank", corpus=corpus, overrides=overrides | more)["config"]
     assert {key: config[key] for key in more} == more
-
-
-def test_the_example_of_the_readme_runs(overrides: dict[str, Any], mini_cache: Path) -> None:
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (example,) = [e for e in examples if "evaluate" in e]
-    corpus = superb_corpus(load_task("er").corpus, mini_cache, tiny=True)
-    said = str(overrides | {"optim.lr": 1e-3, "seed": 1})
-    example = example.replace('"emodb"', repr(str(corpus)))
-    found: dict[str, Any] = {}
-    exec(example.replace('{"optim.lr": 1e-3, "seed": 1}', said), found)
-    assert found["result"]["config"]["seed"] == 1
-    assert "test/accuracy" in found["result"]["metrics"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The upstream of CONTRIBUTING.md, a class of a user's own, is evaluated by its name."""
+"""The upstream of docs/extend.md, a class of a user's own, is evaluated by its name."""
 
 import json
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"such as `my_upstream\.py`:\n\n```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "my_upstream.py"
     path.write_text(code, encoding="utf-8")

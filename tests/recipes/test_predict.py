@@ -122,28 +122,6 @@ def test_probabilities_are_of_the_likeliest_first_and_add_up(
     assert next(iter(found["probabilities"])) == found["label"]
 
 
-def test_the_example_of_the_readme_runs(
-    trained: Callable[..., tuple[Path, dict[str, Path]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checkpoint, files = trained("ks")
-    place = tmp_path / "runs/superb/wavlm_mini/ks/latest/checkpoints/best.ckpt"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(checkpoint.read_bytes())
-    write_audio(tmp_path / "speech.wav", read_audio(next(iter(files.values()))))
-    readme = Path(__file__).parent.parent.parent / "README.md"
-    (example,) = [
-        e
-        for e in re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
-        if "Predictor" in e
-    ]
-    monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec(example, found)
-    assert found["heard"]["label"] in found["heard"]["probabilities"]
-
-
 def test_an_upstream_that_changed_is_refused(
     trained: Callable[..., tuple[Path, dict[str, Path]]],
 ) -> None:

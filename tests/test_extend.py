@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The task in CONTRIBUTING.md runs, as it stands there, in the two files that it names."""
+"""The task in docs/extend.md runs, as it stands there, in the two files that it names."""
 
 import json
 import math
@@ -20,7 +20,7 @@ FEW = ["--optim.total_updates=4", "--run.validate_updates=2", "--run.checkpoint_
 
 def blocks() -> dict[str, str]:
     """Text of each fenced block that follows a line with the name of its file alone."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
     return dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
 
 
