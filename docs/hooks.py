@@ -3,6 +3,7 @@
 
 import base64
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key of a program, its type, and its value where nothing is said. `make config` shows",
-        "what a run would use, and which file or word set each key.",
+        "Every key of a program, its type, and its value where nothing is said. `make config`",
+        "shows what a run would use, and which file or word set each key.",
         "",
         "## Pre-training",
         "",
@@ -81,8 +82,8 @@ def configuration() -> str:
 
 
 def table(
-    keys: Keys, *, only: str = "", without: str = "\0", leave: set[str] = frozenset()
-) -> list[str]:  # type: ignore[assignment]
+    keys: Keys, *, only: str = "", without: str = "\0", leave: Collection[str] = ()
+) -> list[str]:
     """Rows of a program's keys.
 
     Args:

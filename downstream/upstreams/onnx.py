@@ -40,7 +40,7 @@ def depends_on(config: UpstreamConfig) -> str:
 
 
 def recognizes(path: Path) -> bool:
-    """By its name."""
+    """A file whose name ends in .onnx."""
     return path.suffix == ".onnx"
 
 
