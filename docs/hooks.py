@@ -46,8 +46,8 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key of a program, its type, and its value where nothing is said. `make config`",
-        "shows what a run would use, and which file or word set each key.",
+        "Every key of a program, and its value where nothing is said. `make config` shows what",
+        "a run would use, and which file or word set each key.",
         "",
         "## Pre-training",
         "",
@@ -99,14 +99,13 @@ def table(
         if row.key.startswith(only) and not row.key.startswith(without) and row.key not in leave
     ]
     said = {key: value for _, key, value in stack.flattened({row.key for row in rows})}
-    lines = ["| Key | Type | Value | |", "|---|---|---|---|"]
+    lines = ["| Key | Value | |", "|---|---|---|"]
     for row in rows:
         value = said.get(row.key, row.default)
         text = value if isinstance(value, str) else yaml_of(plain_value(value))
         shown = "must be set" if row.required and row.key not in said else f"`{text}`"
-        lines.append(
-            f"| `{row.key}` | {cell(row.type_name)} | {cell(shown)} | {cell(row.help or '')} |"
-        )
+        about = cell(f"{row.help or ''} *({row.type_name})*")
+        lines.append(f"| `{row.key}` | {cell(shown)} | {about} |")
     return lines
 
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that other machines run name what is there. They are not run here: that needs a network."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_workflow_runs_every_supported_python_on_both_systems() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["all-tests"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    least, below = map(int, re.findall(r"3\.(\d+)", project["requires-python"]))
+    assert job["strategy"]["matrix"]["python"] == [f"3.{n}" for n in range(least, below)]
+    assert len(job["strategy"]["matrix"]["os"]) == 2
+    assert (ROOT / job["steps"][-1]["run"]).stat().st_mode & 0o111
+
+
+def test_the_image_copies_what_is_there_and_sets_up_with_make() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert len(copied) > 5
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert lines.index("RUN make setup") > lines.index("COPY configs configs")
+    assert json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())["postCreateCommand"]
+
+
+def test_the_site_is_built_without_anything_from_elsewhere() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert re.search(r"^strict: true$", text, re.MULTILINE)
+    assert "font: false" in text
+    assert "http" not in text
