@@ -145,13 +145,11 @@ test-all: .venv/.dev ## run all tests, in two processes
 mutate: .venv/.dev ## break one line of the core at a time and see the tests fail:  make mutate [only=mixing]
 	@python -m tests.mutate $(call quoted,$(only))
 
-execute = import sys, nbclient, nbformat; file = sys.argv[1]; book = nbformat.read(file, 4); \
-  nbclient.NotebookClient(book, resources={"metadata": {"path": "."}}).execute(); nbformat.write(book, file)
 docs: .venv/.dev ## build the site into .cache/site, offline and strict
 	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build -q
 
 notebook: .venv/.dev ## execute notebooks/quick_tour.ipynb in place, after make pretrain
-	@python -c $(call quoted,$(execute)) notebooks/quick_tour.ipynb
+	@python docs/execute.py notebooks/quick_tour.ipynb
 
 check: .venv/.dev ## lint, format, types, layers
 	@ruff check . && ruff format --check . && mypy && python -m pytest -q tests/test_layers.py

@@ -34,3 +34,10 @@ def test_the_site_is_built_without_anything_from_elsewhere() -> None:
     assert re.search(r"^strict: true$", text, re.MULTILINE)
     assert "font: false" in text
     assert "http" not in text
+
+
+def test_no_file_of_the_site_names_a_folder_of_a_machine() -> None:
+    files = [*(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    assert len(files) > 10
+    wrong = [f.name for f in files if re.search(r"(?<![\w.])/(home|tmp|root|work)/", f.read_text())]
+    assert wrong == []

@@ -46,25 +46,22 @@ def settings() -> Any:
     """Within this context figures are drawn in the style of the page."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
     return mpl.rc_context(SETTINGS)
 
 
 def new_figure(size: tuple[float, float]) -> tuple[Any, Any]:
     """Figure and axes, of a width and height in inches."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    return plt.subplots(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots()
 
 
 def to_svg(figure: Any, name: str, *, label: str) -> str:
     """The figure as an element; `name` comes before each of its ids."""
-    import matplotlib.pyplot as plt
-
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    plt.close(figure)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would hold for the whole page

@@ -97,17 +97,12 @@ def plot_layer_weights(heads: Mapping[str, Sequence[float]], path: Path) -> None
 
 
 def _figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Any, Any]:
-    import matplotlib as mpl
+    # Not by pyplot, which has one backend for the process: a notebook's figures would no longer show.
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
-    return figure, axes
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns)
 
 
 def _save(figure: Any, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
     figure.savefig(path, dpi=110)
-    plt.close(figure)

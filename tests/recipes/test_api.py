@@ -85,3 +85,18 @@ def test_values_keep_their_kinds(overrides: dict[str, Any], mini_cache: Path) ->
     more = {"featurizer.normalize": True, "optim.betas": [0.8, 0.99], "data.manifest": None}
     config = evaluate("ks", "fbank", corpus=corpus, overrides=overrides | more)["config"]
     assert {key: config[key] for key in more} == more
+
+
+def test_figures_of_the_caller_keep_their_backend(
+    overrides: dict[str, Any], mini_cache: Path
+) -> None:
+    import matplotlib as mpl
+
+    before = mpl.get_backend()
+    mpl.use("svg")  # stands in for a notebook's
+    try:
+        corpus = superb_corpus(load_task("ks").corpus, mini_cache, tiny=True)
+        evaluate("ks", "fbank", corpus=corpus, overrides=overrides)
+        assert mpl.get_backend() == "svg"
+    finally:
+        mpl.use(before)
