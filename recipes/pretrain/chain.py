@@ -78,7 +78,15 @@ def _iteration(
                 processes=processes,
             )
         ]
-    return train_iteration(settings, recordings, folder, label_folders=folders, processes=processes)
+    sources = [path for path in (teacher, settings.source) if path is not None and path.is_file()]
+    return train_iteration(
+        settings,
+        recordings,
+        folder,
+        label_folders=folders,
+        processes=processes,
+        sources=list(dict.fromkeys(sources)),
+    )
 
 
 def _finish(

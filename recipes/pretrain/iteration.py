@@ -19,6 +19,7 @@ from wavlm_lightning.pretrain.manifest import Manifest
 from wavlm_lightning.pretrain.mixing import Mixer, NoiseClips
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
 from wavlm_lightning.recipes.pretrain.first_weights import start_from
+from wavlm_lightning.recipes.pretrain.mixes import ShowMixes
 from wavlm_lightning.recipes.pretrain.recordings import Recordings
 from wavlm_lightning.recipes.pretrain.settings import Settings
 from wavlm_lightning.recipes.run.callbacks import KeepBest
@@ -57,8 +58,17 @@ def train_iteration(
     *,
     label_folders: list[Path],
     processes: Processes,
+    sources: Sequence[Path] = (),
 ) -> Iteration:
     """Train one iteration in `folder`, or finish it, or read what it left if it is finished.
+
+    Args:
+        settings: Of the iteration.
+        recordings: What it trains on.
+        folder: Where it writes.
+        label_folders: Of each label set.
+        processes: All of them call this.
+        sources: Checkpoints that labels or first weights come from.
 
     Raises:
         StopSignal: if it was told to stop; what is done is saved.
@@ -73,7 +83,9 @@ def train_iteration(
     metrics = once(
         folder,
         processes,
-        lambda: _fit(settings, recordings, folder, splits=splits, processes=processes),
+        lambda: _fit(
+            settings, recordings, folder, splits=splits, processes=processes, sources=sources
+        ),
     )
     kind = label_folders[0].name if settings.labels.folders else settings.labels.features
     return Iteration(folder / CHECKPOINTS / LAST, metrics, kind, report)
@@ -92,6 +104,7 @@ def _fit(
     *,
     splits: dict[str, Split],
     processes: Processes,
+    sources: Sequence[Path],
 ) -> dict[str, float]:
     """Train, and validate once more at the end."""
     data = build_data(settings, recordings, splits, world=processes.world)
@@ -125,7 +138,11 @@ def _fit(
         trainer=with_precision(settings.trainer),
         throughput=Throughput(partial(_operations, settings.model)),
         figures=FIGURES,
-        keep=[KeepBest(folder / CHECKPOINTS / BEST, monitor="dev_mixed/loss", mode="min")],
+        keep=[
+            KeepBest(folder / CHECKPOINTS / BEST, monitor="dev_mixed/loss", mode="min"),
+            ShowMixes(folder),
+        ],
+        sources=list(sources),
         begin=begin,
         about=lambda trainer, resumed: [_about(settings, module, data, trainer, resumed=resumed)],
     )

@@ -97,7 +97,7 @@ def plot_layer_weights(heads: Mapping[str, Sequence[float]], path: Path) -> None
 
 
 def _figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Any, Any]:
-    # Not by pyplot, which has one backend for the process: a notebook's figures would no longer show.
+    # Not by pyplot, which has one backend for all: figures of a notebook would no longer show.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")

@@ -11,7 +11,12 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from wavlm_lightning.files import read_json, write_text
-from wavlm_lightning.recipes.run.callbacks import Figures, SaveAndStop, progress
+from wavlm_lightning.recipes.run.artifacts import (
+    keep_best_in_summary,
+    upload_checkpoints,
+    use_checkpoints,
+)
+from wavlm_lightning.recipes.run.callbacks import Figures, KeepBest, SaveAndStop, progress
 from wavlm_lightning.recipes.run.checkpoints import CHECKPOINTS, LAST, to_resume
 from wavlm_lightning.recipes.run.loggers import finishing, loggers_of
 from wavlm_lightning.recipes.run.processes import Processes
@@ -36,6 +41,7 @@ class Training:
         throughput: How fast the device could be.
         figures: What the progress line shows.
         keep: Callbacks that keep checkpoints.
+        sources: Checkpoints that it starts from, or takes labels or features from.
         begin: Gives the module its first weights; called unless a checkpoint is resumed.
         about: Lines on what is about to be trained, given the Trainer and whether it is resumed.
     """
@@ -47,6 +53,7 @@ class Training:
     throughput: Throughput
     figures: Figures
     keep: list[Callback] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
     begin: Callable[[], None] = lambda: None
     about: Callable[[lightning.Trainer, bool], list[str]] = lambda *_: []
 
@@ -86,7 +93,11 @@ def fit(
     if processes.first:
         for line in training.about(trainer, resume is not None):
             print(line, flush=True)
+    kept = [callback for callback in training.keep if isinstance(callback, KeepBest)]
     with finishing(trainer.loggers):
+        keep_best_in_summary(trainer.loggers, kept)
+        if settings.wandb.artifacts:
+            use_checkpoints(trainer.loggers, training.sources)
         trainer.fit(
             training.module,
             datamodule=training.data,
@@ -96,7 +107,11 @@ def fit(
         )
         for logger in trainer.loggers:
             logger.save()
-        return finish(trainer)
+        left = finish(trainer)
+        if settings.wandb.artifacts and processes.first:
+            about = {"updates": trainer.global_step, "folder": folder.as_posix()}
+            upload_checkpoints(trainer.loggers, folder, kept, about)
+        return left
 
 
 def callbacks(training: Training, folder: Path) -> list[Callback]:

@@ -36,6 +36,11 @@ class RunFolder:
     lock: Lock
 
 
+def run_folder(folder: Path) -> Path:
+    """The folder of the run that a training in `folder` belongs to; itself where there is none."""
+    return next((p for p in (folder, *folder.parents) if (p / CONFIG).is_file()), folder)
+
+
 def open_run(parent: Path, values: dict[str, Any], *, resume: bool) -> RunFolder:
     """Continue the newest unfinished run in `parent` with the same configuration, or begin one.
 

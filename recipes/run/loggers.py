@@ -13,6 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from wavlm_lightning.config import flat, one_line
+from wavlm_lightning.recipes.run.folder import run_folder
 from wavlm_lightning.recipes.run.program import RunSettings
 from wavlm_lightning.recipes.run.sections import WandbSection
 from wavlm_lightning.recipes.run.signals import STOPPED, StopSignal
@@ -117,6 +118,8 @@ def build_loggers(
         values: the resolved configuration.
     """
     name = folder.relative_to(root).as_posix()  # mini/<time>, mini/<time>/iteration1
+    run = run_folder(folder)
+    training = folder.relative_to(run).as_posix()  # iteration1, fold3, or . for the run's own
     loggers: list[Logger] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=FLUSH_ROWS)]
     if wandb.mode != "disabled":
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -129,6 +132,11 @@ def build_loggers(
                 save_dir=folder,
                 offline=wandb.mode == "offline",
                 config=flat(values),
+                entity=wandb.entity,
+                group=wandb.group or run.relative_to(root).as_posix(),
+                job_type=wandb.job_type or ("training" if training == "." else training),
+                tags=list(wandb.tags),
+                notes=wandb.notes,
             )
         )
     if tensorboard:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections of configuration that pre-training and the tasks share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wavlm_lightning.config import ConfigError
@@ -30,10 +30,24 @@ class WandbSection:
     Args:
         mode: "offline" writes to the run folder, without network and account.
         project: where runs are collected.
+        entity: user or team; W&B's default if not said.
+        group: runs that are shown together; by default all trainings of a run, such as the
+            iterations of a pre-training or the folds of emotion recognition.
+        job_type: kind of run within its group; by default the training, such as iteration1.
+        tags: words to find runs by.
+        notes: text about the run.
+        artifacts: upload the checkpoint of the best validation as an artifact, and note which
+            artifact a training started from.
     """
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: str = "wavlm_lightning"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    artifacts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,6 +161,12 @@ def _run(
     return Outcomes(outcomes, diverged, source.about, *_chosen_and_shown(task, outcomes))
 
 
+def _file_of(settings: TaskSettings) -> Path | None:
+    """The upstream's file, where it is one."""
+    source = Path(settings.upstream.source or "")
+    return source if source.is_file() else None
+
+
 def _finite(parts: Parts) -> list[Learner]:
     """Learners with a best checkpoint; the others are dropped, and one must be left."""
     module = parts.module
@@ -206,6 +212,7 @@ def _train(
         throughput=_throughput(settings, upstream, source),
         figures=_figures(task),
         keep=[*keep.values(), *_also_kept(settings, module, folder)],
+        sources=[p for p in (start, _file_of(settings)) if p is not None],
         begin=begin,
         about=lambda trainer, resumed: [
             _about(settings, parts, upstream, trainer, resumed=resumed),

@@ -28,7 +28,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.name for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`((?:make|wavlm) [^`]+)`")
-RUN_ELSEWHERE = ("pip install ", "python -m benchmarks.")  # test_wheel.py, test_benchmarks.py
+# test_wheel.py, test_benchmarks.py, test_sweeps.py
+RUN_ELSEWHERE = ("pip install ", "python -m benchmarks.", "wandb ")
 SHOWN = ("pretrain", "superb", "finetune", "config")  # programs that can show a configuration
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 

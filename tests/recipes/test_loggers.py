@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.recipes.pretrain.__main__ import main as pretrain
+from wavlm_lightning.recipes.run import artifacts
+from wavlm_lightning.recipes.run.callbacks import KeepBest
 from wavlm_lightning.recipes.run.curves import read_curves
 from wavlm_lightning.recipes.run.logger_checks import check_loggers
 from wavlm_lightning.recipes.run.loggers import build_loggers, finishing
@@ -134,3 +137,92 @@ def test_what_loggers_lack_is_said_before_anything_is_trained(
     with pytest.raises(ConfigError, match=r"wandb\.mode=online needs an account"):
         check_loggers(WandbSection(mode="online"), tensorboard=False)
     check_loggers(OFFLINE, tensorboard=False)
+
+
+class Run:
+    """What our code asks of W&B's run."""
+
+    def __init__(self, offline: bool = False):
+        self.offline, self.used, self.logged, self.defined = offline, [], [], []
+
+    def define_metric(self, name: str, **how: Any) -> None:
+        self.defined.append((name, how))
+
+    def use_artifact(self, name: str) -> None:
+        if "unknown" in name:
+            raise ValueError("no such artifact")
+        self.used.append(name)
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.logged.append((artifact, aliases))
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Stands in for a run on the server."""
+    run = Run()
+    for name in ("keep_best_in_summary", "upload_checkpoints", "use_checkpoints"):
+        assert hasattr(artifacts, name)
+    monkeypatch.setattr(artifacts, "with_wandb", lambda loggers, action: action(run))
+    return run
+
+
+def test_the_best_checkpoints_are_one_artifact_with_where_it_came_from(
+    seen: Run, tmp_path: Path
+) -> None:
+    teacher, student = tmp_path / "mini" / "1" / "iteration1", tmp_path / "mini" / "1"
+    kept = []
+    for folder in (teacher, student):
+        keep = KeepBest(folder / "checkpoints" / "best.ckpt", monitor="dev/loss", mode="min")
+        keep.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        keep.checkpoint.write_bytes(b"weights of " + folder.name.encode())
+        keep.best = {"value": 1.5, "update": 3.0}
+        kept.append(keep)
+    (student / "config.yaml").write_text("{}")
+    artifacts.keep_best_in_summary([], kept[1:])
+    assert seen.defined[0][0] == "dev/loss"
+    assert seen.defined[0][1]["summary"] == "min"
+    artifacts.upload_checkpoints([], teacher, kept[:1], {"updates": 4})
+    ((artifact, aliases),) = seen.logged
+    assert (artifact.name, aliases) == ("mini-1-iteration1", ["best"])
+    assert list(artifact.manifest.entries) == ["checkpoints/best.ckpt"]
+    assert artifact.metadata == {"updates": 4, "best dev/loss": 1.5}
+    unknown = tmp_path / "unknown" / "2" / "checkpoints" / "last.ckpt"
+    artifacts.use_checkpoints([], [kept[0].checkpoint, unknown, kept[1].checkpoint])
+    assert seen.used == ["mini-1-iteration1:latest", "mini-1:latest"]
+    seen.offline, seen.used = True, []
+    artifacts.use_checkpoints([], [kept[0].checkpoint])
+    assert seen.used == []
+
+
+def test_wandb_gets_what_its_users_sort_runs_by(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    begun, logged, init = [], [], wandb.init
+
+    def remember(**options: Any) -> Any:
+        begun.append(options)
+        run = init(**options)
+        log, log_artifact = run.log, run.log_artifact
+        monkeypatch.setattr(run, "log", lambda row, **o: logged.append(set(row)) or log(row, **o))
+        monkeypatch.setattr(
+            run, "log_artifact", lambda a, **o: logged.append({a.name}) or log_artifact(a, **o)
+        )
+        return run
+
+    monkeypatch.setattr("wandb.init", remember)
+    said = ["entity=us", "tags=[a, b]", "notes=a try", "mode=offline", "project=p"]
+    assert pretrain([*words, *(f"--wandb.{word}" for word in said)]) == 0
+    (run,) = tmp_path.glob("runs/tiny/2*")
+    assert [o["group"] for o in begun] == [f"tiny/{run.name}"] * 2
+    assert [o["job_type"] for o in begun] == ["iteration1", "training"]
+    assert [(o["entity"], o["tags"], o["notes"]) for o in begun] == [
+        ("us", ["a", "b"], "a try")
+    ] * 2
+    keys = set().union(*logged)
+    assert {f"tiny-{run.name}-iteration1", f"tiny-{run.name}"} <= keys
+    assert {"mixes", "mask_and_labels", "dev/codes_predicted"} <= keys
+    for folder in (run, run / "iteration1"):
+        assert (folder / "mixes.png").stat().st_size > 10_000

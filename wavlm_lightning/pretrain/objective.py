@@ -44,6 +44,7 @@ class MaskedLoss(NamedTuple):
     loss: Tensor  # scalar, in nats: cross-entropy summed over frames and label sets
     correct: Tensor  # scalar int64: frames of the first label set whose best code is the label
     frames: int  # masked frames that have a label
+    predicted: Tensor  # (N,) int64: the best class of each, the special ones first
 
 
 def frames_to_predict(labels: Tensor, masked: Tensor) -> Tensor:
@@ -99,8 +100,9 @@ class MaskedPrediction(nn.Module):
             F.cross_entropy(scores, targets[:, i], reduction="sum")
             for i, scores in enumerate(logits)
         ]
-        correct = (logits[0].argmax(-1) == targets[:, 0]).sum()
-        return MaskedLoss(torch.stack(losses).sum(), correct, len(places))
+        predicted = logits[0].argmax(-1)
+        correct = (predicted == targets[:, 0]).sum()
+        return MaskedLoss(torch.stack(losses).sum(), correct, len(places), predicted)
 
 
 def feature_penalty(conv_features: Tensor) -> Tensor:

@@ -299,7 +299,9 @@ class Pretrainer(lightning.LightningModule):
         """Add a batch of clean (loader 0) or mixed (loader 1) speech."""
         loss, _ = self(batch)
         targets = batch.labels.flatten(0, 1).index_select(0, batch.masked_places)[:, 0]
-        self.metrics[VALIDATIONS[dataloader_idx]].update(loss, targets)  # type: ignore[operator]
+        predicted = loss.predicted - self.objective.config.special_classes
+        metrics: Any = self.metrics[VALIDATIONS[dataloader_idx]]
+        metrics.update(loss, targets, predicted)
 
     def on_validation_epoch_end(self) -> None:
         """Log both."""

@@ -189,6 +189,6 @@ def test_the_host_reads_nothing_of_a_training_batch(
     assert batch.masked_places.device.type == "meta"
     features = module.model.encode(batch.waveforms, batch.lengths, masked=batch.masked)
     loss = module.objective(features.output, batch.labels, batch.masked_places)
-    (loss.loss + module._added(features, batch, frames=loss.frames)).backward()
-    module.metrics["dev"].update(loss, batch.labels.flatten(0, 1)[:, 0])
+    (loss.loss + module.added_loss(features, batch, frames=loss.frames)).backward()
+    module.metrics["dev"].update(loss, batch.labels.flatten(0, 1)[:, 0], loss.predicted)
     assert module.objective.classes.grad is not None
