@@ -16,8 +16,10 @@ from wavlm_lightning.downstream.adapt.learner import Learner
 from wavlm_lightning.downstream.adapt.policy import ENCODER
 from wavlm_lightning.downstream.features.config import UpstreamConfig
 from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
+from wavlm_lightning.downstream.features.frames import Frames
 from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.downstream.features.upstream import load_upstream
+from wavlm_lightning.downstream.features.windows import WindowConfig, frames_in_windows
 from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
@@ -37,7 +39,7 @@ class Predictor:
         upstream: Where the upstream is now, if it is not where it was: file, folder or hub id.
         device: "cuda", "cpu" or the like; None: a GPU if there is one.
         precision: Of the upstream: auto, float32 or bfloat16.
-        seconds_per_batch: Most seconds of audio, with padding, that run together.
+        windows: How long recordings are cut for the upstream; the head sees all of their frames.
 
     Raises:
         FileNotFoundError: if the checkpoint or the upstream is not there.
@@ -51,7 +53,7 @@ class Predictor:
         upstream: str | None = None,
         device: str | None = None,
         precision: str = "auto",
-        seconds_per_batch: float = 120.0,
+        windows: WindowConfig | None = None,
     ):
         content = read_checkpoint(Path(path))
         if "predictor" not in content:
@@ -61,7 +63,7 @@ class Predictor:
             )
         about = content["predictor"]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.seconds_per_batch = seconds_per_batch
+        self.windows = windows or WindowConfig()
         frozen = _upstream(Path(path), about, upstream, precision)
         kind = load_task(about["task"])
         assert issubclass(kind, TrainedTask)
@@ -110,20 +112,42 @@ class Predictor:
     def hear(self, waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
         """What is heard in recordings (T_i,) that are `prepared`, in their order."""
         found: list[dict[str, Any]] = [{}] * len(waveforms)
-        most = round(self.seconds_per_batch * SAMPLE_RATE)
-        lengths = [len(waveform) for waveform in waveforms]
-        for rows in similar_lengths(lengths, ratio=GROUP_RATIO, most=most):
+        longest = round(self.windows.window_seconds * SAMPLE_RATE)
+        short = [row for row, waveform in enumerate(waveforms) if len(waveform) <= longest]
+        most = round(self.windows.batch_seconds * SAMPLE_RATE)
+        lengths = [len(waveforms[row]) for row in short]
+        for places in similar_lengths(lengths, ratio=GROUP_RATIO, most=most):
+            rows = [short[place] for place in places]
             for row, heard in zip(rows, self._batch([waveforms[r] for r in rows]), strict=True):
                 found[row] = heard
+        for row in sorted(set(range(len(waveforms))) - set(short)):
+            found[row] = self._in_windows(waveforms[row])
         return found
 
     @torch.inference_mode()
     def _batch(self, waveforms: list[Tensor]) -> list[dict[str, Any]]:
+        batch = self._collated(waveforms)
+        return self.task.readable(self.learner.head, self._frames(batch), batch)
+
+    @torch.inference_mode()
+    def _in_windows(self, waveform: Tensor) -> dict[str, Any]:
+        def compute(pieces: list[Tensor]) -> list[Tensor]:
+            x, lengths = self._frames(self._collated(pieces))
+            return [row[: int(count)] for row, count in zip(x, lengths, strict=True)]
+
+        frames = frames_in_windows(waveform, self.upstream, compute, self.windows)
+        (heard,) = self.task.readable(self.learner.head, frames, self._collated([waveform]))
+        return {**heard, "window_seconds": self.windows.window_seconds}
+
+    def _frames(self, batch: Batch) -> Frames:
+        frames: Frames = self.learner(self.upstream(batch.waveforms, batch.lengths), batch)
+        return frames
+
+    def _collated(self, waveforms: list[Tensor]) -> Batch:
         padded, lengths = pad_batch(waveforms)
-        padded = padded.to(self.device)
         count = len(waveforms)
-        batch = Batch(
-            padded,
+        return Batch(
+            padded.to(self.device),
             lengths,
             targets=[None] * count,
             ids=[str(i) for i in range(count)],
@@ -132,8 +156,6 @@ class Predictor:
             keys=[None] * count,
             read=[True] * count,
         )
-        frames = self.learner(self.upstream(padded, lengths), batch)
-        return self.task.readable(self.learner.head, frames, batch)
 
     def similarity(self, first: str | Path | Tensor, second: str | Path | Tensor) -> float:
         """Cosine of the embeddings of two recordings, of a verification head.

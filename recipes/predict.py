@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict with a trained head: one JSON file for each recording, beside it what is audio or RTTM.
 
-wavlm predict --ckpt=FILE --input=FILE|DIR --out=DIR
+wavlm predict --ckpt=FILE --input=FILE|DIR --out=DIR [--processes=N]
 """
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wavlm_lightning.audio import AudioError, write_audio
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.downstream.corpora.librimix import rttm
+from wavlm_lightning.downstream.features.windows import WindowConfig
 from wavlm_lightning.downstream.metrics.der import Turn
 from wavlm_lightning.fields import Range
 from wavlm_lightning.files import read_json, write_text
@@ -24,8 +26,10 @@ from wavlm_lightning.names import safe_name, write_index
 from wavlm_lightning.pretrain.walk import Walk
 from wavlm_lightning.recipes.run.counter import counter
 from wavlm_lightning.recipes.run.exit_status import exit_status
+from wavlm_lightning.recipes.run.processes import join, start_all
 
 MODEL = "model.json"  # in the folder of predictions: whose they are
+PROGRAM = "wavlm_lightning.recipes.predict"
 AT_ONCE = 64  # recordings that are read before they are sorted into batches
 UNUSABLE = "unusable.tsv"
 
@@ -38,7 +42,8 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=str, required=True, help="folder of predictions")
     parser.add_argument("--upstream", type=str, default="", help="where it is now, if elsewhere")
     parser.add_argument("--device", type=str, default="", help="cuda or cpu; a GPU if there is one")
-    parser.add_number("seconds_per_batch", Range(0, 10**6, above=True), type=float, default=120.0)
+    parser.add_section(WindowConfig)
+    parser.add_number("processes", Range(1, 1024), type=int, default=1, help="on this machine")
     return parser
 
 
@@ -49,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 def _predict(argv: list[str]) -> int:
     options = build_parser().parse_args(argv)
-    root, names = _recordings(Path(options.input))
+    root, names, report = _recordings(Path(options.input))
     out = Path(options.out)
     if Path(options.input).is_dir() and out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(
@@ -58,8 +63,16 @@ def _predict(argv: list[str]) -> int:
         )
     digest = _digest(Path(options.ckpt))
     _refuse_others(out, digest)
+    status = start_all(PROGRAM, argv, count=options.processes)
+    if status is not None:
+        return status
+    processes = join()
     left = [name for name in names if not _file(out, name).is_file()]
-    print(f"{len(names)} recordings, {len(names) - len(left)} of them done before", flush=True)
+    if processes.first:
+        if report:
+            print(report)
+        print(f"{len(names)} recordings, {len(names) - len(left)} of them done before", flush=True)
+    processes.barrier()  # what is written from here on is not counted as done before
     if not left:
         return 0
     # Models take seconds to load: what is wrong with the folders is said by now.
@@ -69,44 +82,55 @@ def _predict(argv: list[str]) -> int:
         options.ckpt,
         upstream=options.upstream or None,
         device=options.device or None,
-        seconds_per_batch=options.seconds_per_batch,
+        windows=WindowConfig(**{f.name: getattr(options, f.name) for f in fields(WindowConfig)}),
     )
-    _claim(out, options.ckpt, digest)
+    if processes.first:
+        _claim(out, options.ckpt, digest)
+    processes.barrier()
     bad: dict[str, str] = {}
-    show, done = counter("predicting"), 0
-    for part in _parts(left):
+    own = left[processes.rank :: processes.world]
+    show, done = counter("predicting") if processes.first else lambda *_: None, 0
+    for part in _parts(own):
         done += len(part)
         usable = _usable(predictor, root, part, bad)
         for name, heard in zip(usable, predictor.hear(list(usable.values())), strict=True):
             _write(out, name, heard)
-        show(done, len(left))
-    write_index(out, names)
-    (out / UNUSABLE).unlink(missing_ok=True)  # of the last time
-    if bad:
-        write_text(out / UNUSABLE, "".join(f"{name}\t{why}\n" for name, why in bad.items()))
-        reasons = "; ".join(list(bad.values())[:3])
-        print(f"left out, unusable: {len(bad)} files ({reasons}), see {out / UNUSABLE}", flush=True)
-    print(f"predictions of {predictor.task.name} for {len(left) - len(bad)} recordings in {out}")
+        show(done, len(own))
+    bad = {name: why for one in processes.from_all(bad) for name, why in one.items()}
+    if processes.first:
+        _finish(out, names, bad)
+        print(
+            f"predictions of {predictor.task.name} for {len(left) - len(bad)} recordings in {out}"
+        )
     return 0
 
 
-def _recordings(path: Path) -> tuple[Path, list[str]]:
-    """A root, and the names of recordings below it.
+def _finish(out: Path, names: Sequence[str], bad: dict[str, str]) -> None:
+    """Say which file is whose, and which recordings could not be used."""
+    write_index(out, names)
+    (out / UNUSABLE).unlink(missing_ok=True)  # of the last time
+    if bad:
+        lines = [f"{name}\t{why}\n" for name, why in sorted(bad.items())]
+        write_text(out / UNUSABLE, "".join(lines))
+        reasons = "; ".join(list(bad.values())[:3])
+        print(f"left out, unusable: {len(bad)} files ({reasons}), see {out / UNUSABLE}", flush=True)
+
+
+def _recordings(path: Path) -> tuple[Path, list[str], str]:
+    """A root, the names of recordings below it, and what to tell of other files there.
 
     Raises:
         ConfigError: if there is none.
     """
     if path.is_file():
-        return path.parent, [path.name]
+        return path.parent, [path.name], ""
     if not path.is_dir():
         raise ConfigError(f"input={path}: there is no such file or folder")
     walk = Walk(path)
     names = sorted(walk(path))
-    if report := walk.report():
-        print(report, flush=True)
     if not names:
         raise ConfigError(f"input={path}: there are no recordings in it")
-    return path, names
+    return path, names, walk.report()
 
 
 def _digest(checkpoint: Path) -> str:

@@ -69,6 +69,14 @@ class Processes:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def from_all(self, value: T) -> list[T]:
+        """The values of all processes, in their order."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
 
 def join() -> Processes:
     """Join the other processes of a torchrun; alone without one."""

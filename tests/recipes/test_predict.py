@@ -16,6 +16,7 @@ from wavlm_lightning.checkpoint_file import read_checkpoint, write_checkpoint
 from wavlm_lightning.downstream import load_task, task_names
 from wavlm_lightning.downstream.corpora.librimix import read_rttm
 from wavlm_lightning.downstream.features.frames import ConvolutionFraming
+from wavlm_lightning.downstream.features.windows import WindowConfig
 from wavlm_lightning.downstream.predictor import Predictor
 from wavlm_lightning.downstream.task import Sources
 from wavlm_lightning.downstream.trained_task import TrainedTask
@@ -239,7 +240,7 @@ def test_what_is_too_short_without_its_silence_is_left_out(
         ("--input={empty}", "there are no recordings in it"),
         ("--out={other}", "holds predictions of another checkpoint"),
         ("--out={in}/heard", "must not lie in input="),
-        ("--seconds_per_batch=0", "seconds_per_batch must be above 0"),
+        ("--batch_seconds=0", "batch_seconds must be above 0"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -290,3 +291,45 @@ def test_separated_speakers_are_written_as_audio(
         assert float(waveform.abs().max()) > 1e-3
         written = read_audio(out / found["files"][part])
         torch.testing.assert_close(written, waveform, rtol=0, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_in_windows(
+    trained: Callable[..., tuple[Path, dict[str, Path]]], tmp_path: Path
+) -> None:
+    checkpoint, files = trained("ks", "fbank_no_cmvn")
+    whole = Predictor(checkpoint, device="cpu")
+    cut = Predictor(checkpoint, device="cpu", windows=WindowConfig(window_seconds=1))
+    sounds = [read_audio(path) for path in list(files.values())[:4]]
+    long, short = torch.cat(sounds), sounds[0][:15_000]
+    (wanted, same), (heard, other) = whole([long, short]), cut([long, short])
+    assert heard.pop("window_seconds") == 1
+    assert "window_seconds" not in wanted
+    assert heard["label"] == wanted["label"]
+    for name, value in wanted["probabilities"].items():
+        assert heard["probabilities"][name] == pytest.approx(value, abs=1e-3)
+    assert other == same  # what fits a window is computed as before
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(
+    trained: Callable[..., tuple[Path, dict[str, Path]]],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint, files = trained("ks")
+    source = tmp_path / "in"
+    source.mkdir()
+    for number, path in enumerate(list(files.values())[:5]):
+        write_audio(source / f"{number}.wav", read_audio(path))
+    (source / "broken.wav").write_bytes(b"rubbish")
+    words = [f"--ckpt={checkpoint}", f"--input={source}", "--device=cpu"]
+    assert predict([*words, f"--out={tmp_path / 'one'}"]) == 0
+    capfd.readouterr()
+    assert predict([*words, f"--out={tmp_path / 'two'}", "--processes=2"]) == 0
+    said = capfd.readouterr()
+    assert said.out.count("6 recordings, 0 of them done before") == 1
+    assert said.out.count("predictions of ks for 5 recordings") == 1
+    for path in sorted((tmp_path / "one").iterdir()):
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert predict([*words, f"--out={tmp_path / 'two'}", "--processes=2", "--input=/no"]) == 1
+    assert capfd.readouterr().err.count("error: ") == 1
