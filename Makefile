@@ -29,7 +29,7 @@ keys = $(sort $(foreach v,$(.VARIABLES),$(call is_config,$(v))))
 words = $(foreach v,$(keys),$(call quoted,$(v)=$(value $(v))))
 options = $(foreach v,$(keys),$(call quoted,--$(v)=$(value $(v))))
 # Upper-case words: all that were typed, and of the environment's those that the program takes.
-WORDS := CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO IN OUT LOCAL
+WORDS := CONFIG TASK UPSTREAM LR SEED COUNT CKPT TO IN OUT LOCAL NAME DIR
 passed = $(foreach v,$(WORDS),$(if $(filter command%,$(origin $(v)))$(and $(filter environment%,$(origin $(v))),$(filter $(v),$(1))),$(call quoted,$(v)=$(value $(v)))))
 run = python -m recipes.cli $(1) $(call passed,$(2)) $(words)
 
@@ -52,7 +52,7 @@ export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
 $(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
 endif
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon export finetune labels manifest predict config bench gpu-check test test-all mutate docs notebook check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon corpus export finetune labels manifest predict config bench gpu-check test test-all mutate docs notebook check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -117,6 +117,9 @@ predict: .venv/.run ## predict with a trained head:  make predict CKPT=runs/supe
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
 	@$(call run,submission,UPSTREAM)
+
+corpus: .venv/.run ## check an official corpus:  make corpus NAME=librispeech DIR=LibriSpeech [task=asr] [hashes=true]
+	@$(call run,corpus,NAME DIR)
 
 lexicon: .venv/.run ## spell words that no lexicon has, for PR:  make lexicon root=LibriSpeech [out=FILE]
 	@$(call run,lexicon)

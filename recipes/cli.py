@@ -109,6 +109,11 @@ PROGRAMS = {
         positional=("TASK", "UPSTREAM"),
         options={"CONFIG": "--config"},
     ),
+    "corpus": Program(
+        module="corpus",
+        summary="check an official corpus: NAME=librispeech DIR=DIR [task=asr] [hashes=true]",
+        options={"NAME": "--name", "DIR": "--dir"},
+    ),
     "fidelity": Program(
         module="report.fidelity",
         summary="compare tasks with their published protocols: [TASK]",

@@ -45,6 +45,7 @@ ROOMS = {
     "predict": {"run"},
     "slim": set[str](),
     "cli": set[str](),
+    "corpus": {"run"},
 }
 
 
