@@ -205,7 +205,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
 ) -> None:
     out = tmp_path / "out"
     assert run(checkpoint, "released", out, "--push_to_hub=me/it") == 1
-    assert "push_to_hub needs to=transformers" in capsys.readouterr().err
+    assert "push_to_hub needs TO=transformers" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("kept")
