@@ -15,6 +15,7 @@ from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.downstream.results import read_probe_results
 from wavlm_lightning.files import write_text
 from wavlm_lightning.recipes.report.html import to_html
+from wavlm_lightning.recipes.report.pretraining import pretrainings
 from wavlm_lightning.recipes.report.report_blocks import (
     Block,
     Cell,
@@ -33,23 +34,27 @@ def build_parser() -> Parser:
     """Options."""
     parser = Parser(prog="wavlm table", description=__doc__)
     parser.add_argument("--results", type=str, default="results", help="folder of results")
+    parser.add_argument("--runs", type=str, default="runs/pretrain", help="folder of pre-trainings")
     return parser
 
 
 def main(argv: list[str]) -> int:
     """Print the summary and write both files; 1 after an error, which one line explains."""
     try:
-        folder = Path(build_parser().parse_args(argv).results)
+        options = build_parser().parse_args(argv)
+        folder = Path(options.results)
         left_out: list[str] = []
         results = read_probe_results(folder, tell=left_out.append)
         for line in left_out:
             print(line, file=sys.stderr)
-        if not results:
+        trained = pretrainings(Path(options.runs))
+        if not results and not trained:
             raise ValueError(f"no results in {folder}: {command()} superb TASK=asv makes one")
-        sections = summarize(results)
+        sections = [*(summarize(results) if results else []), *trained]
         if left_out:
             sections.append(Section("Files that are no results", [Notes(left_out)]))
         text = to_markdown(sections)
+        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "table.md", text)
         write_text(folder / "report.html", to_html(sections))
     except (ValueError, OSError) as error:

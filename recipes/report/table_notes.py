@@ -15,7 +15,7 @@ from wavlm_lightning.recipes.report.scores import (
     runs_of,
     upstreams_of,
 )
-from wavlm_lightning.shipped import config_file
+from wavlm_lightning.shipped import command, config_file
 
 # What makes scores of one column hard to compare.
 DIFFERENCES: dict[str, Callable[[ProbeResult], Any]] = {
@@ -41,12 +41,12 @@ def missing_runs(results: list[ProbeResult], columns: list[Column]) -> list[str]
             program = "superb"
             if is_tuned(one):  # its name says how, and is no upstream
                 program, word = "finetune", str(one.config["upstream.source"])
-            command = f"make {program} TASK={tasks[0].task} UPSTREAM={quote(word)}"
+            line = f"{command()} {program} TASK={tasks[0].task} UPSTREAM={quote(word)}"
             if one.kind == "official":
-                command += f" paths.{tasks[0].corpus}=DIR"
+                line += f" paths.{tasks[0].corpus}=DIR"
             elif one.kind == "manifest":
-                command += f" data.manifest={quote(str(one.config.get('data.manifest') or 'DIR'))}"
-            lines.append(f"missing: {', '.join(c.task for c in tasks)} on {upstream}: {command}")
+                line += f" data.manifest={quote(str(one.config.get('data.manifest') or 'DIR'))}"
+            lines.append(f"missing: {', '.join(c.task for c in tasks)} on {upstream}: {line}")
     return lines
 
 

@@ -222,7 +222,15 @@ def test_weights_that_are_rounded_once_give_the_bits_of_autocast() -> None:
 
 
 def test_kinds_are_the_files_of_their_folder() -> None:
-    assert kind_names() == ["fbank", "onnx", "python", "random", "torchaudio", "transformers", "wavlm"]
+    assert kind_names() == [
+        "fbank",
+        "onnx",
+        "python",
+        "random",
+        "torchaudio",
+        "transformers",
+        "wavlm",
+    ]
 
 
 def test_a_kind_that_is_not_there_is_refused_beside_those_there_are() -> None:
