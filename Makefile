@@ -52,7 +52,7 @@ export LD_PRELOAD := $(shell $(PYTHON) -c $(call quoted,$(allocator)) $(ALLOC))
 $(if $(LD_PRELOAD),,$(error ALLOC=jemalloc needs that library, which is not here: apt install libjemalloc2))
 endif
 
-.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon corpus export finetune labels manifest predict config bench gpu-check test test-all mutate docs notebook check format lock clean
+.PHONY: help setup setup-dev pretrain superb tasks sweep table fidelity submission lexicon corpus export finetune labels manifest predict features config bench gpu-check test test-all mutate docs notebook check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -114,6 +114,9 @@ finetune: .venv/.run ## train encoder and head:  make finetune TASK=er [UPSTREAM
 
 predict: .venv/.run ## predict with a trained head:  make predict CKPT=runs/superb/.../best.ckpt IN=FILE|DIR OUT=DIR [upstream=SOURCE]
 	@$(call run,predict,CKPT IN OUT)
+
+features: .venv/.run ## write features of recordings:  make features UPSTREAM=wavlm_base IN=FILE|DIR OUT=DIR [layer=9|last|mean|all]
+	@$(call run,features,UPSTREAM IN OUT)
 
 submission: .venv/.run ## pack predictions for SUPERB's leaderboard:  make submission UPSTREAM=wavlm_base [out=FILE]
 	@$(call run,submission,UPSTREAM)

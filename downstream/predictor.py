@@ -19,16 +19,18 @@ from wavlm_lightning.downstream.features.featurizer import FeaturizerConfig
 from wavlm_lightning.downstream.features.frames import Frames
 from wavlm_lightning.downstream.features.frozen import Frozen
 from wavlm_lightning.downstream.features.upstream import load_upstream
-from wavlm_lightning.downstream.features.windows import WindowConfig, frames_in_windows
+from wavlm_lightning.downstream.features.windows import (
+    WindowConfig,
+    each_recording,
+    frames_in_windows,
+)
 from wavlm_lightning.downstream.task import Batch
 from wavlm_lightning.downstream.trained_task import TrainedTask
 from wavlm_lightning.downstream.upstreams.wavlm import WavLMUpstream
 from wavlm_lightning.fields import nested
-from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, pad_batch, similar_lengths
+from wavlm_lightning.lengths import RECEPTIVE_FIELD, pad_batch
 from wavlm_lightning.model.checkpoint import load_wavlm
 from wavlm_lightning.shipped import command
-
-GROUP_RATIO = 0.8  # shortest over longest of the recordings that run together
 
 
 class Predictor:
@@ -111,18 +113,7 @@ class Predictor:
 
     def hear(self, waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
         """What is heard in recordings (T_i,) that are `prepared`, in their order."""
-        found: list[dict[str, Any]] = [{}] * len(waveforms)
-        longest = round(self.windows.window_seconds * SAMPLE_RATE)
-        short = [row for row, waveform in enumerate(waveforms) if len(waveform) <= longest]
-        most = round(self.windows.batch_seconds * SAMPLE_RATE)
-        lengths = [len(waveforms[row]) for row in short]
-        for places in similar_lengths(lengths, ratio=GROUP_RATIO, most=most):
-            rows = [short[place] for place in places]
-            for row, heard in zip(rows, self._batch([waveforms[r] for r in rows]), strict=True):
-                found[row] = heard
-        for row in sorted(set(range(len(waveforms))) - set(short)):
-            found[row] = self._in_windows(waveforms[row])
-        return found
+        return each_recording(waveforms, self.windows, together=self._batch, alone=self._in_windows)
 
     @torch.inference_mode()
     def _batch(self, waveforms: list[Tensor]) -> list[dict[str, Any]]:

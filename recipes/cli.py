@@ -79,6 +79,13 @@ PROGRAMS = {
         summary="predict with a trained head: CKPT=FILE IN=FILE|DIR OUT=DIR [upstream=SOURCE]",
         options={"CKPT": "--ckpt", "IN": "--input", "OUT": "--out"},
     ),
+    "features": Program(
+        module="features",
+        summary="write features of recordings: UPSTREAM IN=DIR OUT=DIR [layer=9|last|mean|all]",
+        positional=("UPSTREAM",),
+        options={"IN": "--input", "OUT": "--out"},
+        defaults=UPSTREAM,
+    ),
     "labels": Program(
         module="pretrain.labels",
         summary="label recordings for pre-training: root=DIR out=DIR features=hidden teacher=CKPT",

@@ -46,6 +46,7 @@ ROOMS = {
     "slim": set[str](),
     "cli": set[str](),
     "corpus": {"run"},
+    "features": {"run", "superb"},
 }
 
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of a long recording, window by window: memory and time grow with its length alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from wavlm_lightning.downstream.features.frames import Frames, Framing
 from wavlm_lightning.fields import Checked, number
-from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE
+from wavlm_lightning.lengths import RECEPTIVE_FIELD, SAMPLE_RATE, similar_lengths
+
+T = TypeVar("T")
+GROUP_RATIO = 0.8  # shortest over longest of the recordings that run together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +86,31 @@ def _samples(waveform: Tensor, window: Window, *, stride: int, count: int) -> Te
     """What a window's frames are made of; the last frame reaches beyond its stride."""
     end = None if window.last == count else window.last * stride + RECEPTIVE_FIELD
     return waveform[window.first * stride : end]
+
+
+def each_recording(
+    waveforms: Sequence[Tensor],
+    config: WindowConfig,
+    *,
+    together: Callable[[list[Tensor]], Sequence[T]],
+    alone: Callable[[Tensor], T],
+) -> list[T]:
+    """What is computed of recordings, in their order.
+
+    Args:
+        waveforms: (T_i,) samples of each.
+        config: Which ones are long, and how much audio runs together.
+        together: Computes several of similar lengths.
+        alone: Computes a long one, in windows.
+    """
+    found: dict[int, T] = {}
+    longest = round(config.window_seconds * SAMPLE_RATE)
+    short = [row for row, waveform in enumerate(waveforms) if len(waveform) <= longest]
+    most = round(config.batch_seconds * SAMPLE_RATE)
+    lengths = [len(waveforms[row]) for row in short]
+    for places in similar_lengths(lengths, ratio=GROUP_RATIO, most=most):
+        rows = [short[place] for place in places]
+        found |= dict(zip(rows, together([waveforms[row] for row in rows]), strict=True))
+    for row in set(range(len(waveforms))) - set(short):
+        found[row] = alone(waveforms[row])
+    return [found[row] for row in range(len(waveforms))]

@@ -101,7 +101,7 @@ def _pictures(folder: Path) -> list[Picture]:
 
 
 def averaged(points: Sequence[tuple[int, float]], *, most: int = POINTS) -> Points:
-    """At most so many points, each the mean of its neighbours.
+    """Means of neighbouring points, at most so many.
 
     >>> averaged([(0, 1.0), (1, 3.0), (2, 5.0), (3, 7.0)], most=2)
     [(0, 2.0), (2, 6.0)]

@@ -330,7 +330,7 @@ def read_files(task: str, upstream: str, overrides: list[str], files: list[Path]
     paths = config_file("paths.yaml")
     if paths.is_file():
         stack = stack.plus_file(paths)
-    stack, below = (stack + _upstream_stack(upstream)).take(*OVERLAYS)
+    stack, below = (stack + upstream_stack(upstream)).take(*OVERLAYS)
     said, above = Stack.of_overrides(overrides).take(*OVERLAYS)
     of_kinds, mini, large, _, published_lr = (a | b for a, b in zip(below, above, strict=True))
     where = _kind_of_recordings(kind, stack + said)
@@ -354,8 +354,12 @@ def _kind_of_recordings(task: type[Task[Any]], stack: Stack) -> str:
     return "mini" if stack.get(f"paths.{task.corpus}", default) == MINI else "official"
 
 
-def _upstream_stack(upstream: str) -> Stack:
-    """What says which upstream: its YAML, or a file or folder."""
+def upstream_stack(upstream: str) -> Stack:
+    """What says which upstream: its YAML, or a file or folder.
+
+    Raises:
+        ConfigError: if it is none that is known.
+    """
     file = config_file("upstream", f"{upstream}.yaml")
     if file.is_file():
         return Stack().plus_file(file).plus("UPSTREAM", {"upstream.name": upstream})

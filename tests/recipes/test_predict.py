@@ -238,7 +238,7 @@ def test_what_is_too_short_without_its_silence_is_left_out(
         ("--input=/nowhere", "input=/nowhere: there is no such file or folder"),
         ("--ckpt=/nowhere", "ckpt=/nowhere: there is no such file"),
         ("--input={empty}", "there are no recordings in it"),
-        ("--out={other}", "holds predictions of another checkpoint"),
+        ("--out={other}", "holds files with sha256=00 (this run has "),
         ("--out={in}/heard", "must not lie in input="),
         ("--batch_seconds=0", "batch_seconds must be above 0"),
     ],
