@@ -139,3 +139,12 @@ def test_another_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="must be a checkpoint of a pre-training with its head"):
         Pretrainer.load_from_checkpoint(path)
+
+
+def test_training_starts_from_the_encoder_that_is_named(words: list[str], tmp_path: Path) -> None:
+    said = [*words, "--labels.features=mfcc", "--iterations=[]", "--optim.total_updates=3"]
+    assert pretrain(said) == 0
+    (last,) = tmp_path.glob("runs/tiny/latest/checkpoints/last.ckpt")
+    module = built(words, tmp_path / "parts", init=str(last), seed=7).module
+    for name, value in load_wavlm(last).state_dict().items():
+        torch.testing.assert_close(module.model.state_dict()[name], value, rtol=0, atol=0, msg=name)
