@@ -59,8 +59,15 @@ def _version(path: Path) -> int:
     return int(path.parent.name.removeprefix("version_"))
 
 
-def plot_probe_curves(heads: Mapping[str, Curves], monitor: str, path: Path) -> None:
-    """Training loss, and the figure that chooses the checkpoint, a line each head."""
+def plot_probe_curves(heads: Mapping[str, Curves], monitor: str, path: Path, *, title: str) -> None:
+    """Training loss, and the figure that chooses the checkpoint, a line each head.
+
+    Args:
+        heads: Curves of each.
+        monitor: The figure.
+        path: Picture to write.
+        title: Task, upstream and corpus: a picture is passed on without its folder.
+    """
     figure, axes = _figure(1, 2, size=(10, 3.5))
     for axis, name in zip(axes, ("train/loss", monitor), strict=True):
         marker = "." if name == monitor else None
@@ -72,11 +79,17 @@ def plot_probe_curves(heads: Mapping[str, Curves], monitor: str, path: Path) -> 
         axis.grid(alpha=0.3)
     if len(heads) > 1:
         axes[1].legend(fontsize="small")
+    figure.suptitle(title)
     _save(figure, path)
 
 
-def draw_layer_weights(heads: Mapping[str, Sequence[float]]) -> Any:
-    """A figure of what each layer weighs, bars of each head; layer 0 enters the first block."""
+def draw_layer_weights(heads: Mapping[str, Sequence[float]], *, title: str = "") -> Any:
+    """A figure of what each layer weighs, bars of each head; layer 0 enters the first block.
+
+    Args:
+        heads: Weights of each.
+        title: Task, upstream and corpus.
+    """
     figure, axis = _figure(1, 1, size=(6, 3))
     width = 0.8 / len(heads)
     for number, (head, weights) in enumerate(heads.items()):
@@ -84,16 +97,20 @@ def draw_layer_weights(heads: Mapping[str, Sequence[float]]) -> Any:
         axis.bar(left, weights, width=width, label=head)
     layers = len(next(iter(heads.values())))
     axis.axhline(1 / layers, color="#888888", lw=1, ls="--")
-    axis.set(xlabel="layer (0 enters the first block)", ylabel="weight", title="layer weights")
+    axis.set(
+        xlabel="layer (0 enters the first block)",
+        ylabel="weight",
+        title=f"layer weights, {title}".removesuffix(", "),
+    )
     axis.set_xticks(range(layers))
     if len(heads) > 1:
         axis.legend(fontsize="x-small")
     return figure
 
 
-def plot_layer_weights(heads: Mapping[str, Sequence[float]], path: Path) -> None:
+def plot_layer_weights(heads: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
     """Draw the bars into a file."""
-    _save(draw_layer_weights(heads), path)
+    _save(draw_layer_weights(heads, title=title), path)
 
 
 def _figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Any, Any]:

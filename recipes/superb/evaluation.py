@@ -100,7 +100,7 @@ def evaluate(
     curves = _curves_by_head(probe, read_curves(folder))
     counts = data.counts() | source.counts
     if processes.first:
-        _draw_and_write(probe, folder, curves)
+        _draw_and_write(settings, probe, folder, curves)
     return {
         learner.name: Outcome(
             metrics=on_dev[learner.name]
@@ -165,17 +165,20 @@ def _chosen_on_test(
     return processes.from_first(best)
 
 
-def _draw_and_write(probe: Adapted, folder: Path, curves: Mapping[str, Curves]) -> None:
+def _draw_and_write(
+    settings: TaskSettings, probe: Adapted, folder: Path, curves: Mapping[str, Curves]
+) -> None:
     """Predictions on test of each head; curves and layer weights of all in one picture."""
+    title = f"{probe.task.name} on {settings.upstream.name}, {settings.corpus}"
     for learner in probe.active_learners():
         predictions = folder / learner.name / "predictions"
         predictions.mkdir(parents=True, exist_ok=True)
         learner.task.write_predictions(predictions, "test", learner.predictions["test"])
         write_submission(predictions, learner.task.submission(learner.predictions["test"]))
-    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png")
+    plot_probe_curves(curves, probe.task.monitor, folder / "curves.png", title=title)
     weights = {x.name: _layer_weights(x) for x in probe.active_learners()}
     if all(weights.values()):
-        plot_layer_weights(weights, folder / "layer_weights.png")
+        plot_layer_weights(weights, folder / "layer_weights.png", title=title)
 
 
 def _test(

@@ -152,7 +152,7 @@ def test_the_class_for_xares_runs_without_us(
         layers = model(sound if sound.ndim == 2 else sound[None]).layers
         wanted = torch.stack(list(layers)).mean(0) if layer is None else layers[layer]
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
-    # With five seconds of context, where pieces meet is hardly heard: without, it is by 0.4 and more.
+    # With five seconds of context, where pieces meet is hardly heard; without, by 0.4 and more.
     layers = model(sounds[3]).layers
     wanted = torch.stack(list(layers)).mean(0) if layer is None else layers[layer]
     assert float(((found[3] - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max()) < 0.1
