@@ -3,9 +3,12 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -41,3 +44,17 @@ def test_no_file_of_the_site_names_a_folder_of_a_machine() -> None:
     assert len(files) > 10
     wrong = [f.name for f in files if re.search(r"(?<![\w.])/(home|tmp|root|work)/", f.read_text())]
     assert wrong == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_explains_every_key(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "-d", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "configuration" / "index.html").read_text()
+    for key in ("optim.lr", "mixing.prob", "task.held_out_speakers", "adaptation.lora.rank"):
+        assert f"<code>{key}</code>" in page
+    questions = (tmp_path / "site" / "questions" / "index.html").read_text()
+    assert questions.count("<h3 ") >= 30
+    tour = (tmp_path / "site" / "quick_tour" / "index.html").read_text()
+    assert tour.count("data:image/png;base64,") == 2
