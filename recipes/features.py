@@ -85,6 +85,7 @@ def _write_features(argv: list[str]) -> int:
         print(f"{count} recordings, {count - len(left)} of them done before", flush=True)
     processes.barrier()
     if not left:
+        processes.leave()
         return 0
     from wavlm_lightning.downstream.features.upstream import load_upstream
 
@@ -105,6 +106,7 @@ def _write_features(argv: list[str]) -> int:
     )
     if processes.first:
         print(f"features of {section.name} for {written} recordings in {outputs.folder}")
+    processes.leave()
     return 0
 
 

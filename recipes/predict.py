@@ -65,6 +65,7 @@ def _predict(argv: list[str]) -> int:
         print(f"{count} recordings, {count - len(left)} of them done before", flush=True)
     processes.barrier()  # what is written from here on is not counted as done before
     if not left:
+        processes.leave()
         return 0
     # Models take seconds to load: what is wrong with the folders is said by now.
     from wavlm_lightning.downstream.predictor import Predictor
@@ -87,6 +88,7 @@ def _predict(argv: list[str]) -> int:
     )
     if processes.first:
         print(f"predictions of {predictor.task.name} for {written} recordings in {outputs.folder}")
+    processes.leave()
     return 0
 
 

@@ -73,6 +73,7 @@ def main(argv: list[str]) -> int:
         )
         if processes.first:
             _report(out, manifests, processes)
+        processes.leave()
     except (ConfigError, AudioError, ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

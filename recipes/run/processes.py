@@ -69,6 +69,15 @@ class Processes:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def leave(self) -> None:
+        """Part from the others, all at once.
+
+        Threads of a group that is still open when Python ends abort the process now and then.
+        """
+        if self.world > 1 and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+
     def from_all(self, value: T) -> list[T]:
         """The values of all processes, in their order."""
         if self.world == 1:

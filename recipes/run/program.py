@@ -177,4 +177,5 @@ def run_job(read: Callable[[list[str]], Job], argv: list[str]) -> Ended:
     parent, resume = Path(settings.run.dir) / job.name, settings.run.resume
     with running(parent, job.settings.values, resume=resume, processes=processes) as folder:
         job.run(folder, processes, started=started)
+    processes.leave()
     return Ended(0, folder)
