@@ -148,6 +148,9 @@ def arguments(name: str, words: Sequence[str]) -> list[str]:
         UsageError: for an upper-case word that the program does not take, or one said twice.
     """
     program = PROGRAMS[name]
+    if name == "config" and "finetune" in words:  # make config finetune: which program's
+        rest = [word for word in words if word != "finetune"]
+        return ["finetune", *_config_arguments(*_sorted_words(name, program, rest))]
     said, keys, others = _sorted_words(name, program, words)
     if name == "config":
         return _config_arguments(said, keys, others)
@@ -176,6 +179,8 @@ def _sorted_words(
             if match[1] not in program.words:
                 takes = ", ".join(program.words) or "no word in upper case"
                 raise UsageError(f"{name} takes {takes} (got {match[1]})")
+            if match[1] in said:
+                raise UsageError(f"{match[1]} must be said once (got {said[match[1]]}, {match[2]})")
             said[match[1]] = match[2]
         elif KEY.match(word):
             keys.append(f"--{word}")
@@ -184,8 +189,6 @@ def _sorted_words(
         else:
             places.append(word)
     free = [word for word in program.positional if word not in said]
-    if name == "config" and places[:1] == ["finetune"]:
-        others, places = [*others, "finetune"], places[1:]
     if len(places) > len(free):
         takes = " and ".join(program.positional) or "no word without a key"
         raise UsageError(f"{name} takes {takes} (got {' '.join(places)}); keys are key=value")
@@ -209,8 +212,8 @@ def _config_arguments(said: Mapping[str, str], keys: list[str], others: list[str
     """Arguments of `config`: of pre-training where no task is named."""
     config = [f"--config={said['CONFIG']}"] if "CONFIG" in said else []
     if "TASK" not in said:
-        return [*others, *(config or [f"--config={MINI}"]), *keys]
-    return [*others, said["TASK"], said.get("UPSTREAM", UPSTREAM["UPSTREAM"]), *config, *keys]
+        return [*(config or [f"--config={MINI}"]), *others, *keys]
+    return [said["TASK"], said.get("UPSTREAM", UPSTREAM["UPSTREAM"]), *config, *others, *keys]
 
 
 def usage() -> str:

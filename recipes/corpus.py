@@ -44,9 +44,8 @@ class Part:
         """Its files; those that begin with a dot are other systems' remarks."""
         return [path for path in root.glob(self.files) if not path.name.startswith(".")]
 
-    def wrong(self, root: Path) -> str:
-        """What is wrong with it, "" if nothing is."""
-        found = self.found(root)
+    def wrong(self, found: list[Path]) -> str:
+        """What is wrong with its files, "" if nothing is."""
         wanted = f"{self.count:,}" if self.count is not None else "some"
         if not found:
             return f"missing ({wanted} of {self.files})"
@@ -87,14 +86,15 @@ def _check(argv: list[str]) -> int:
         tasks = sorted({need for part in parts_of(about, "") for need in part.needs})
         raise ConfigError(f"task must be one of {', '.join(tasks)} (got {options.task})")
     print(f"{options.name}: {about['about']}")
-    wrong = {part.name: part.wrong(root) for part in parts}
+    missing = []
     for part in parts:
-        state = wrong[part.name] or f"{len(part.found(root)):,} files"
-        print(f"  {part.name:<18} {state}  [{', '.join(part.needs)}]")
+        found = part.found(root)
+        wrong = part.wrong(found)
+        missing += [part] if wrong else []
+        print(f"  {part.name:<18} {wrong or f'{len(found):,} files'}  [{', '.join(part.needs)}]")
     damaged = _damaged(about, root) if options.hashes else []
     for line in damaged:
         print(f"  {line}")
-    missing = [part for part in parts if wrong[part.name]]
     if missing or damaged:
         _say_how_to_fetch(about, root, missing)
         return 1

@@ -7,7 +7,6 @@ A file holds `features` (F, D), or with layer=all `layer_0` and so on, and in it
 """
 
 import sys
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +24,18 @@ from wavlm_lightning.downstream.features.windows import (
     each_recording,
     frames_in_windows,
 )
-from wavlm_lightning.fields import Range
 from wavlm_lightning.files import replacing
 from wavlm_lightning.lengths import RECEPTIVE_FIELD, pad_batch
 from wavlm_lightning.recipes.run.exit_status import exit_status
-from wavlm_lightning.recipes.run.outputs import Outputs, recordings_in, work_through
-from wavlm_lightning.recipes.run.processes import join, start_all
+from wavlm_lightning.recipes.run.outputs import (
+    Outputs,
+    add_options,
+    join_and_count,
+    recordings_in,
+    windows_from,
+    work_through,
+)
+from wavlm_lightning.recipes.run.processes import start_all
 from wavlm_lightning.recipes.superb.settings import UpstreamSection, upstream_stack
 
 PROGRAM = "wavlm_lightning.recipes.features"
@@ -40,8 +45,7 @@ def build_parser() -> Parser:
     """The options."""
     parser = Parser(prog="wavlm features", description=__doc__)
     parser.add_section(UpstreamSection, "upstream")
-    parser.add_argument("--input", type=str, required=True, help="a recording, or a folder of them")
-    parser.add_argument("--out", type=str, required=True, help="folder of features")
+    add_options(parser)
     parser.add_argument(
         "--layer",
         type=int | Literal["last", "mean", "all"],
@@ -54,9 +58,6 @@ def build_parser() -> Parser:
         default="float32",
         help="of the files",
     )
-    parser.add_argument("--device", type=str, default="", help="cuda or cpu; a GPU if there is one")
-    parser.add_section(WindowConfig)
-    parser.add_number("processes", Range(1, 1024), type=int, default=1, help="on this machine")
     return parser
 
 
@@ -73,17 +74,14 @@ def _write_features(argv: list[str]) -> int:
     values, section = resolved.values, resolved.sections.upstream
     recordings = recordings_in(Path(values["input"]))
     about = {"upstream": str(section.source or section.kind), "layer": str(values["layer"])}
-    outputs = Outputs(Path(values["out"]), about | {"dtype": values["dtype"]}, ending="safetensors")
+    about |= {key: str(values[key]) for key in ("dtype", "window_seconds", "context_seconds")}
+    about |= {"precision": str(section.precision)}
+    outputs = Outputs(Path(values["out"]), about, ending="safetensors")
     outputs.check(recordings, Path(values["input"]))
     status = start_all(PROGRAM, argv, count=values["processes"])
     if status is not None:
         return status
-    processes = join()
-    left = outputs.left(recordings.names)
-    if processes.first:
-        count = len(recordings.names)
-        print(f"{count} recordings, {count - len(left)} of them done before", flush=True)
-    processes.barrier()
+    processes, left = join_and_count(outputs, recordings)
     if not left:
         processes.leave()
         return 0
@@ -91,7 +89,9 @@ def _write_features(argv: list[str]) -> int:
 
     frozen, digest = load_upstream(section)
     layer = _layer(values["layer"], frozen.num_layers)
-    windows = WindowConfig(**{f.name: values[f.name] for f in fields(WindowConfig)})
+    outputs.about["sha256"] = digest  # known once it is loaded: another model may lie there now
+    outputs.check(recordings, Path(values["input"]))
+    windows = windows_from(values)
     device = values["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     header = {"upstream": digest, "layer": str(values["layer"]), "stride": str(frozen.stride)}
     written = work_through(

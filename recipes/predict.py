@@ -6,7 +6,6 @@ wavlm predict --ckpt=FILE --input=FILE|DIR --out=DIR [--processes=N]
 
 import json
 import sys
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,19 @@ from wavlm_lightning.audio import write_audio
 from wavlm_lightning.config import ConfigError
 from wavlm_lightning.config_parser import Parser
 from wavlm_lightning.downstream.corpora.librimix import rttm
-from wavlm_lightning.downstream.features.windows import WindowConfig
 from wavlm_lightning.downstream.metrics.der import Turn
-from wavlm_lightning.fields import Range
 from wavlm_lightning.files import write_text
 from wavlm_lightning.hashing import file_sha256
 from wavlm_lightning.recipes.run.exit_status import exit_status
-from wavlm_lightning.recipes.run.outputs import Outputs, recordings_in, work_through
-from wavlm_lightning.recipes.run.processes import join, start_all
+from wavlm_lightning.recipes.run.outputs import (
+    Outputs,
+    add_options,
+    join_and_count,
+    recordings_in,
+    windows_from,
+    work_through,
+)
+from wavlm_lightning.recipes.run.processes import start_all
 
 PROGRAM = "wavlm_lightning.recipes.predict"
 
@@ -31,12 +35,8 @@ def build_parser() -> Parser:
     """The options."""
     parser = Parser(prog="wavlm predict", description=__doc__)
     parser.add_argument("--ckpt", type=str, required=True, help="of superb or finetune")
-    parser.add_argument("--input", type=str, required=True, help="a recording, or a folder of them")
-    parser.add_argument("--out", type=str, required=True, help="folder of predictions")
     parser.add_argument("--upstream", type=str, default="", help="where it is now, if elsewhere")
-    parser.add_argument("--device", type=str, default="", help="cuda or cpu; a GPU if there is one")
-    parser.add_section(WindowConfig)
-    parser.add_number("processes", Range(1, 1024), type=int, default=1, help="on this machine")
+    add_options(parser)
     return parser
 
 
@@ -56,14 +56,7 @@ def _predict(argv: list[str]) -> int:
     status = start_all(PROGRAM, argv, count=options.processes)
     if status is not None:
         return status
-    processes = join()
-    left = outputs.left(recordings.names)
-    if processes.first:
-        count = len(recordings.names)
-        if recordings.report:
-            print(recordings.report)
-        print(f"{count} recordings, {count - len(left)} of them done before", flush=True)
-    processes.barrier()  # what is written from here on is not counted as done before
+    processes, left = join_and_count(outputs, recordings)
     if not left:
         processes.leave()
         return 0
@@ -74,7 +67,7 @@ def _predict(argv: list[str]) -> int:
         options.ckpt,
         upstream=options.upstream or None,
         device=options.device or None,
-        windows=WindowConfig(**{f.name: getattr(options, f.name) for f in fields(WindowConfig)}),
+        windows=windows_from(vars(options)),
     )
     written = work_through(
         outputs,

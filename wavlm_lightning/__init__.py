@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WavLM from raw audio: the encoder, its pre-training, its checkpoints, and what it is worth.
+"""WavLM from raw audio: the encoder, its pre-training, its checkpoints and its evaluation.
 
 >>> import torch
 >>> from wavlm_lightning import WavLM, WavLMConfig

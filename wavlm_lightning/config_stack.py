@@ -4,6 +4,7 @@
 A later layer wins. Each file is read once, and every value keeps the name of what set it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,18 @@ class Stack:
         for layer in self.layers:
             for key, value in _flat(layer.values, leaves):
                 yield layer.source, key, value
+
+
+def override_words(overrides: Mapping[str, Any]) -> list[str]:
+    """Keys and values as the command line has them, which reads YAML.
+
+    >>> override_words({"optim.lr": 1e-3, "upstream.name": "mine", "heads.seed": [0, 1]})
+    ['--optim.lr=0.001', '--upstream.name=mine', '--heads.seed=[0, 1]']
+    """
+    return [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in overrides.items()
+    ]
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -25,13 +25,12 @@ def load(config: UpstreamConfig) -> tuple[Frozen, str]:
     path = Path(str(config.source))
     if not path.is_file():
         raise FileNotFoundError(
-            f"upstream.source={path} is no file: make export TO=onnx writes one"
+            f"upstream.source={path} is no file: {command()} export TO=onnx writes one"
         )
     check_installed()
     layers = OnnxLayers(path)
-    return Frozen(OwnUpstream(layers, layers), precision="float32", grouped=False), file_sha256(
-        path
-    )
+    frozen = Frozen(OwnUpstream(layers, layers), precision="float32", grouped=False)
+    return frozen, file_sha256(path)
 
 
 def depends_on(config: UpstreamConfig) -> str:

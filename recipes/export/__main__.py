@@ -44,7 +44,10 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--int8", type=bool, default=False, help="weights of 8 bits, of onnx")
     parser.add_argument(
-        "--layer", type=int | None, default=None, help="what X-ARES judges; null: the mean of all"
+        "--layer",
+        type=int | None,
+        default=None,
+        help="what X-ARES evaluates; null: the mean of all",
     )
     parser.add_argument("--out", type=str, required=True, help="a folder, new or empty")
     parser.add_argument("--results", type=str, default="results", help="scores for the model card")

@@ -68,7 +68,7 @@ def save_xares(model: WavLM, out: Path, *, layer: int | None) -> str:
     Args:
         model: The encoder.
         out: Folder.
-        layer: Which layer is judged, 0 enters the first block; None: the mean of all.
+        layer: Which layer is evaluated, 0 enters the first block; None: the mean of all.
 
     Returns:
         What the class gives.

@@ -7,15 +7,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_stack import override_words
+from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.pretrain.data import PretrainData
 from wavlm_lightning.pretrain.pretrainer import Pretrainer
 from wavlm_lightning.recipes.pretrain.first_weights import start_from
 from wavlm_lightning.recipes.pretrain.iteration import build_data, build_module, split_of
 from wavlm_lightning.recipes.pretrain.label_making import make_labels
-from wavlm_lightning.recipes.pretrain.recordings import check_roots, prepare_recordings
-from wavlm_lightning.recipes.pretrain.settings import Settings, read_settings
+from wavlm_lightning.recipes.pretrain.recordings import (
+    LISTED,
+    check_roots,
+    prepare_recordings,
+    wants_noise,
+)
+from wavlm_lightning.recipes.pretrain.settings import Settings, check_chain, read_settings
 from wavlm_lightning.recipes.run.processes import Processes
 from wavlm_lightning.recipes.run.trainer import Pace
+
+PREPARED = "prepared.json"  # what a folder was prepared from
 
 
 class Pretraining(NamedTuple):
@@ -51,11 +60,12 @@ def pretraining(
         ConfigError: naming a key.
         ValueError, OSError: for recordings or labels that cannot be used.
     """
-    said = {key: _word(value) for key, value in (overrides or {}).items()}
-    settings = read_settings([f"--config={config}", *(f"--{k}={v}" for k, v in said.items())])
+    settings = read_settings([f"--config={config}", *override_words(overrides or {})])
     check_roots(settings)
     folder, alone = Path(folder), Processes(0, 1, 1)
     teacher = _teacher(settings)
+    check_chain([settings])
+    _claim(folder, settings)
     recordings = prepare_recordings(settings, folder / "manifests", alone)
     folders = [Path(f) for f in settings.labels.folders] or [
         make_labels(
@@ -84,6 +94,25 @@ def pretraining(
     )
 
 
+def _claim(folder: Path, settings: Settings) -> None:
+    """Say which recordings a folder is prepared from; labels say themselves what they are of.
+
+    Raises:
+        ConfigError: if it was prepared from others.
+    """
+    file, data = folder / PREPARED, settings.values["data"]
+    about = {f"data.{key}": data[key] for key in LISTED} | {"noise": wants_noise(settings)}
+    known = read_json(file) if file.is_file() else about
+    for key, value in about.items():
+        if known.get(key) != value:
+            raise ConfigError(
+                f"folder={folder} was prepared with {key}={known.get(key)} (got {value}). Set "
+                "folder to another one"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(about, indent=2) + "\n")
+
+
 def _teacher(settings: Settings) -> Path | None:
     """The finished model whose layer is clustered, None where labels need none."""
     if settings.labels.folders or settings.labels.features == "mfcc":
@@ -96,8 +125,3 @@ def _teacher(settings: Settings) -> Path | None:
             "labels.folders=[DIR] with finished labels, or labels.features=mfcc"
         )
     return settings.source
-
-
-def _word(value: Any) -> str:
-    """A value as the command line has it, which reads YAML."""
-    return value if isinstance(value, str) else json.dumps(value)

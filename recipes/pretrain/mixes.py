@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from wavlm_lightning.files import replacing
 from wavlm_lightning.lengths import HOP, SAMPLE_RATE
 from wavlm_lightning.pretrain.data import PretrainBatch
 from wavlm_lightning.recipes.run.loggers import with_wandb
@@ -44,7 +45,8 @@ class ShowMixes(Callback):
         if not first or self.path.exists():
             return
         figure = draw_batch(batch)
-        figure.savefig(self.path, dpi=110)
+        with replacing(self.path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
 
         def log(run: Any) -> None:
             import wandb

@@ -47,7 +47,7 @@ def use_checkpoints(loggers: Sequence[Logger], sources: Iterable[Path]) -> None:
         for source in sources:
             try:
                 run.use_artifact(f"{artifact_name(source.parent.parent)}:{LATEST}")
-            except (wandb.errors.CommError, ValueError):
+            except (wandb.Error, ValueError):
                 continue
 
     with_wandb(loggers, use)

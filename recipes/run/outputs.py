@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from wavlm_lightning.audio import AudioError
 from wavlm_lightning.config import ConfigError
+from wavlm_lightning.config_parser import Parser
+from wavlm_lightning.downstream.features.windows import WindowConfig
+from wavlm_lightning.fields import Range
 from wavlm_lightning.files import read_json, write_text
 from wavlm_lightning.names import safe_name, write_index
 from wavlm_lightning.pretrain.walk import Walk
 from wavlm_lightning.recipes.run.counter import counter
-from wavlm_lightning.recipes.run.processes import Processes
+from wavlm_lightning.recipes.run.processes import Processes, join
 
 MODEL = "model.json"  # whose the files are
 UNUSABLE = "unusable.tsv"
@@ -111,6 +115,33 @@ class Outputs:
             reasons = "; ".join(list(bad.values())[:3])
             where = self.folder / UNUSABLE
             print(f"left out, unusable: {len(bad)} files ({reasons}), see {where}", flush=True)
+
+
+def add_options(parser: Parser) -> None:
+    """Options of every program that writes about recordings."""
+    parser.add_argument("--input", type=str, required=True, help="a recording, or a folder of them")
+    parser.add_argument("--out", type=str, required=True, help="folder of what is written")
+    parser.add_argument("--device", type=str, default="", help="cuda or cpu; a GPU if there is one")
+    parser.add_section(WindowConfig)
+    parser.add_number("processes", Range(1, 1024), type=int, default=1, help="on this machine")
+
+
+def windows_from(values: Mapping[str, Any]) -> WindowConfig:
+    """How recordings are cut, from the values of `add_options`."""
+    return WindowConfig(**{f.name: values[f.name] for f in fields(WindowConfig)})
+
+
+def join_and_count(outputs: Outputs, recordings: Recordings) -> tuple[Processes, list[str]]:
+    """Join the other processes, and say which recordings have no file yet."""
+    processes = join()
+    left = outputs.left(recordings.names)
+    if processes.first:
+        count = len(recordings.names)
+        if recordings.report:
+            print(recordings.report)
+        print(f"{count} recordings, {count - len(left)} of them done before", flush=True)
+    processes.barrier()  # what is written from here on is not counted as done before
+    return processes, left
 
 
 def work_through(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task from Python: the same as `make superb`, with its result as a value."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wavlm_lightning.config_stack import override_words
 from wavlm_lightning.downstream import load_task
 from wavlm_lightning.downstream.corpora.manifest import NAME
 from wavlm_lightning.files import read_json
@@ -41,7 +41,7 @@ def evaluate(
     if corpus is not None:
         own = (Path(corpus) / NAME).is_file()
         said["data.manifest" if own else f"paths.{load_task(task).corpus}"] = str(corpus)
-    argv = [task, upstream, *(f"--{key}={_word(value)}" for key, value in said.items())]
+    argv = [task, upstream, *override_words(said)]
     ended = run_job(task_job, argv)
     if ended.status != 0:  # of processes of its own, whose errors are printed by now
         raise RuntimeError(f"{task} on {upstream} ended with status {ended.status}")
@@ -51,8 +51,3 @@ def evaluate(
         folder = Path(job.settings.run.dir) / job.name / LATEST
     result: dict[str, Any] = read_json(folder / RESULT)
     return result
-
-
-def _word(value: Any) -> str:
-    """A value as the command line has it, which reads YAML."""
-    return value if isinstance(value, str) else json.dumps(value)

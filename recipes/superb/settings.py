@@ -327,8 +327,7 @@ def read_files(task: str, upstream: str, overrides: list[str], files: list[Path]
     kind, stack = load_task(task), Stack()
     for file in files:
         stack = stack.plus_file(file)
-    paths = config_file("paths.yaml")
-    if paths.is_file():
+    if (paths := config_file("paths.yaml")).is_file():
         stack = stack.plus_file(paths)
     stack, below = (stack + upstream_stack(upstream)).take(*OVERLAYS)
     said, above = Stack.of_overrides(overrides).take(*OVERLAYS)

@@ -173,7 +173,10 @@ def check_trial(config: dict[str, Any], name: str) -> str | None:
 
 def _place(program: set[str], command: list[str]) -> int | None:
     """Where a command names a program."""
-    return next((i for i, word in enumerate(command) if word in program), None)
+    return next(
+        (i for i, word in enumerate(command) if word.removeprefix("wavlm_lightning.") in program),
+        None,
+    )
 
 
 def _some_value(parameter: dict[str, Any]) -> Any:

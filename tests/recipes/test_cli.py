@@ -41,6 +41,8 @@ CKPT = "runs/pretrain/mini/latest/checkpoints/last.ckpt"
         ("config optim.lr=1", f"{MINI} --optim.lr=1"),
         ("config asv", "asv wavlm_mini"),
         ("config finetune TASK=er CONFIG=a", "finetune er wavlm_mini --config=a"),
+        ("config finetune er --optim.lr=1", "finetune er wavlm_mini --optim.lr=1"),
+        ("config --optim.lr=1 asv fbank", "asv fbank --optim.lr=1"),
         ("fidelity", ""),
         ("fidelity asv", "asv"),
         ("tasks", ""),
@@ -97,6 +99,7 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["suberp"], "no program suberp: the nearest one is superb"),
         (["qqq"], "no program qqq: there are pretrain, superb"),
         (["superb", "COUNT=3"], "superb takes TASK, UPSTREAM, LR, SEED (got COUNT)"),
+        (["superb", "TASK=ks", "TASK=er"], "TASK must be said once (got ks, er)"),
         (["tasks", "ks"], "tasks takes no word without a key (got ks)"),
     ],
 )

@@ -82,6 +82,32 @@ def test_it_goes_on_and_keeps_settings_apart(
     assert main([*argv, "--layer=1"]) == 1
     assert "holds files with layer=last (this run has 1)" in capsys.readouterr().err
     assert json.loads((out / "model.json").read_text())["layer"] == "last"
+    assert main([*argv, "--window_seconds=2"]) == 1
+    assert "window_seconds=60.0 (this run has 2.0)" in capsys.readouterr().err
+
+
+def test_another_model_in_the_same_place_is_refused(
+    checkpoint: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, out = tmp_path / "last.ckpt", tmp_path / "out"
+    place.write_bytes(checkpoint.read_bytes())
+    argv = [str(place), *words(source, out)]
+    assert main(argv) == 0
+    content = torch.load(place, weights_only=True)
+    content["state_dict"]["model.mask_embedding"] += 1.0
+    torch.save(content, place)
+    (out / "a.wav.safetensors").unlink()
+    assert main(argv) == 1
+    assert "holds files with sha256=" in capsys.readouterr().err
+    assert not (out / "a.wav.safetensors").exists()
+
+
+def test_files_that_are_not_read_are_said(
+    checkpoint: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "d.m4a").write_bytes(b"of another kind")
+    assert main([str(checkpoint), *words(source, tmp_path / "out")]) == 0
+    assert "1 .m4a files, which are not read" in capsys.readouterr().out
 
 
 def test_halves_and_windows(checkpoint: Path, source: Path, tmp_path: Path) -> None:

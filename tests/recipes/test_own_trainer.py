@@ -134,6 +134,25 @@ def test_labels_of_an_iteration_before_are_asked_for(words: list[str], tmp_path:
 
 
 @pytest.mark.bad_input
+def test_a_folder_of_other_recordings_is_refused(
+    words: list[str], recordings: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "parts"
+    built(words, folder)
+    built(words, folder, **{"optim.lr": 0.5})  # how they are trained on is another matter
+    other = {"data.root": str(recordings / "speech" / "train")}
+    with pytest.raises(ConfigError, match=r"was prepared with data\.root=.*speech \(got .*train\)"):
+        built(words, folder, **other)
+    few = [*words, "--labels.features=mfcc", "--iterations=[]", "--optim.total_updates=3"]
+    assert pretrain(few) == 0
+    (last,) = tmp_path.glob("runs/tiny/latest/checkpoints/last.ckpt")
+    said = {"labels.features": "hidden", "labels.layer": 9, "init": str(last)}
+    with pytest.raises(ValueError, match=r"labels\.layer"):
+        built(words, tmp_path / "more", **said)
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.bad_input
 def test_another_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     torch.save({"state_dict": {}}, path)

@@ -272,7 +272,14 @@ def test_upstream_takes_the_place_of_the_files(monkeypatch) -> None:
     assert command[-1] == "--seed=3"
 
 
-@pytest.mark.parametrize("program", [["wavlm", "superb"], ["python", "-m", "recipes.superb"]])
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["wavlm", "superb"],
+        ["python", "-m", "recipes.superb"],
+        ["python", "-m", "wavlm_lightning.recipes.superb"],
+    ],
+)
 def test_a_file_may_start_the_program_in_either_way(program, monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     config = dict(sweep_of("asv")[1])
