@@ -58,3 +58,13 @@ def test_the_site_builds_strictly_and_explains_every_key(tmp_path: Path) -> None
     assert questions.count("<h3 ") >= 30
     tour = (tmp_path / "site" / "quick_tour" / "index.html").read_text()
     assert tour.count("data:image/png;base64,") == 2
+
+
+def test_every_mutation_still_has_its_line() -> None:
+    """One that does not is noticed by nobody until `make mutate`, which takes an hour."""
+    entries = yaml.safe_load((ROOT / "tests/mutations.yaml").read_text())
+    assert len(entries) > 100
+    wrong = [e for e in entries if (ROOT / e["file"]).read_text().count(e["old"]) != 1]
+    assert wrong == []
+    tests = {test.split("::")[0] for e in entries for test in e["tests"].split()}
+    assert [test for test in sorted(tests) if not (ROOT / test).exists()] == []
